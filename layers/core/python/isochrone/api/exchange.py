@@ -1,0 +1,41 @@
+"""What passes between a door (HTTP, Lambda) and the pipeline: one Request in, one Reply out.
+
+A door knows sockets or events; the pipeline knows neither. Header names are lower case on both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+
+from msgspec import Struct, field
+
+
+class Request(Struct, kw_only=True):
+    """One HTTP request as a door received it.
+
+    `path` is the decoded path without the query string. `peer` is the address that the platform saw: the socket's
+    peer, or requestContext's sourceIp. `trust_forwarded` is false where the platform's own field is final (AWS).
+    `time_left` is how many seconds the platform still gives us (Lambda), None when nobody counts.
+    """
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    peer: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    trust_forwarded: bool = True
+    time_left: float | None = None
+
+
+class Reply(Struct, kw_only=True):
+    """One HTTP reply. With `stream` set, the body is what it yields and `body` is empty.
+
+    The door must iterate `stream` to its end or call its `aclose()`: closing is how the pipeline learns that the
+    client left. A stream never raises: what goes wrong after the headers is said in band.
+    """
+
+    status: int
+    headers: dict[str, str]
+    body: bytes = b""
+    stream: AsyncIterator[bytes] | None = None

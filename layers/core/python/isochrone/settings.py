@@ -1,0 +1,302 @@
+"""One TOML file for the CDK app, the functions and the local edition (docs/configuration.md has a paragraph per key).
+
+`load(path)` gives a `Settings` or raises `SettingsError`, whose text is one line: file, line, key, what is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
+Ratio = Annotated[float, Meta(ge=0, le=1)]
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+Money = Annotated[float, Meta(ge=0)]
+
+
+class SettingsError(ValueError):
+    """The configuration cannot be used; the message is one line for the operator."""
+
+
+class _Table(Struct, frozen=True, forbid_unknown_fields=True):
+    """A TOML table: every key is declared, an undeclared one is an error."""
+
+
+class Service(_Table):
+    name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,30}$")] = "isochrone"
+    domain: str | None = None
+    hosted_zone: str | None = None
+    dns: Literal["latency", "geolocation", "geoproximity"] = "latency"
+
+
+class State(_Table):
+    kind: Literal["memory", "dynamodb"] = "memory"
+    endpoint_url: str | None = None
+
+
+class Geo(_Table):
+    database: str | None = None
+    trusted_proxies: tuple[str, ...] = ()
+
+
+class Region(_Table):
+    name: Name
+    serves: tuple[Annotated[str, Meta(pattern="^[A-Z]{2}$")], ...] = ()
+    default: bool = False
+    location: tuple[float, float] | None = None
+
+
+class Price(_Table):
+    """Dollars per million tokens."""
+
+    input: Money = 0.0
+    output: Money = 0.0
+
+
+class Backend(_Table):
+    name: Name
+    base_url: Annotated[str, Meta(pattern=r"^https?://[^\s/]+(/\S*)?$")]
+    models: Annotated[dict[str, str], Meta(min_length=1)]
+    kind: Literal["pool", "api"] = "pool"
+    region: str | None = None
+    location: tuple[float, float] | None = None
+    api_key_env: str | None = None
+    api_key_secret: str | None = None
+    engine: Literal["vllm", "llama.cpp", "openai"] = "openai"
+    max_concurrency: Count = 32
+    prefill: bool = False
+    price: Price = field(default_factory=Price)
+
+
+class Model(_Table):
+    name: str
+    fallback: tuple[str, ...] = ()
+
+
+class Deadlines(_Table):
+    """Seconds."""
+
+    connect: Positive = 2.0
+    first_token: Positive = 10.0
+    stall: Positive = 10.0
+    total: Positive = 600.0
+
+
+class Retry(_Table):
+    attempts: Annotated[int, Meta(ge=1, le=10)] = 3
+    budget_ratio: Ratio = 0.2
+
+
+class Routing(_Table):
+    near: Literal["client", "edge"] = "client"
+    probe_interval: Money = 5.0
+
+
+class Answers(_Table):
+    exact: bool = True
+    semantic: bool = False
+    ttl: Count = 86_400
+    memory_ttl: Count = 300
+    memory_bytes: Count = 16_777_216
+    sampled: bool = False
+    coalesce: bool = True
+
+
+class Auth(_Table):
+    required: bool = True
+
+
+class Key(_Table):
+    id: Name
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    tenant: Name
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    concurrency: Count | None = None
+    networks: tuple[str, ...] = ()
+
+
+class Limits(_Table):
+    body_bytes: Count = 10_485_760
+    messages: Count = 2_048
+
+
+class Pool(_Table):
+    """The GPU pools that the CDK app builds: one stack for each backend of kind "pool" that has a region."""
+
+    create: bool = False
+    model: str = "casperhansen/deepseek-r1-distill-qwen-7b-awq"
+    instance_types: tuple[str, ...] = ("g4dn.xlarge", "g4dn.2xlarge")
+    min_size: Annotated[int, Meta(ge=0)] = 0
+    max_size: Count = 4
+    on_demand_base: Annotated[int, Meta(ge=0)] = 0
+    on_demand_percentage: Annotated[int, Meta(ge=0, le=100)] = 0
+    max_model_len: Count = 8192
+
+
+class Alarms(_Table):
+    error_rate: Ratio = 0.10
+    latency_p99: Positive = 1.5
+    email: str | None = None
+
+
+class Settings(_Table, kw_only=True):
+    service: Service = field(default_factory=Service)
+    state: State = field(default_factory=State)
+    geo: Geo = field(default_factory=Geo)
+    region: Annotated[tuple[Region, ...], Meta(min_length=1)]
+    backend: Annotated[tuple[Backend, ...], Meta(min_length=1)]
+    model: tuple[Model, ...] = ()
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    retry: Retry = field(default_factory=Retry)
+    routing: Routing = field(default_factory=Routing)
+    answers: Answers = field(default_factory=Answers)
+    auth: Auth = field(default_factory=Auth)
+    key: tuple[Key, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    pool: Pool = field(default_factory=Pool)
+    alarms: Alarms = field(default_factory=Alarms)
+
+
+def load(path: str | Path) -> Settings:
+    """Read and check one file. Raises SettingsError."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    return parse(text, name=str(path))
+
+
+def parse(text: str, name: str = "isochrone.toml") -> Settings:
+    """Check the text of a configuration; `name` is what errors call it. Raises SettingsError."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{name}: {error}") from None
+    try:
+        settings = msgspec.convert(document, Settings)
+    except msgspec.ValidationError as error:
+        message, _, trail = str(error).partition(" - at `$")
+        path = _path_of(trail.rstrip("`"), message)
+        raise SettingsError(f"{name}:{_line_of(text, path)}: {_dotted(path)}: {_plain(message)}") from None
+    for path, message in _contradictions(settings):
+        raise SettingsError(f"{name}:{_line_of(text, path)}: {_dotted(path)}: {message}")
+    return settings
+
+
+KeyPath = tuple[str | int, ...]
+
+
+def _contradictions(settings: Settings) -> list[tuple[KeyPath, str]]:
+    """What a schema cannot say: names that refer to nothing, rules that can never match."""
+    # Imported here: only a configuration that was just read needs them.
+    from ipaddress import ip_network  # noqa: PLC0415
+
+    found: list[tuple[KeyPath, str]] = []
+    regions = [region.name for region in settings.region]
+    served = {model for backend in settings.backend for model in backend.models}
+    for table, names in (
+        ("region", regions),
+        ("backend", [backend.name for backend in settings.backend]),
+        ("key", [key.id for key in settings.key]),
+        ("model", [model.name for model in settings.model]),
+    ):
+        word = "id" if table == "key" else "name"
+        found += [
+            ((table, i, word), f"{name!r} stands twice") for i, name in enumerate(names) if name in names[:i]
+        ]
+    defaults = [i for i, region in enumerate(settings.region) if region.default]
+    found += [(("region", i, "default"), "exactly one region may be the default") for i in defaults[1:]]
+    if settings.service.dns == "geolocation" and not defaults:
+        found.append((("service", "dns"), "geolocation needs exactly one [[region]] with default = true"))
+    if settings.service.domain and not settings.service.hosted_zone:
+        found.append((("service", "domain"), "needs hosted_zone, the zone in Route 53 that holds its records"))
+    for i, backend in enumerate(settings.backend):
+        if backend.api_key_env and backend.api_key_secret:
+            found.append((("backend", i, "api_key_secret"), "give api_key_env or api_key_secret, not both"))
+        if settings.pool.create and backend.kind == "pool" and backend.region not in regions:
+            found.append((("backend", i, "region"), f"pool.create needs one of the regions {', '.join(regions)}"))
+    for i, model in enumerate(settings.model):
+        if model.name not in served:
+            found.append((("model", i, "name"), f"no backend serves {model.name!r}"))
+        found += [
+            (("model", i, "fallback"), f"no backend serves {name!r}") for name in model.fallback if name not in served
+        ]
+    networks: list[tuple[KeyPath, str]] = [
+        (("geo", "trusted_proxies"), network) for network in settings.geo.trusted_proxies
+    ]
+    for i, key in enumerate(settings.key):
+        networks += [(("key", i, "networks"), network) for network in key.networks]
+    for path, network in networks:
+        try:
+            ip_network(network)
+        except ValueError as error:
+            found.append((path, str(error)))
+    return found
+
+
+_STEP = re.compile(r"\.([A-Za-z0-9_-]+)|\[(\d+)\]|\[\.\.\.\]")
+
+
+def _path_of(trail: str, message: str) -> KeyPath:
+    """msgspec's `.backend[0].kind` -> ("backend", 0, "kind"); a field that the message names goes last."""
+    path: list[str | int] = [name or int(index) for name, index in _STEP.findall(trail) if name or index]
+    if named := re.search(r"field `([^`]+)`", message):
+        path.append(named.group(1))
+    return tuple(path)
+
+
+def _plain(message: str) -> str:
+    if message.startswith("Object contains unknown field"):
+        return "unknown key"
+    if message.startswith("Object missing required field"):
+        return "is missing"
+    return message.replace("`", "").replace("Expected", "expected", 1)
+
+
+def _dotted(path: KeyPath) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".") or "file"
+
+
+_HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?")
+
+
+def _line_of(text: str, path: KeyPath) -> int:
+    """The line where `path` stands, or the nearest table header above it; 1 when neither is there."""
+    keys = [step for step in path if isinstance(step, str)]
+    index = next((step for step in path if isinstance(step, int)), 0)
+    header_line, seen, inside = 1, -1, False
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := _HEADER.match(line):
+            name = header.group(2).split(".")[0]
+            if name == (keys[0] if keys else None):
+                seen += 1 if header.group(1) == "[[" else 0
+                inside = seen == index or header.group(1) == "["
+                header_line = number if inside else header_line
+            else:
+                inside = False
+        elif len(keys) > 1 and inside and re.match(rf'\s*"?{re.escape(keys[1])}"?\s*[=.]', line):
+            return number
+        elif len(keys) == 1 and seen < 0 and re.match(rf'\s*"?{re.escape(keys[0])}"?\s*=', line):
+            return number
+    return header_line
+
+
+def table_name(settings: Settings, table: str) -> str:
+    """`isochrone-answers` and the like: what the CDK app creates and the stores open."""
+    return f"{settings.service.name}-{table}"
+
+
+def document_of(settings: Settings) -> dict[str, Any]:
+    """The settings as plain data, for printing."""
+    data: dict[str, Any] = msgspec.to_builtins(settings)
+    return data

@@ -1,0 +1,54 @@
+"""What the rooms need kept, one Protocol each. `memory` and `dynamodb` implement them; one contract suite tests both.
+
+Every method may raise `StoreUnavailable`; callers then go on without the store (static stability): an answers store
+that is gone is a miss, never an error to the client.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class StoreUnavailable(Exception):
+    """The store did not answer in time, throttled, or is not there."""
+
+
+class AnswerStore(Protocol):
+    """Complete answers by fingerprint (hex). `value` is opaque bytes (at most what `max_bytes` says)."""
+
+    max_bytes: int
+
+    async def get(self, fingerprint: str, *, now: float) -> bytes | None:
+        """The stored bytes, or None when absent or past their expiry at `now` (epoch seconds)."""
+
+    async def put(self, fingerprint: str, value: bytes, *, tenant: str, expires: float) -> None:
+        """Keep `value` until `expires` (epoch seconds); a later put replaces it."""
+
+    async def delete(self, fingerprint: str) -> None:
+        """Forget it; forgetting what is not there is no error."""
+
+
+class LedgerStore(Protocol):
+    """Append-only entries, one per attempt. An entry is a flat dict of str, int, float and None."""
+
+    async def append(self, entries: list[dict[str, Any]]) -> None:
+        """Write all; the same (request_id, attempt) twice is kept once."""
+
+    async def recent(self, tenant: str, *, limit: int = 100) -> list[dict[str, Any]]:
+        """The tenant's newest entries, newest first."""
+
+    async def all(self) -> list[dict[str, Any]]:
+        """Every tenant's entries, oldest first: for the operator's command, never for a request."""
+
+
+class FleetStore(Protocol):
+    """Small shared documents of one region (health snapshot, leases...), changed by compare-and-set.
+
+    `version` counts from 1; 0 means "not there yet".
+    """
+
+    async def read(self, name: str, *, now: float) -> tuple[dict[str, Any] | None, int]:
+        """(document, version), or (None, 0) when absent or expired at `now`."""
+
+    async def write(self, name: str, document: dict[str, Any], *, version: int, expires: float) -> bool:
+        """Write only if the stored version still is `version` (0: absent or expired); True when it was written."""
