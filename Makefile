@@ -5,22 +5,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN_ARGS ?=
+TEST_ARGS ?=
 
 .PHONY: help install run test check format bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
-install: $(VENV)/.installed ## make .venv with everything in it
-
-$(VENV)/.installed: requirements-dev.txt requirements-model.txt pyproject.toml package-lock.json scripts/install.sh
+install: ## make .venv with everything in it; quick and silent when nothing is missing
 	@PYTHON="$(PYTHON)" scripts/install.sh
 
 run: install ## start the local edition; options: make run RUN_ARGS="--help"
 	@exec $(BIN)/python scripts/run.py $(RUN_ARGS)
 
-test: install ## run the whole suite
-	@$(BIN)/python scripts/test.py
+test: install ## run the whole suite; a part of it: make test TEST_ARGS="tests/unit -k geo"
+	@$(BIN)/python -m pytest $(TEST_ARGS)
 
 check: install ## format, lint, types, import contracts, templates, docs
 	$(BIN)/ruff format --check .
