@@ -28,38 +28,38 @@ class _Table(Struct, frozen=True, forbid_unknown_fields=True):
     """A TOML table: every key is declared, an undeclared one is an error."""
 
 
-class Service(_Table):
+class Service(_Table, frozen=True):
     name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,30}$")] = "isochrone"
     domain: str | None = None
     hosted_zone: str | None = None
     dns: Literal["latency", "geolocation", "geoproximity"] = "latency"
 
 
-class State(_Table):
+class State(_Table, frozen=True):
     kind: Literal["memory", "dynamodb"] = "memory"
     endpoint_url: str | None = None
 
 
-class Geo(_Table):
+class Geo(_Table, frozen=True):
     database: str | None = None
     trusted_proxies: tuple[str, ...] = ()
 
 
-class Region(_Table):
+class Region(_Table, frozen=True):
     name: Name
     serves: tuple[Annotated[str, Meta(pattern="^[A-Z]{2}$")], ...] = ()
     default: bool = False
     location: tuple[float, float] | None = None
 
 
-class Price(_Table):
+class Price(_Table, frozen=True):
     """Dollars per million tokens."""
 
     input: Money = 0.0
     output: Money = 0.0
 
 
-class Backend(_Table):
+class Backend(_Table, frozen=True):
     name: Name
     base_url: Annotated[str, Meta(pattern=r"^https?://[^\s/]+(/\S*)?$")]
     models: Annotated[dict[str, str], Meta(min_length=1)]
@@ -74,12 +74,12 @@ class Backend(_Table):
     price: Price = field(default_factory=Price)
 
 
-class Model(_Table):
+class Model(_Table, frozen=True):
     name: str
     fallback: tuple[str, ...] = ()
 
 
-class Deadlines(_Table):
+class Deadlines(_Table, frozen=True):
     """Seconds."""
 
     connect: Positive = 2.0
@@ -88,17 +88,17 @@ class Deadlines(_Table):
     total: Positive = 600.0
 
 
-class Retry(_Table):
+class Retry(_Table, frozen=True):
     attempts: Annotated[int, Meta(ge=1, le=10)] = 3
     budget_ratio: Ratio = 0.2
 
 
-class Routing(_Table):
+class Routing(_Table, frozen=True):
     near: Literal["client", "edge"] = "client"
     probe_interval: Money = 5.0
 
 
-class Answers(_Table):
+class Answers(_Table, frozen=True):
     exact: bool = True
     semantic: bool = False
     ttl: Count = 86_400
@@ -108,11 +108,11 @@ class Answers(_Table):
     coalesce: bool = True
 
 
-class Auth(_Table):
+class Auth(_Table, frozen=True):
     required: bool = True
 
 
-class Key(_Table):
+class Key(_Table, frozen=True):
     id: Name
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
     tenant: Name
@@ -122,12 +122,12 @@ class Key(_Table):
     networks: tuple[str, ...] = ()
 
 
-class Limits(_Table):
+class Limits(_Table, frozen=True):
     body_bytes: Count = 10_485_760
     messages: Count = 2_048
 
 
-class Pool(_Table):
+class Pool(_Table, frozen=True):
     """The GPU pools that the CDK app builds: one stack for each backend of kind "pool" that has a region."""
 
     create: bool = False
@@ -140,13 +140,13 @@ class Pool(_Table):
     max_model_len: Count = 8192
 
 
-class Alarms(_Table):
+class Alarms(_Table, frozen=True):
     error_rate: Ratio = 0.10
     latency_p99: Positive = 1.5
     email: str | None = None
 
 
-class Settings(_Table, kw_only=True):
+class Settings(_Table, frozen=True, kw_only=True):
     service: Service = field(default_factory=Service)
     state: State = field(default_factory=State)
     geo: Geo = field(default_factory=Geo)

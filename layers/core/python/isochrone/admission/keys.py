@@ -1,0 +1,55 @@
+"""Who calls: a bearer key, known by its SHA-256 digest only (keys are 32 random bytes, so a plain digest is enough)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import NamedTuple
+
+from isochrone import settings
+from isochrone.admission.address import Network, networks_of, parse_address, within
+from isochrone.api.errors import Forbidden, Unauthorized
+
+
+class Principal(NamedTuple):
+    """The caller and the tenant it belongs to. `networks` empty means any address."""
+
+    key_id: str | None
+    tenant: str
+    networks: tuple[Network, ...] = ()
+
+
+ANONYMOUS = Principal(None, "anonymous")
+
+
+class KeyRing:
+    """The keys of the configuration, by digest."""
+
+    def __init__(self, keys: Sequence[settings.Key], *, required: bool) -> None:
+        self._required = required
+        self._by_digest = {key.sha256: Principal(key.id, key.tenant, networks_of(key.networks)) for key in keys}
+
+    def identify(self, authorization: str | None, address: str) -> Principal:
+        """The principal of an Authorization header. Raises Unauthorized, Forbidden (address not on its list)."""
+        principal = self._by_digest.get(_digest(authorization)) if authorization else None
+        if principal is None:
+            if self._required:
+                raise Unauthorized(_why(authorization))
+            return ANONYMOUS
+        if principal.networks and not within(parse_address(address), principal.networks):
+            raise Forbidden(
+                f"Key {principal.key_id!r} may not be used from {address or 'an unknown address'}.",
+                code="address_not_allowed",
+            )
+        return principal
+
+
+def _digest(authorization: str) -> str:
+    scheme, _, key = authorization.partition(" ")
+    return sha256(key.strip().encode()).hexdigest() if scheme.lower() == "bearer" else ""
+
+
+def _why(authorization: str | None) -> str:
+    if not authorization:
+        return "No API key: send the header 'Authorization: Bearer KEY'."
+    return "This API key is not known here."
