@@ -32,6 +32,7 @@ class Service(_Table, frozen=True):
     name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,30}$")] = "isochrone"
     domain: str | None = None
     hosted_zone: str | None = None
+    hosted_zone_id: Annotated[str, Meta(pattern="^Z[A-Z0-9]+$")] | None = None
     dns: Literal["latency", "geolocation", "geoproximity"] = "latency"
 
 
@@ -186,14 +187,18 @@ def parse(text: str, name: str = "isochrone.toml") -> Settings:
         settings = msgspec.convert(document, Settings)
     except msgspec.ValidationError as error:
         message, _, trail = str(error).partition(" - at `$")
-        path = _path_of(trail.rstrip("`"), message)
-        raise SettingsError(f"{name}:{_line_of(text, path)}: {_dotted(path)}: {_plain(message)}") from None
+        raise error_at(text, name, _path_of(trail.rstrip("`"), message), _plain(message)) from None
     for path, message in _contradictions(settings):
-        raise SettingsError(f"{name}:{_line_of(text, path)}: {_dotted(path)}: {message}")
+        raise error_at(text, name, path, message)
     return settings
 
 
 KeyPath = tuple[str | int, ...]
+
+
+def error_at(text: str, name: str, path: KeyPath, message: str) -> SettingsError:
+    """The one line that says which key of the file `name` (whose text is `text`) is wrong, and how."""
+    return SettingsError(f"{name}:{_line_of(text, path)}: {_dotted(path)}: {message}")
 
 
 def _contradictions(settings: Settings) -> list[tuple[KeyPath, str]]:

@@ -1,0 +1,112 @@
+"""The configuration as AWS sees it: `isochrone.settings` plus the few rules that only a deployment has.
+
+`load(path, profile)` gives a `Deployment` or raises SettingsError, whose text is one line for the operator.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple, cast, get_args
+
+from isochrone.settings import Backend, KeyPath, Region, Settings, SettingsError, error_at
+from isochrone.settings import load as load_settings
+
+Profile = Literal["aws", "local"]
+
+# Route 53 names continents and countries alike by two letters; where both exist the continent is meant.
+CONTINENTS = frozenset({"AF", "AN", "AS", "EU", "NA", "OC", "SA"})
+
+_REGION = re.compile(r"^[a-z]{2}(-[a-z]+)+-\d$")
+
+
+class Deployment(NamedTuple):
+    """What the stacks are made from: the settings, the file they stand in, and where they go."""
+
+    settings: Settings
+    config: Path
+    profile: Profile = "aws"
+
+    @property
+    def name(self) -> str:
+        return self.settings.service.name
+
+    @property
+    def local(self) -> bool:
+        return self.profile == "local"
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        return tuple(region.name for region in self.settings.region)
+
+    @property
+    def home(self) -> str:
+        """The region of the global stack: the default region, else the first one."""
+        return next((region.name for region in self.settings.region if region.default), self.regions[0])
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Names of the backends' keys in Secrets Manager, each once, in the order of the file."""
+        return tuple(dict.fromkeys(b.api_key_secret for b in self.settings.backend if b.api_key_secret))
+
+    def region(self, name: str) -> Region:
+        return next(region for region in self.settings.region if region.name == name)
+
+    def pools(self, region: str) -> tuple[Backend, ...]:
+        """The GPU pools that this app builds in `region`; none for the local profile."""
+        if self.local or not self.settings.pool.create:
+            return ()
+        return tuple(b for b in self.settings.backend if b.kind == "pool" and b.region == region)
+
+
+def load(path: Path, profile: str = "aws") -> Deployment:
+    """Read and check one configuration for a deployment. Raises SettingsError."""
+    if profile not in get_args(Profile):
+        raise SettingsError(f"-c profile={profile}: expected one of {', '.join(get_args(Profile))}")
+    deployment = Deployment(load_settings(path), path, cast(Profile, profile))
+    text = path.read_text(encoding="utf-8")
+    for where, message in _contradictions(deployment):
+        raise error_at(text, str(path), where, message)
+    return deployment
+
+
+def _contradictions(deployment: Deployment) -> Iterator[tuple[KeyPath, str]]:
+    yield from _strange_regions(deployment.settings)
+    if deployment.local:
+        return
+    if deployment.settings.state.endpoint_url:
+        yield ("state", "endpoint_url"), "is for an emulator; leave it out, or deploy with -c profile=local"
+    if deployment.settings.service.dns == "geolocation":
+        yield from _geolocation_gaps(deployment.settings)
+    if deployment.settings.pool.create:
+        yield from _pool_mistakes(deployment.settings)
+
+
+def _strange_regions(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+    for i, region in enumerate(settings.region):
+        if not _REGION.match(region.name):
+            yield ("region", i, "name"), f"{region.name!r} is not the name of an AWS region, such as eu-west-1"
+
+
+def _geolocation_gaps(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+    served: dict[str, str] = {}
+    for i, region in enumerate(settings.region):
+        if not region.serves and not region.default:
+            yield ("region", i, "serves"), "with dns = geolocation no client would ever be sent to this region"
+        for code in region.serves:
+            if code in served:
+                yield ("region", i, "serves"), f"{code} is served by {served[code]} already"
+            served.setdefault(code, region.name)
+
+
+def _pool_mistakes(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+    for i, backend in enumerate(settings.backend):
+        if backend.kind != "pool":
+            continue
+        if not backend.base_url.startswith("https://"):
+            yield ("backend", i, "base_url"), "a pool that pool.create builds answers on https only"
+        if not backend.api_key_secret:
+            yield ("backend", i, "api_key_secret"), "is missing: a pool that pool.create builds is public but for its key"
+        if settings.pool.model not in backend.models.values():
+            yield ("backend", i, "models"), f"none of them is pool.model, {settings.pool.model!r}"
