@@ -29,10 +29,17 @@ class AnswerStore(Protocol):
 
 
 class LedgerStore(Protocol):
-    """Append-only entries, one per attempt. An entry is a flat dict of str, int, float and None."""
+    """Append-only entries, one per attempt. An entry is a flat dict of str, int, float, bool and None.
+
+    Every entry has `tenant`, `request_id`, `attempt` (int) and `started_at` (epoch seconds); these four name it.
+    """
 
     async def append(self, entries: list[dict[str, Any]]) -> None:
-        """Write all; the same (request_id, attempt) twice is kept once."""
+        """Write all; the same (request_id, attempt) twice is kept once: the first stays.
+
+        After StoreUnavailable some may be written; appending all of them again is right. `started_at` is part of the
+        name because callers choose request ids: a reused id must not swallow a second, real attempt.
+        """
 
     async def recent(self, tenant: str, *, limit: int = 100) -> list[dict[str, Any]]:
         """The tenant's newest entries, newest first."""
@@ -44,11 +51,15 @@ class LedgerStore(Protocol):
 class FleetStore(Protocol):
     """Small shared documents of one region (health snapshot, leases...), changed by compare-and-set.
 
-    `version` counts from 1; 0 means "not there yet".
+    `version` counts from 1 and goes on counting when a document expired and is taken over, so it can serve as a
+    fencing number; 0 means "not there yet".
     """
 
     async def read(self, name: str, *, now: float) -> tuple[dict[str, Any] | None, int]:
         """(document, version), or (None, 0) when absent or expired at `now`."""
 
-    async def write(self, name: str, document: dict[str, Any], *, version: int, expires: float) -> bool:
-        """Write only if the stored version still is `version` (0: absent or expired); True when it was written."""
+    async def write(self, name: str, document: dict[str, Any], *, version: int, expires: float) -> int:
+        """Write only if the stored version still is `version` (0: absent or expired).
+
+        The new version when it was written, 0 when somebody else was faster.
+        """

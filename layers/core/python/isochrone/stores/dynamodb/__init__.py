@@ -1,0 +1,1 @@
+"""The stores on DynamoDB, over a small client of our own."""

@@ -1,0 +1,166 @@
+"""One call to DynamoDB over an aiohttp session: sign, send, tell the errors apart, try once more when that may help.
+
+The errors are drawn in `isochrone.stores.dynamodb.errors`; why this is not boto3 stands in docs/decisions/0004.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Self, TypeVar
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from isochrone.stores.dynamodb.credentials import Credentials, CredentialSource, find_credentials
+from isochrone.stores.dynamodb.errors import STALE_CREDENTIALS, StoreRefused, error_of
+from isochrone.stores.dynamodb.sigv4 import authorization
+from isochrone.stores.protocols import StoreUnavailable
+
+T = TypeVar("T")
+
+_CONTENT_TYPE = "application/x-amz-json-1.0"
+_API = "DynamoDB_20120810"
+# A throttled partition frees up within tens of milliseconds; longer waits are for the caller to decide.
+_PAUSE_SECONDS = (0.01, 0.05)
+
+
+class Timeouts(NamedTuple):
+    """Seconds: for a new connection, and for a whole call with its second try."""
+
+    connect: float = 0.5
+    total: float = 1.0
+
+
+DEFAULT_TIMEOUTS = Timeouts()
+
+
+class DynamoClient:
+    """Calls DynamoDB of one region. It takes the session over: `aclose` closes it."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        credentials: CredentialSource,
+        *,
+        region: str,
+        endpoint_url: str | None = None,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        clock: Callable[[], float] = time.time,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._session = session
+        self._credentials = credentials
+        self._region = region
+        self._url = URL(endpoint_url or aws_endpoint(region))
+        self._host = self._url.host_port_subcomponent or ""
+        self._total = timeouts.total
+        self._timeout = aiohttp.ClientTimeout(sock_connect=timeouts.connect)
+        self._clock = clock
+        self._chance = chance
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._session.close()
+
+    async def call(self, operation: str, request: Mapping[str, Any], reply: type[T]) -> T:
+        """Send one operation and read its reply as `reply`.
+
+        Raises StoreUnavailable, StoreRefused, ConditionFailed or InvalidCall.
+        """
+        body = msgspec.json.encode(request)
+        try:
+            answer = await self._in_time(operation, body)
+        except StoreRefused as refusal:
+            if refusal.code not in STALE_CREDENTIALS or not self._credentials.forget():
+                raise
+            answer = await self._in_time(operation, body)
+        return _decode(operation, answer, reply)
+
+    async def _in_time(self, operation: str, body: bytes) -> bytes:
+        credentials = await self._credentials.get(self._clock())
+        try:
+            async with asyncio.timeout(self._total):
+                return await self._try_twice(operation, body, credentials)
+        except TimeoutError:
+            raise StoreUnavailable(f"DynamoDB {operation}: no answer within {self._total:g} s") from None
+
+    async def _try_twice(self, operation: str, body: bytes, credentials: Credentials) -> bytes:
+        try:
+            return await self._try(operation, body, credentials)
+        except StoreRefused:
+            raise
+        except StoreUnavailable:
+            shortest, longest = _PAUSE_SECONDS
+            await asyncio.sleep(shortest + (longest - shortest) * self._chance())
+            return await self._try(operation, body, credentials)
+
+    async def _try(self, operation: str, body: bytes, credentials: Credentials) -> bytes:
+        headers = self._headers(operation, body, credentials)
+        try:
+            async with self._session.post(
+                self._url, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
+            ) as response:
+                answer = await response.read()
+        except (aiohttp.ClientError, OSError) as error:
+            raise StoreUnavailable(f"DynamoDB {operation}: {error or type(error).__name__}") from None
+        if response.status != 200:
+            raise error_of(operation, response.status, answer)
+        return answer
+
+    def _headers(self, operation: str, body: bytes, credentials: Credentials) -> dict[str, str]:
+        at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock()))
+        signed = [("content-type", _CONTENT_TYPE), ("host", self._host), ("x-amz-date", at)]
+        if credentials.token:
+            signed.append(("x-amz-security-token", credentials.token))
+        signed.append(("x-amz-target", f"{_API}.{operation}"))
+        headers = dict(signed)
+        headers["authorization"] = authorization(
+            access_key=credentials.access_key,
+            secret_key=credentials.secret_key,
+            region=self._region,
+            service="dynamodb",
+            at=at,
+            headers=signed,
+            body=body,
+        )
+        # Unpacking costs more CPU than the bytes it would save.
+        headers["accept-encoding"] = "identity"
+        return headers
+
+
+def connect(
+    region: str,
+    *,
+    endpoint_url: str | None = None,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    environ: Mapping[str, str] = os.environ,
+) -> DynamoClient:
+    """A client with a session of its own and the credentials this process has. Call it inside the event loop."""
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=30), cookie_jar=aiohttp.DummyCookieJar()
+    )
+    credentials = find_credentials(environ, session, emulator=endpoint_url is not None)
+    return DynamoClient(session, credentials, region=region, endpoint_url=endpoint_url, timeouts=timeouts)
+
+
+def aws_endpoint(region: str) -> str:
+    """The address of DynamoDB in `region`."""
+    return f"https://dynamodb.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
+
+
+def _decode(operation: str, answer: bytes, reply: type[T]) -> T:
+    try:
+        return msgspec.json.decode(answer, type=reply)
+    except msgspec.MsgspecError as error:
+        raise StoreUnavailable(f"DynamoDB {operation}: not an answer of DynamoDB: {error}") from None

@@ -1,0 +1,102 @@
+"""Fleet documents on DynamoDB: compare-and-set in one conditional update.
+
+    write v0->1        write v1->2               deadline                        TTL deletes (late)
+    |------------------|-------------------------|-------------------------------|
+      version 1          version 2                 reads as absent, version 0      gone
+      write(version=0)   write(version=1)          write(version=0) takes over:
+      fails              fails                     version 3, so the old holder's write(version=2) fails
+
+The deadline that is checked and the TTL that deletes are two attributes a day apart: if numbering began at 1 again at
+once, a holder that was frozen past its deadline (Lambda does that) could take the next holder's version for its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+from msgspec import Struct
+
+from isochrone.stores.dynamodb.client import DynamoClient
+from isochrone.stores.dynamodb.errors import ConditionFailed
+from isochrone.stores.dynamodb.items import Number, Text
+from isochrone.stores.limits import encode_document
+
+_NUMBERING_OUTLIVES_SECONDS = 86_400
+_UPDATE = (
+    "SET document = :document, deadline = :deadline, expires = :expires, writer = :writer, "
+    "version = if_not_exists(version, :zero) + :one"
+)
+_ABSENT = "attribute_not_exists(pk) OR deadline <= :now"
+_UNCHANGED = "version = :version AND deadline > :now"
+
+
+class _FleetItem(Struct):
+    document: Text
+    version: Number
+    deadline: Number
+
+
+class _Found(Struct):
+    Item: _FleetItem | None = None
+
+
+class _Version(Struct):
+    version: Number
+
+
+class _Written(Struct):
+    Attributes: _Version
+
+
+class DynamoFleetStore:
+    """FleetStore on the table `table`. Documents are JSON text, at most 399 KB."""
+
+    def __init__(self, client: DynamoClient, table: str, *, clock: Callable[[], float] = time.time) -> None:
+        self._client = client
+        self._table = table
+        self._clock = clock
+
+    async def read(self, name: str, *, now: float) -> tuple[dict[str, Any] | None, int]:
+        found = (await self._client.call("GetItem", self._key(name) | {"ConsistentRead": True}, _Found)).Item
+        if found is None or float(found.deadline.N) <= now:
+            return None, 0
+        return msgspec.json.decode(found.document.S, type=dict[str, Any]), int(found.version.N)
+
+    async def write(self, name: str, document: dict[str, Any], *, version: int, expires: float) -> int:
+        writer = uuid4().hex
+        values = {
+            ":document": {"S": encode_document(name, document).decode()},
+            ":deadline": {"N": repr(expires)},
+            ":expires": {"N": str(int(expires) + _NUMBERING_OUTLIVES_SECONDS)},
+            ":writer": {"S": writer},
+            ":zero": {"N": "0"},
+            ":one": {"N": "1"},
+            ":now": {"N": repr(self._clock())},
+        }
+        if version:
+            values[":version"] = {"N": str(version)}
+        update = self._key(name) | {
+            "UpdateExpression": _UPDATE,
+            "ConditionExpression": _UNCHANGED if version else _ABSENT,
+            "ExpressionAttributeValues": values,
+            "ReturnValues": "UPDATED_NEW",
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        try:
+            written = await self._client.call("UpdateItem", update, _Written)
+        except ConditionFailed as failed:
+            return _version_if_ours(failed.item, writer)
+        return int(written.Attributes.version.N)
+
+    def _key(self, name: str) -> dict[str, Any]:
+        return {"TableName": self._table, "Key": {"pk": {"S": name}, "sk": {"S": "document"}}}
+
+
+def _version_if_ours(item: dict[str, Any], writer: str) -> int:
+    """When the reply to a write got lost, its retry meets its own work: that is a success."""
+    ours = item.get("writer") == {"S": writer}
+    return int(item["version"]["N"]) if ours else 0

@@ -1,0 +1,40 @@
+"""What a store accepts, the same in memory as on DynamoDB, so that the local edition fails where AWS would."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+# An item is at most 400 KB with its attribute names, key, tenant and numbers; those stay below 1 KB.
+VALUE_BYTES = 400 * 1024 - 1024
+
+
+def check_size(what: str, size: int, limit: int = VALUE_BYTES) -> None:
+    """ValueError when `size` bytes are more than one item takes."""
+    if size > limit:
+        raise ValueError(f"{what}: {size} bytes are more than the store takes ({limit})")
+
+
+def encode_document(name: str, document: dict[str, Any]) -> bytes:
+    """The document as JSON. Raises ValueError when it is too large for one item."""
+    encoded = msgspec.json.encode(document)
+    check_size(f"fleet document {name!r}", len(encoded))
+    return encoded
+
+
+def ledger_sort_key(entry: dict[str, Any]) -> str:
+    """`2026-11-23T02:00:58.250000Z#request#0001`: sorts by time, and names the attempt within its tenant.
+
+    Raises ValueError when a field that makes the name is missing or of the wrong type.
+    """
+    started, request, attempt = (entry.get(field) for field in ("started_at", "request_id", "attempt"))
+    if not isinstance(started, int | float) or not math.isfinite(started):
+        raise ValueError(f"ledger entry: started_at must be epoch seconds, not {started!r}")
+    if not isinstance(request, str) or not isinstance(attempt, int):
+        raise ValueError(f"ledger entry: request_id must be text and attempt a number, not {request!r} and {attempt!r}")
+    if not entry.get("tenant"):
+        raise ValueError("ledger entry: tenant is missing")
+    return f"{datetime.fromtimestamp(started, UTC):%Y-%m-%dT%H:%M:%S.%fZ}#{request}#{attempt:04d}"

@@ -1,0 +1,141 @@
+"""The stores in this process: for the local edition with state.kind = "memory", and as fakes in tests.
+
+All are bounded. Each has a switch, `failing` (every call) and `fail_next` (so many calls), that makes it answer like a
+store that is gone; tests use it to see what callers do then.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import insort
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from isochrone.stores.limits import VALUE_BYTES, check_size, encode_document, ledger_sort_key
+from isochrone.stores.protocols import StoreUnavailable
+
+# What the bookkeeping around a value weighs, so that many small answers are bounded too.
+_OVERHEAD_BYTES = 400
+
+
+class _Switch:
+    failing = False
+    fail_next = 0
+
+    def _check(self) -> None:
+        if self.failing or self.fail_next > 0:
+            self.fail_next = max(0, self.fail_next - 1)
+            raise StoreUnavailable(f"{type(self).__name__} is switched off")
+
+
+class MemoryAnswerStore(_Switch):
+    """Answers, least recently used out first. `capacity` is bytes with the bookkeeping."""
+
+    max_bytes = VALUE_BYTES
+
+    def __init__(self, *, capacity: int = 64 * 1024 * 1024) -> None:
+        self._capacity = capacity
+        self._kept: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
+        self._held = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    async def get(self, fingerprint: str, *, now: float) -> bytes | None:
+        self._check()
+        value, expires = self._kept.get(fingerprint, (None, now))
+        if expires <= now:
+            self._discard(fingerprint)
+            return None
+        self._kept.move_to_end(fingerprint)
+        return value
+
+    async def put(self, fingerprint: str, value: bytes, *, tenant: str, expires: float) -> None:
+        self._check()
+        check_size("answer", len(value))
+        self._discard(fingerprint)
+        self._kept[fingerprint] = (value, expires)
+        self._held += len(value) + _OVERHEAD_BYTES
+        while self._held > self._capacity:
+            self._discard(next(iter(self._kept)))
+
+    async def delete(self, fingerprint: str) -> None:
+        self._check()
+        self._discard(fingerprint)
+
+    def _discard(self, fingerprint: str) -> None:
+        if found := self._kept.pop(fingerprint, None):
+            self._held -= len(found[0]) + _OVERHEAD_BYTES
+
+
+class _Document(NamedTuple):
+    encoded: bytes
+    version: int
+    expires: float
+
+
+class MemoryFleetStore(_Switch):
+    """Documents by name. When `capacity` of them are alive, a new one is refused: dropping a live lease would let two
+    callers hold it."""
+
+    def __init__(self, *, capacity: int = 10_000, clock: Callable[[], float] = time.time) -> None:
+        self._capacity = capacity
+        self._clock = clock
+        self._documents: dict[str, _Document] = {}
+
+    async def read(self, name: str, *, now: float) -> tuple[dict[str, Any] | None, int]:
+        self._check()
+        found = self._documents.get(name)
+        if found is None or found.expires <= now:
+            return None, 0
+        return msgspec.json.decode(found.encoded, type=dict[str, Any]), found.version
+
+    async def write(self, name: str, document: dict[str, Any], *, version: int, expires: float) -> int:
+        self._check()
+        encoded = encode_document(name, document)
+        now = self._clock()
+        found = self._documents.get(name)
+        if version != (found.version if found and found.expires > now else 0):
+            return 0
+        if found is None:
+            self._make_room(now)
+        written = found.version + 1 if found else 1
+        self._documents[name] = _Document(encoded, written, expires)
+        return written
+
+    def _make_room(self, now: float) -> None:
+        if len(self._documents) < self._capacity:
+            return
+        self._documents = {name: kept for name, kept in self._documents.items() if kept.expires > now}
+        if len(self._documents) >= self._capacity:
+            raise StoreUnavailable(f"fleet: {self._capacity} documents are alive, there is no room for another")
+
+
+class MemoryLedgerStore(_Switch):
+    """Entries in the order of their start; the oldest go when there are more than `capacity`."""
+
+    def __init__(self, *, capacity: int = 100_000) -> None:
+        self._capacity = capacity
+        self._order: list[tuple[str, str]] = []
+        self._entries: dict[tuple[str, str], dict[str, Any]] = {}
+
+    async def append(self, entries: list[dict[str, Any]]) -> None:
+        self._check()
+        for key, entry in [((ledger_sort_key(entry), entry["tenant"]), entry) for entry in entries]:
+            if key not in self._entries:
+                self._entries[key] = dict(entry)
+                insort(self._order, key)
+        while len(self._order) > self._capacity:
+            del self._entries[self._order.pop(0)]
+
+    async def recent(self, tenant: str, *, limit: int = 100) -> list[dict[str, Any]]:
+        self._check()
+        newest = (self._entries[key] for key in reversed(self._order) if key[1] == tenant)
+        return [dict(entry) for _, entry in zip(range(limit), newest, strict=False)]
+
+    async def all(self) -> list[dict[str, Any]]:
+        self._check()
+        return [dict(self._entries[key]) for key in self._order]
