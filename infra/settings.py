@@ -15,9 +15,6 @@ from isochrone.settings import load as load_settings
 
 Profile = Literal["aws", "local"]
 
-# Route 53 names continents and countries alike by two letters; where both exist the continent is meant.
-CONTINENTS = frozenset({"AF", "AN", "AS", "EU", "NA", "OC", "SA"})
-
 _REGION = re.compile(r"^[a-z]{2}(-[a-z]+)+-\d$")
 
 

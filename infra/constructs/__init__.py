@@ -1,0 +1,1 @@
+"""One idea each; the stacks put them together."""

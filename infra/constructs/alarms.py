@@ -1,0 +1,117 @@
+"""The first alarms of an edge, and where they go."""
+
+from __future__ import annotations
+
+from aws_cdk import Duration
+from aws_cdk import aws_apigateway as apigateway
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sns_subscriptions as subscriptions
+from constructs import Construct
+
+from infra.constructs.streaming_api import ACCESS_LOG_FIELDS, StreamingApi
+from infra.settings import Deployment
+
+# The edge function writes its own metrics (embedded in its log) to this namespace, by region.
+NAMESPACE = "Isochrone"
+
+
+class Alarms(Construct):
+    """Errors, slow first bytes, throttles and, where there are pools, no healthy one."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        deployment: Deployment,
+        region: str,
+        api: StreamingApi,
+        function: lambda_.IFunction,
+    ) -> None:
+        super().__init__(scope, id)
+        self._prefix = f"{deployment.name}-{region}"
+        limits = deployment.settings.alarms
+        self._topic = self._mail_topic(limits.email) if limits.email else None
+        self._errors(api.api, limits.error_rate)
+        self._slow(api.access_log, region, limits.latency_p99)
+        self._throttles(function)
+        if any(backend.kind == "pool" for backend in deployment.settings.backend):
+            self._no_healthy_pool(region)
+
+    def _mail_topic(self, email: str) -> sns.Topic:
+        topic = sns.Topic(self, "Topic", enforce_ssl=True)
+        topic.add_subscription(subscriptions.EmailSubscription(email))
+        return topic
+
+    def _errors(self, api: apigateway.RestApi, rate: float) -> None:
+        # The average of 5XXError is the share of requests that failed.
+        metric = api.metric_server_error(period=Duration.minutes(2), statistic="Average")
+        self._alarm("ErrorRate", metric, rate, f"More than {rate:.0%} of the requests failed (5xx) over 2 minutes")
+
+    def _slow(self, access_log: logs.ILogGroup, region: str, seconds: float) -> None:
+        # API Gateway's own Latency runs until a stream has ended: it would measure the length of the answers.
+        metric = logs.MetricFilter(
+            self,
+            "FirstContent",
+            log_group=access_log,
+            filter_pattern=logs.FilterPattern.literal(f"[{', '.join(_numeric_first_content())}]"),
+            metric_namespace=NAMESPACE,
+            metric_name=f"FirstContent-{region}",
+            metric_value="$first_content",
+            unit=cloudwatch.Unit.MILLISECONDS,
+        ).metric(period=Duration.minutes(5), statistic="p99")
+        self._alarm("SlowP99", metric, seconds * 1000, f"p99 to the first byte is above {seconds} s over 5 minutes")
+
+    def _throttles(self, function: lambda_.IFunction) -> None:
+        metric = function.metric_throttles(period=Duration.minutes(1), statistic="Sum")
+        self._alarm("Throttles", metric, 0, "Lambda turned requests away: the account's concurrency is used up")
+
+    def _no_healthy_pool(self, region: str) -> None:
+        metric = cloudwatch.Metric(
+            namespace=NAMESPACE,
+            metric_name="HealthyPools",
+            dimensions_map={"Region": region},
+            period=Duration.minutes(1),
+            statistic="Maximum",
+        )
+        self._alarm(
+            "NoHealthyPool",
+            metric,
+            1,
+            "No GPU pool is healthy as this edge sees them: every request goes to an API",
+            comparison=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+            periods=2,
+        )
+
+    def _alarm(
+        self,
+        name: str,
+        metric: cloudwatch.IMetric,
+        threshold: float,
+        description: str,
+        *,
+        comparison: cloudwatch.ComparisonOperator = cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+        periods: int = 1,
+    ) -> None:
+        alarm = cloudwatch.Alarm(
+            self,
+            name,
+            alarm_name=f"{self._prefix}-{name}",
+            alarm_description=description,
+            metric=metric,
+            threshold=threshold,
+            comparison_operator=comparison,
+            evaluation_periods=periods,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+        if self._topic:
+            alarm.add_alarm_action(actions.SnsAction(self._topic))
+
+
+def _numeric_first_content() -> list[str]:
+    """The fields of the access log, with the condition that there was a first byte at all."""
+    return [f"{field}>=0" if field == "first_content" else field for field in ACCESS_LOG_FIELDS]

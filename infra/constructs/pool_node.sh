@@ -1,0 +1,50 @@
+#!/bin/bash
+# Starts vLLM on a fresh node, tells the fleet when it is ready, and lets streams end before the node goes.
+set -euo pipefail
+
+metadata() {
+  local token
+  token=$$(curl -sf -X PUT http://169.254.169.254/latest/api/token -H 'X-aws-ec2-metadata-token-ttl-seconds: 300')
+  curl -sf -H "X-aws-ec2-metadata-token: $$token" "http://169.254.169.254/latest/meta-data/$$1"
+}
+
+complete() { # hook, result
+  aws autoscaling complete-lifecycle-action --region '$region' --auto-scaling-group-name '$fleet' \
+    --instance-id "$$(metadata instance-id)" --lifecycle-hook-name "$$1" --lifecycle-action-result "$$2"
+}
+
+trap 'complete launch ABANDON' ERR
+
+VLLM_API_KEY=$$(aws secretsmanager get-secret-value --region '$region' --secret-id '$secret' \
+  --query SecretString --output text)
+export VLLM_API_KEY
+
+# The instance store is fast and empty; weights and compiled kernels need not survive the node.
+cache=/opt/dlami/nvme/cache
+mkdir -p "$$cache"
+
+docker run --detach --name vllm --restart unless-stopped --gpus all --ipc host --publish $port:$port \
+  --volume "$$cache:/root/.cache" --env VLLM_API_KEY --env VLLM_HTTP_TIMEOUT_KEEP_ALIVE=$keep_alive \
+  --log-driver awslogs --log-opt awslogs-region='$region' --log-opt awslogs-group='$log_group' \
+  --log-opt awslogs-stream="$$(metadata instance-id)" \
+  vllm/vllm-openai:$version \
+  --model '$model' --dtype half $quantization --attention-backend TRITON_ATTN \
+  --max-model-len $max_model_len --max-num-seqs $max_num_seqs --gpu-memory-utilization 0.9 --port $port
+
+# No more than the launch hook waits: then the node is given back.
+for _ in $$(seq 170); do
+  curl -sf -o /dev/null http://127.0.0.1:$port/health && break
+  sleep 5
+done
+curl -sf -o /dev/null http://127.0.0.1:$port/health
+complete launch CONTINUE
+trap - ERR
+
+# The load balancer sends no new requests by the time the fleet asks for the node; wait for those that run.
+until [ "$$(metadata autoscaling/target-lifecycle-state || true)" = Terminated ]; do sleep 5; done
+for _ in $$(seq 20); do
+  running=$$(curl -sf http://127.0.0.1:$port/metrics | awk '/^vllm:num_requests_running/ { n += $$NF } END { print n + 0 }')
+  [ "$$running" = 0 ] && break
+  sleep 5
+done
+complete terminate CONTINUE

@@ -1,0 +1,47 @@
+"""DynamoDB tables, from the one definition that the stores and the emulator use too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from aws_cdk import RemovalPolicy
+from aws_cdk import aws_dynamodb as dynamodb
+from constructs import Construct
+
+from infra.acknowledge import acknowledge
+from isochrone.settings import Settings, table_name
+from isochrone.stores.tables import Table
+
+
+class Tables(Construct):
+    """The tables of one scope. `replicas`: further regions, for tables of global scope."""
+
+    def __init__(
+        self, scope: Construct, id: str, *, tables: Iterable[Table], settings: Settings, replicas: Sequence[str] = ()
+    ) -> None:
+        super().__init__(scope, id)
+        self.by_name = {table.name: self._build(table, settings, replicas) for table in tables}
+
+    def _build(self, table: Table, settings: Settings, replicas: Sequence[str]) -> dynamodb.TableV2:
+        built = dynamodb.TableV2(
+            self,
+            table.name.capitalize(),
+            table_name=table_name(settings, table.name),
+            partition_key=_string(table.partition_key),
+            sort_key=_string(table.sort_key) if table.sort_key else None,
+            billing=dynamodb.Billing.on_demand(),
+            time_to_live_attribute=table.ttl,
+            deletion_protection=table.durable,
+            removal_policy=RemovalPolicy.RETAIN if table.durable else RemovalPolicy.DESTROY,
+            point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
+                point_in_time_recovery_enabled=table.durable
+            ),
+            replicas=[dynamodb.ReplicaTableProps(region=region) for region in replicas],
+        )
+        if not table.durable:
+            acknowledge(built, DDB3=f"{table.name} can be lost without harm: it is refilled by traffic")
+        return built
+
+
+def _string(name: str) -> dynamodb.Attribute:
+    return dynamodb.Attribute(name=name, type=dynamodb.AttributeType.STRING)

@@ -1,0 +1,42 @@
+"""The folders that become Lambda layers: two live in the repository, two are built by scripts/build_layers.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from infra.settings import Profile
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# What Python and its tools leave in a source folder; none of it belongs into a layer, and it would change its hash.
+LEFTOVERS = ("**/__pycache__", "**/*.pyc", "**/*.egg-info", "**/.mypy_cache", "**/.ruff_cache")
+
+
+class LayerMissing(Exception):
+    """A layer has not been built; the message is one line that says how to."""
+
+
+class Layers(NamedTuple):
+    """Asset folders. Each is unpacked under /opt; `geoip` is None where the machine's own database is used."""
+
+    core: Path
+    streaming: Path
+    dependencies: Path
+    geoip: Path | None
+
+
+def find_layers(profile: Profile, root: Path = ROOT) -> Layers:
+    """The layers of `profile`. Raises LayerMissing."""
+    built = root / "build" / "layers"
+    if profile == "local":
+        # The emulator runs functions on this machine, which holds the database already: 134 MB less for each region.
+        found = Layers(root / "layers/core", root / "layers/streaming", built / "machine/dependencies", None)
+    else:
+        found = Layers(
+            root / "layers/core", root / "layers/streaming", built / "lambda/dependencies", built / "lambda/geoip"
+        )
+    for folder in found:
+        if folder is not None and not (folder / ".complete").exists() and built in folder.parents:
+            raise LayerMissing(f"layer {folder.relative_to(root)} is not built: run `make install` first")
+    return found

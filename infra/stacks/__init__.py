@@ -1,0 +1,1 @@
+"""Stacks only compose: what a thing is stands in infra/constructs/."""

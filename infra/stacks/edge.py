@@ -1,0 +1,50 @@
+"""One region's entry point: API, edge function, tables, records, alarms."""
+
+from __future__ import annotations
+
+from aws_cdk import CfnOutput, Stack
+from constructs import Construct
+
+from infra.constructs.alarms import Alarms
+from infra.constructs.domain import EdgeDomain, import_zone
+from infra.constructs.edge_function import EdgeFunction
+from infra.constructs.records import EdgeRecords
+from infra.constructs.streaming_api import StreamingApi
+from infra.constructs.tables import Tables
+from infra.constructs.waf import RateRule
+from infra.layers import Layers
+from infra.settings import Deployment
+from isochrone.stores.tables import TABLES
+
+
+class EdgeStack(Stack):
+    """Needs nothing of the other stacks to be deployed: it knows them by fixed names."""
+
+    def __init__(self, scope: Construct, id: str, *, deployment: Deployment, region: str, layers: Layers) -> None:
+        super().__init__(
+            scope, id, stack_name=f"{deployment.name}-edge-{region}", description=f"Isochrone: the edge in {region}"
+        )
+        domain = deployment.settings.service.domain
+        Tables(
+            self,
+            "Tables",
+            tables=[table for table in TABLES if table.scope == "regional"],
+            settings=deployment.settings,
+        )
+        edge = EdgeFunction(self, "Edge", deployment=deployment, layers=layers)
+        front = StreamingApi(
+            self, "Front", name=f"{deployment.name}-{region}", handler=edge.alias, only_by_domain=domain is not None
+        )
+        RateRule(self, "Waf", name=f"{deployment.name}-{region}", stage_arn=front.api.deployment_stage.stage_arn)
+        Alarms(self, "Alarms", deployment=deployment, region=region, api=front, function=edge.function)
+        if domain is not None:
+            self._name(deployment, region, domain, front)
+        CfnOutput(self, "ApiId", value=front.api.rest_api_id)
+        CfnOutput(self, "ApiUrl", value=f"https://{domain}/" if domain else front.api.url)
+        CfnOutput(self, "FunctionName", value=edge.function.function_name)
+        CfnOutput(self, "FunctionAlias", value=edge.alias.function_arn)
+
+    def _name(self, deployment: Deployment, region: str, domain: str, front: StreamingApi) -> None:
+        zone = import_zone(self, deployment)
+        names = EdgeDomain(self, "Domain", domain=domain, region=region, zone=zone, api=front.api)
+        EdgeRecords(self, "Records", deployment=deployment, region=region, zone=zone, domain=names)

@@ -1,0 +1,30 @@
+"""What exists once: the directory table with its replicas, and the backends' keys."""
+
+from __future__ import annotations
+
+from aws_cdk import CfnOutput, Stack
+from constructs import Construct
+
+from infra.constructs.secrets import BackendSecrets
+from infra.constructs.tables import Tables
+from infra.settings import Deployment
+from isochrone.settings import table_name
+from isochrone.stores.tables import DIRECTORY, TABLES
+
+
+class GlobalStack(Stack):
+    """Lives in the home region; everything in it is replicated to the others."""
+
+    def __init__(self, scope: Construct, id: str, *, deployment: Deployment) -> None:
+        super().__init__(scope, id, stack_name=f"{deployment.name}-global", description="Isochrone: shared by all regions")
+        others = [region for region in deployment.regions if region != deployment.home]
+        Tables(
+            self,
+            "Tables",
+            tables=[table for table in TABLES if table.scope == "global"],
+            settings=deployment.settings,
+            replicas=others,
+        )
+        if deployment.secrets:
+            BackendSecrets(self, "Keys", names=deployment.secrets, replicas=others)
+        CfnOutput(self, "DirectoryTable", value=table_name(deployment.settings, DIRECTORY.name))

