@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aws_cdk import App, Environment, Stage, Tags, Validations
+from aws_cdk import App, Aspects, Environment, Stage, Tags, Validations
 from cdk_nag import AwsSolutionsChecks
 
 from infra.layers import Layers, find_layers
@@ -28,14 +28,21 @@ def from_context() -> App:
 
 def compose(app: App, deployment: Deployment, layers: Layers) -> None:
     """Put every stack of `deployment` into `app`."""
-    GlobalStack(Stage(app, "global", env=Environment(region=deployment.home)), "shared", deployment=deployment)
+    shared = _stage(app, "global", deployment.home, deployment)
+    GlobalStack(shared, "shared", deployment=deployment)
     for region in deployment.regions:
-        stage = Stage(app, region, env=Environment(region=region))
+        stage = _stage(app, region, region, deployment)
         EdgeStack(stage, "edge", deployment=deployment, region=region, layers=layers)
         if deployment.pools(region):
             PoolStack(stage, "pool", deployment=deployment, region=region)
-    Tags.of(app).add("isochrone:service", deployment.name)
-    if deployment.local:
-        LocalProfile.apply(app)
-    else:
+    if not deployment.local:
         Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+
+
+def _stage(app: App, id: str, region: str, deployment: Deployment) -> Stage:
+    """A stage with what applies to all its resources: tags and aspects of the app end at a stage's border."""
+    stage = Stage(app, id, env=Environment(region=region))
+    Tags.of(stage).add("isochrone:service", deployment.name)
+    if deployment.local:
+        Aspects.of(stage).add(LocalProfile())
+    return stage

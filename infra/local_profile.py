@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
-import sys
 
 import jsii
-from aws_cdk import App, Aspects, IAspect, Stack
+from aws_cdk import IAspect, Stack
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_route53 as route53
@@ -18,15 +17,12 @@ from constructs import IConstruct
 UNSUPPORTED = (wafv2.CfnWebACLAssociation, route53.CfnHealthCheck)
 # Its API Gateway knows no STREAM transfer mode; a buffered integration may last this long.
 BUFFERED_TIMEOUT_MS = 29_000
+ARCHITECTURE = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
 
 
 @jsii.implements(IAspect)
 class LocalProfile:
     """Adapts each resource as the tree is walked: the same app, minus what cannot work on this machine."""
-
-    @staticmethod
-    def apply(app: App) -> None:
-        Aspects.of(app).add(LocalProfile())
 
     def visit(self, node: IConstruct) -> None:
         if isinstance(node, UNSUPPORTED):
@@ -36,6 +32,8 @@ class LocalProfile:
             _buffer(node)
         elif isinstance(node, lambda_.CfnFunction):
             _run_here(node)
+        elif isinstance(node, lambda_.CfnLayerVersion):
+            node.compatible_architectures = [ARCHITECTURE]
 
 
 def _buffer(method: apigateway.CfnMethod) -> None:
@@ -48,7 +46,6 @@ def _buffer(method: apigateway.CfnMethod) -> None:
 
 
 def _run_here(function: lambda_.CfnFunction) -> None:
-    """The emulator runs a function with the Python that it runs on itself, without the streaming loop."""
-    function.runtime = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    function.architectures = ["arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"]
+    """The emulator runs a function on this machine, by its own Python, which knows no exec wrapper."""
+    function.architectures = [ARCHITECTURE]
     function.add_property_deletion_override("Environment.Variables.AWS_LAMBDA_EXEC_WRAPPER")
