@@ -27,6 +27,7 @@ SOURCES = ROOT / "tests/data/rtt"
 TARGET = Path(rtt.__file__).with_name("data") / "rtt.json"
 METRO_KM = 100
 FOLDS = 8
+DEALS = 5
 CHOICES = (3, 6, 10)
 DRAWS = 4000
 
@@ -173,8 +174,9 @@ def _lines(rows: Iterable[object]) -> str:
 
 
 class Judged(NamedTuple):
-    """One pair that the fit had not seen: what was measured, what the line and the whole estimate say."""
+    """One pair that the fit of this `deal` had not seen: what was measured, what the line and the estimate say."""
 
+    deal: int
     pair: Pair
     line_ms: float
     estimate_ms: float
@@ -183,17 +185,22 @@ class Judged(NamedTuple):
 def judge(pairs: list[Pair]) -> Iterator[Judged]:
     """Every pair between two metros, once for each time that one of its ends was set aside."""
     metros = metros_of(pairs)
-    areas = sorted(set(metros.values()))
-    random.Random(1).shuffle(areas)  # noqa: S311
-    for fold in range(FOLDS):
-        aside = set(areas[fold::FOLDS])
+    for deal, aside in _folds(sorted(set(metros.values()))):
         seen = [pair for pair in pairs if not {metros[pair.a], metros[pair.b]} & aside]
         estimator = Estimator(fit(seen))
         for a, b, ms in pairs:
             for client, region in ((a, b), (b, a)):
                 if metros[client] in aside and metros[a] != metros[b]:
                     line_ms = estimator.line_ms(great_circle_km(a, b))
-                    yield Judged(Pair(client, region, ms), line_ms, estimator.ms(a, b))
+                    yield Judged(deal, Pair(client, region, ms), line_ms, estimator.ms(a, b))
+
+
+def _folds(areas: list[Point]) -> Iterator[tuple[int, set[Point]]]:
+    """(deal, metros set aside), several times over: with 41 metros, one way of dealing them out is luck."""
+    for deal in range(DEALS):
+        dealt = random.Random(deal).sample(areas, len(areas))  # noqa: S311
+        for fold in range(FOLDS):
+            yield deal, set(dealt[fold::FOLDS])
 
 
 def report(pairs: list[Pair], clients: list[Pair]) -> list[str]:
@@ -205,7 +212,7 @@ def report(pairs: list[Pair], clients: list[Pair]) -> list[str]:
     shipped = fit(pairs)
     return [
         f"line: {shipped.floor_ms} ms + {shipped.ms_per_km} ms/km; {len(shipped.sites)} sites, {len(pairs)} pairs",
-        f"out of sample, {FOLDS} folds of metros, {len(judged)} questions",
+        f"out of sample, {DEALS} times {FOLDS} folds of metros, {len(judged)} questions",
         f"  {'':20}{'distance':>12}{'estimate':>12}",
         *_error_lines([each.pair.ms for each in judged], line_ms, whole_ms),
         *(line for count in CHOICES for line in _choice_lines(choices, count)),
@@ -233,12 +240,13 @@ def _choice_lines(judged: list[Judged], count: int) -> Iterator[str]:
 def draw_regrets(judged: list[Judged], count: int, score: Callable[[Judged], float]) -> list[float]:
     """For random clients and random sets of regions: milliseconds lost by going to the one with the least score."""
     chance = random.Random(7)  # noqa: S311
-    by_client: dict[Point, list[Judged]] = {}
+    by_client: dict[tuple[int, Point], list[Judged]] = {}
     for each in judged:
-        by_client.setdefault(each.pair.a, []).append(each)
+        by_client.setdefault((each.deal, each.pair.a), []).append(each)
+    clients = sorted(by_client)
     regrets = []
     for _ in range(DRAWS):
-        offered = chance.sample(by_client[chance.choice(sorted(by_client))], count)
+        offered = chance.sample(by_client[chance.choice(clients)], count)
         regrets.append(min(offered, key=score).pair.ms - min(each.pair.ms for each in offered))
     return regrets
 

@@ -7,7 +7,7 @@ DB-IP files (`latitude`, `country_code`, `city`). A record that names only a cou
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -59,9 +59,13 @@ class MmdbLocator:
             raise GeoError(f"{path}: knows no places; a city or country database is needed")
         six = [reader for reader in readers if reader.metadata().ip_version == 6]
         self._readers = {4: [reader for reader in readers if reader not in six] + six, 6: six}
+        self._known = lru_cache(maxsize=1024)(self._find)
 
     def locate(self, address: str) -> Location | None:
         """See Locator. A damaged record counts as unknown."""
+        return self._known(address)
+
+    def _find(self, address: str) -> Location | None:
         try:
             ip = ip_address(address)
         except ValueError:
@@ -89,9 +93,10 @@ def location_of(record: object) -> Location | None:
 
 
 def _files(path: Path) -> list[Path]:
-    if not path.exists():
-        raise GeoError(f"{path}: no such file or folder")
-    files = sorted(path.glob("*.mmdb")) if path.is_dir() else [path]
+    try:
+        files = sorted(path.glob("*.mmdb")) if path.is_dir() else [path]
+    except OSError as error:
+        raise GeoError(f"{path}: {error.strerror}") from None
     if not files:
         raise GeoError(f"{path}: holds no .mmdb file")
     return files
@@ -102,7 +107,8 @@ def _open(file: Path) -> Reader | None:
     import maxminddb  # noqa: PLC0415  # 50 ms that an edge without a database need not pay
 
     try:
-        reader = maxminddb.open_database(file)
+        # Not the faster C reader: a damaged record makes that one (3.2.0) end the whole process.
+        reader = maxminddb.open_database(file, maxminddb.MODE_MMAP)
         kind = reader.metadata().database_type.lower()
     except OSError as error:
         raise GeoError(f"{file}: {error.strerror or error}") from None
