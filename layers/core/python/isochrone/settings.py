@@ -216,9 +216,7 @@ def _contradictions(settings: Settings) -> list[tuple[KeyPath, str]]:
         ("model", [model.name for model in settings.model]),
     ):
         word = "id" if table == "key" else "name"
-        found += [
-            ((table, i, word), f"{name!r} stands twice") for i, name in enumerate(names) if name in names[:i]
-        ]
+        found += [((table, i, word), f"{name!r} stands twice") for i, name in enumerate(names) if name in names[:i]]
     defaults = [i for i, region in enumerate(settings.region) if region.default]
     found += [(("region", i, "default"), "exactly one region may be the default") for i in defaults[1:]]
     if settings.service.dns == "geolocation" and not defaults:

@@ -6,6 +6,7 @@ A door knows sockets or events; the pipeline knows neither. Header names are low
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from typing import Protocol
 
 from msgspec import Struct, field
 
@@ -28,14 +29,22 @@ class Request(Struct, kw_only=True):
     time_left: float | None = None
 
 
+class ByteStream(Protocol):
+    """An async generator of bytes, or what can be iterated and closed like one."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def aclose(self) -> None: ...
+
+
 class Reply(Struct, kw_only=True):
     """One HTTP reply. With `stream` set, the body is what it yields and `body` is empty.
 
-    The door must iterate `stream` to its end or call its `aclose()`: closing is how the pipeline learns that the
-    client left. A stream never raises: what goes wrong after the headers is said in band.
+    The door always calls the stream's `aclose()` in the end: that is how the pipeline learns that the client left. A
+    stream never raises: what goes wrong after the headers is said in band.
     """
 
     status: int
     headers: dict[str, str]
     body: bytes = b""
-    stream: AsyncIterator[bytes] | None = None
+    stream: ByteStream | None = None

@@ -91,9 +91,7 @@ def parse(operation: Operation, body: bytes, content_type: str | None, *, max_me
     if len(fields.get("messages") or ()) > max_messages:
         raise BadRequest(f"'messages' has more than {max_messages} entries.", param="messages")
     options = getattr(checked, "stream_options", None)
-    return Ask(
-        operation, checked.model, bool(checked.stream), bool(options and options.include_usage), fields
-    )
+    return Ask(operation, checked.model, bool(checked.stream), bool(options and options.include_usage), fields)
 
 
 def _is_json(content_type: str) -> bool:

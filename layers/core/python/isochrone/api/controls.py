@@ -1,0 +1,65 @@
+"""The caller's wishes, said in request headers: how to use the cache, how long to try, under which id."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import Enum
+from math import isfinite
+from typing import NamedTuple
+
+from isochrone.api.errors import BadRequest
+
+_WELL_FORMED_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+class CacheMode(Enum):
+    """`NO_STORE` neither reads nor writes, `NO_CACHE` refreshes, `ONLY` never asks a backend."""
+
+    USE = ""
+    NO_STORE = "no-store"
+    NO_CACHE = "no-cache"
+    ONLY = "only"
+
+
+class Controls(NamedTuple):
+    """`timeout` is seconds for the whole request, None for the configured one."""
+
+    request_id: str | None
+    cache: CacheMode
+    timeout: float | None
+
+
+def controls_of(headers: Mapping[str, str]) -> Controls:
+    """Read the headers. Raises BadRequest; an ill-formed request id is only ignored."""
+    return Controls(
+        request_id(headers.get("x-request-id")),
+        _cache_mode(headers.get("x-isochrone-cache")),
+        _timeout(headers.get("x-isochrone-timeout")),
+    )
+
+
+def request_id(value: str | None) -> str | None:
+    """The caller's id when it is well-formed."""
+    return value if value and _WELL_FORMED_ID.fullmatch(value) else None
+
+
+def _cache_mode(value: str | None) -> CacheMode:
+    try:
+        return CacheMode((value or "").strip().lower())
+    except ValueError:
+        raise BadRequest(
+            "Header x-isochrone-cache takes 'no-store', 'no-cache' or 'only'.", param="x-isochrone-cache"
+        ) from None
+
+
+def _timeout(value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not isfinite(seconds) or seconds <= 0:
+        raise BadRequest("Header x-isochrone-timeout takes seconds above 0.", param="x-isochrone-timeout")
+    return seconds

@@ -1,0 +1,173 @@
+"""The `isochrone` command: each subcommand a thin door to one function."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import click
+
+from isochrone import __version__
+from isochrone.settings import Settings, SettingsError, load
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ConfigFile(click.ParamType[Settings]):
+    """A path on the command line, a checked configuration in the command."""
+
+    name = "FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Settings:
+        if isinstance(value, Settings):
+            return value
+        try:
+            return load(value)
+        except SettingsError as error:
+            raise _Refused(str(error)) from None
+
+
+class _Refused(click.ClickException):
+    """One line on stderr, exit status 2: what was given cannot be used."""
+
+    exit_code = 2
+
+
+config_option = click.option("--config", "settings", type=ConfigFile(), required=True, help="The configuration (TOML).")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="isochrone")
+def main() -> None:
+    """An edge router for LLM requests."""
+
+
+@main.command()
+@config_option
+@click.option("--region", required=True, help="The region that this edge stands in.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8801, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--log-level", default="WARNING", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]))
+def serve(settings: Settings, region: str, host: str, port: int, log_level: str) -> None:
+    """Run one edge in the foreground, until SIGTERM or Ctrl-C.
+
+    Prints `ready http://HOST:PORT` when it can serve. Exit status: 0 after a clean stop, 1 when the address is taken,
+    2 for a configuration that cannot be used.
+    """
+    from isochrone.doors.local import LocalDoor
+    from isochrone.wiring import build_edge
+
+    logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+    async def run() -> None:
+        edge = build_edge(settings, region=region, resident=True)
+        door = LocalDoor(edge, max_body=settings.limits.body_bytes)
+        await door.serve(host, port, on_ready=lambda address: print(f"ready {address}", flush=True))
+
+    try:
+        asyncio.run(run())
+    except SettingsError as error:
+        raise _Refused(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+
+
+@main.command()
+@config_option
+@click.option("--region", help="The edge to plan for; without it, the one nearest to the client.")
+@click.option("--client-ip", required=True, help="The client's address.")
+@click.option("--model", required=True, help="The public model name.")
+@json_option
+def plan(settings: Settings, region: str | None, client_ip: str, model: str, as_json: bool) -> None:
+    """Print the plan for a request and its reasons, without sending anything.
+
+    Nothing is measured: round trips are those of the shipped matrix or estimates. `GET /v1/status` of a running edge
+    shows what it measured. Exit status: 0, or 2 when the configuration or an argument cannot be used.
+    """
+    from isochrone.explain import explain
+    from isochrone.wiring import locator_of
+
+    try:
+        locator = locator_of(settings, os.environ)
+        explained = explain(settings, region=region, client_ip=client_ip, model=model, locator=locator)
+    except (SettingsError, ValueError) as error:
+        raise _Refused(str(error)) from None
+    click.echo(json.dumps(explained.as_dict(), indent=2) if as_json else explained.as_text())
+
+
+@main.group()
+def tables() -> None:
+    """The tables on an emulator; on AWS, `cdk deploy` makes them."""
+
+
+@tables.command()
+@config_option
+@click.option("--region", "regions", multiple=True, help="Only this region (may be repeated); default: all.")
+def create(settings: Settings, regions: tuple[str, ...]) -> None:
+    """Create the tables on the emulator that state.endpoint_url names; those that exist are left alone."""
+    if not settings.state.endpoint_url:
+        raise _Refused("tables create is for an emulator only: state.endpoint_url is not set; on AWS use cdk deploy")
+    from isochrone.stores.dynamodb.client import connect
+    from isochrone.stores.dynamodb.tables import create_tables
+    from isochrone.stores.protocols import StoreUnavailable
+
+    async def run() -> None:
+        for region in regions or tuple(known.name for known in settings.region):
+            async with connect(region, endpoint_url=settings.state.endpoint_url) as client:
+                await create_tables(client, settings, partial(_say, region))
+
+    try:
+        asyncio.run(run())
+    except StoreUnavailable as error:
+        raise click.ClickException(f"{settings.state.endpoint_url} does not answer: {error}") from None
+
+
+def _say(region: str, line: str) -> None:
+    click.echo(f"{region}: {line}")
+
+
+@main.command()
+@config_option
+@click.option("--region", help="The region whose ledger to read; default: all.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def ledger(settings: Settings, region: str | None, as_json: bool) -> None:
+    """Print the ledger: one entry per attempt, oldest first."""
+    if settings.state.kind == "memory":
+        raise _Refused("state.kind is memory: a running edge keeps its ledger, ask its GET /v1/ledger")
+    from isochrone.stores.dynamodb.client import connect
+    from isochrone.stores.dynamodb.ledger import DynamoLedgerStore
+    from isochrone.stores.protocols import StoreUnavailable
+    from isochrone.settings import table_name
+
+    async def read() -> list[dict[str, Any]]:
+        entries: list[dict[str, Any]] = []
+        for name in [region] if region else [known.name for known in settings.region]:
+            async with connect(name, endpoint_url=settings.state.endpoint_url) as client:
+                entries += await DynamoLedgerStore(client, table_name(settings, "ledger")).all()
+        return sorted(entries, key=lambda entry: float(entry["started_at"]))
+
+    try:
+        entries = asyncio.run(read())
+    except StoreUnavailable as error:
+        raise click.ClickException(str(error)) from None
+    for entry in entries:
+        click.echo(json.dumps(entry) if as_json else _ledger_line(entry))
+
+
+def _ledger_line(entry: dict[str, Any]) -> str:
+    tokens = f"{entry['input_tokens'] or '?'} -> {entry['output_tokens'] or '?'} tokens"
+    return (
+        f"{entry['request_id'][:16]:16}  {entry['tenant']:12}  {entry['model']}  {entry['backend']} "
+        f"#{entry['attempt']} {entry['outcome']}  {tokens}  ${entry['cost']:.6f}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

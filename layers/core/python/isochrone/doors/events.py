@@ -1,0 +1,169 @@
+"""Lambda's HTTP events to a Request, and a Reply to what Lambda may send back. Pure: no socket, no clock.
+
+| event | from | address |
+|---|---|---|
+| payload 1.0 | REST API (our edition), HTTP API | `requestContext.identity.sourceIp` |
+| payload 2.0 | HTTP API, Function URL | `requestContext.http.sourceIp` |
+
+An ALB's event is refused: it names the client only in X-Forwarded-For, and a header is no place for an address.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+from msgspec import Struct
+
+from isochrone.api.errors import ApiError, status_of
+from isochrone.api.exchange import ByteStream, Reply, Request
+
+DELIMITER = b"\0" * 8
+MAX_PRELUDE = 16_384  # API Gateway looks for the delimiter in the first 16 KB and gives up after that
+
+# What describes one connection, not the reply: the platform sets its own, and refuses ours.
+_HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
+
+
+class EventError(ValueError):
+    """The event is not an HTTP request in a shape that the platform sends; the message says what is missing."""
+
+
+class PreludeTooLarge(ValueError):
+    """The reply's headers do not fit into the 16 KB that API Gateway reads before the body."""
+
+
+class _Identity(Struct, rename="camel"):
+    source_ip: str
+
+
+class _Http(Struct, rename="camel"):
+    method: str
+    source_ip: str
+
+
+class _Context(Struct, rename="camel"):
+    identity: _Identity | None = None
+    http: _Http | None = None
+    stage: str | None = None
+
+
+class HttpEvent(Struct, rename="camel"):
+    """The fields of payloads 1.0 and 2.0 that make a request; everything else in an event is skipped."""
+
+    request_context: _Context
+    http_method: str = ""
+    path: str = ""
+    raw_path: str = ""
+    raw_query_string: str = ""
+    headers: dict[str, str] | None = None
+    multi_value_headers: dict[str, list[str]] | None = None
+    query_string_parameters: dict[str, str] | None = None
+    body: str | None = None
+    is_base64_encoded: bool = False
+
+
+def decode(event: bytes) -> HttpEvent:
+    """An event as the Runtime API sends it. Raises EventError."""
+    try:
+        return msgspec.json.decode(event, type=HttpEvent)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise EventError(f"not an HTTP event: {error}") from None
+
+
+def convert(event: Mapping[str, Any]) -> HttpEvent:
+    """An event as a buffered handler receives it. Raises EventError."""
+    try:
+        return msgspec.convert(event, HttpEvent)
+    except msgspec.ValidationError as error:
+        raise EventError(f"not an HTTP event: {error}") from None
+
+
+def request_of(event: HttpEvent, *, time_left: float | None) -> Request:
+    """The request that an event carries; its address is the platform's own word. Raises EventError."""
+    context = event.request_context
+    if context.http is not None:
+        method, path, peer = context.http.method, _without_stage(event.raw_path, context.stage), context.http.source_ip
+        query = dict(parse_qsl(event.raw_query_string, keep_blank_values=True))
+    elif context.identity is not None and event.http_method:
+        method, path, peer = event.http_method, event.path, context.identity.source_ip
+        query = event.query_string_parameters or {}
+    else:
+        raise EventError("not an HTTP event: no method and sourceIp in requestContext")
+    return Request(
+        method=method,
+        path=unquote(path) or "/",
+        headers=_headers_of(event),
+        body=_body_of(event),
+        peer=peer,
+        query=query,
+        trust_forwarded=False,
+        time_left=time_left,
+    )
+
+
+def error_reply(error: ApiError) -> Reply:
+    """An error in the one shape that every route answers in."""
+    return Reply(status=status_of(error), headers=error.headers(), body=error.body())
+
+
+def prelude(reply: Reply) -> bytes:
+    """What API Gateway reads before the body of a stream: JSON, then eight NUL bytes. Raises PreludeTooLarge."""
+    head = msgspec.json.encode({"statusCode": reply.status, "headers": _end_to_end(reply.headers)}) + DELIMITER
+    if len(head) > MAX_PRELUDE:
+        raise PreludeTooLarge(f"status and headers take {len(head)} bytes, API Gateway reads {MAX_PRELUDE}")
+    return head
+
+
+async def buffered(reply: Reply) -> dict[str, Any]:
+    """The proxy result of a buffered integration: the whole body as text, or in base64 when it is not UTF-8."""
+    body = reply.body if reply.stream is None else await _collect(reply.stream)
+    try:
+        text, encoded = body.decode(), False
+    except UnicodeDecodeError:
+        text, encoded = b64encode(body).decode(), True
+    return {
+        "statusCode": reply.status,
+        "headers": _end_to_end(reply.headers),
+        "body": text,
+        "isBase64Encoded": encoded,
+    }
+
+
+async def _collect(stream: ByteStream) -> bytes:
+    return b"".join([chunk async for chunk in stream])
+
+
+def _end_to_end(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name not in _HOP_BY_HOP}
+
+
+def _headers_of(event: HttpEvent) -> dict[str, str]:
+    """Lower-case names; the values of a repeated name are joined as RFC 9110 section 5.3 says."""
+    headers: dict[str, str] = {}
+    lists = event.multi_value_headers or {name: [value] for name, value in (event.headers or {}).items()}
+    for name, values in lists.items():
+        key = name.lower()
+        headers[key] = ", ".join([headers[key], *values] if key in headers else values)
+    return headers
+
+
+def _body_of(event: HttpEvent) -> bytes:
+    if event.body is None:
+        return b""
+    if not event.is_base64_encoded:
+        return event.body.encode()
+    try:
+        return b64decode(event.body, validate=True)
+    except binascii.Error as error:
+        raise EventError(f"body: isBase64Encoded, but {error}") from None
+
+
+def _without_stage(path: str, stage: str | None) -> str:
+    """Payload 2.0 puts a named stage in front of the path."""
+    prefix = f"/{stage}"
+    return path.removeprefix(prefix) if stage and (path == prefix or path.startswith(prefix + "/")) else path

@@ -1,0 +1,140 @@
+"""The HTTP door of the local edition: aiohttp's low-level server, one Request in, one Reply out, nothing buffered."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from isochrone.api.errors import BodyTooLarge
+from isochrone.api.exchange import Reply, Request
+from isochrone.edge import Edge
+
+DRAIN_SECONDS = 30.0
+_CLOSE_GRACE_SECONDS = 2.0
+_KEEP_ALIVE_SECONDS = 75.0
+
+
+class LocalDoor:
+    """Serves one edge on one address."""
+
+    def __init__(self, edge: Edge, *, max_body: int) -> None:
+        self._edge = edge
+        self._max_body = max_body
+        self._busy = 0
+
+    async def serve(self, host: str, port: int, *, on_ready: Callable[[str], None]) -> None:
+        """Serve until SIGTERM or SIGINT, then drain. Raises OSError when the address cannot be had."""
+        server = web.Server(
+            self._answer, handler_cancellation=True, keepalive_timeout=_KEEP_ALIVE_SECONDS, access_log=None
+        )
+        runner = web.ServerRunner(server, handle_signals=False)
+        await runner.setup()
+        site = web.TCPSite(runner, host, port, backlog=4096, shutdown_timeout=_CLOSE_GRACE_SECONDS)
+        try:
+            await site.start()
+            await self._edge.start()
+            _settle_memory()
+            on_ready(f"http://{host}:{_port_of(runner)}")
+            await _until_told_to_stop()
+            await self._drain(site)
+        finally:
+            await runner.cleanup()
+            await self._edge.close()
+
+    async def _drain(self, site: web.TCPSite) -> None:
+        """Take no new connection, let the requests in flight finish within DRAIN_SECONDS."""
+        self._edge.ready = False
+        await site.stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while self._busy:
+                    await asyncio.sleep(0.05)
+
+    async def _answer(self, incoming: web.BaseRequest) -> web.StreamResponse:
+        self._busy += 1
+        try:
+            return await self._exchange(incoming)
+        finally:
+            self._busy -= 1
+
+    async def _exchange(self, incoming: web.BaseRequest) -> web.StreamResponse:
+        try:
+            body = await self._body_of(incoming)
+        except BodyTooLarge as error:
+            reply = self._edge.refuse(error)
+        else:
+            reply = await self._edge.handle(_request_of(incoming, body))
+        if reply.stream is None:
+            return web.Response(status=reply.status, body=reply.body, headers=reply.headers)
+        return await _send_stream(incoming, reply)
+
+    async def _body_of(self, incoming: web.BaseRequest) -> bytes:
+        """The whole body, however it is framed. Raises BodyTooLarge before more than the limit was read."""
+        if (incoming.content_length or 0) > self._max_body:
+            raise BodyTooLarge(f"The body is larger than {self._max_body} bytes.")
+        if not incoming.can_read_body:
+            return b""
+        if incoming.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and incoming.transport:
+            incoming.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = bytearray()
+        while chunk := await incoming.content.readany():
+            body += chunk
+            if len(body) > self._max_body:
+                raise BodyTooLarge(f"The body is larger than {self._max_body} bytes.")
+        return bytes(body)
+
+
+def _request_of(incoming: web.BaseRequest, body: bytes) -> Request:
+    headers: dict[str, str] = {}
+    for name, value in incoming.headers.items():
+        key = name.lower()
+        headers[key] = f"{headers[key]},{value}" if key in headers else value
+    return Request(
+        method=incoming.method,
+        path=incoming.path,
+        headers=headers,
+        body=body,
+        peer=incoming.remote or "",
+        query=dict(incoming.query) if incoming.query_string else {},
+    )
+
+
+async def _send_stream(incoming: web.BaseRequest, reply: Reply) -> web.StreamResponse:
+    """Headers and first bytes leave together; a client that leaves closes the stream."""
+    assert reply.stream is not None
+    response = web.StreamResponse(status=reply.status, headers=reply.headers)
+    try:
+        await response.prepare(incoming)
+        async for data in reply.stream:
+            await response.write(data)
+        await response.write_eof()
+    except ConnectionError:
+        pass
+    finally:
+        await reply.stream.aclose()
+    return response
+
+
+async def _until_told_to_stop() -> None:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    await told.wait()
+
+
+def _port_of(runner: web.ServerRunner) -> Any:
+    return runner.addresses[0][1]
+
+
+def _settle_memory() -> None:
+    """What was loaded so far stays; looking through it again at every collection would only cost time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)

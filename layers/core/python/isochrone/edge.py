@@ -1,0 +1,217 @@
+"""One edge: its routes, and the one place where an error becomes a reply. `handle` is the entrance for all doors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+
+from isochrone import __version__
+from isochrone.api.controls import request_id
+from isochrone.api.errors import ApiError, BadRequest, MethodNotAllowed, NotFound, status_of
+from isochrone.api.exchange import Reply, Request
+from isochrone.api.requests import OPERATIONS
+from isochrone.background import Background
+from isochrone.pipeline import JSON, Pipeline
+from isochrone.routing.fleet import BackendState
+from isochrone.routing.health import Standing
+from isochrone.stores.protocols import StoreUnavailable
+
+log = logging.getLogger("isochrone")
+
+PRIVATE = {"cache-control": "private, no-store", "vary": "authorization"}
+_MAX_LEDGER_PAGE = 1000
+
+Handler = Callable[[Request], Awaitable[Reply]]
+Hook = Callable[[], Awaitable[None]]
+
+
+class Edge:
+    """`start` and `close` bracket its life; `clock` is the event loop's, in seconds."""
+
+    def __init__(
+        self,
+        region: str,
+        pipeline: Pipeline,
+        background: Background,
+        *,
+        on_start: Hook,
+        on_close: Hook,
+        new_id: Callable[[], str],
+        clock: Callable[[], float],
+    ) -> None:
+        self.region = region
+        self.pipeline = pipeline
+        self.ready = False
+        self._rooms = pipeline.rooms
+        self._background = background
+        self._on_start, self._on_close = on_start, on_close
+        self._new_id = new_id
+        self._clock = clock
+        self._routes = self._route_table()
+        self._every_reply = {"x-isochrone-edge": region, **PRIVATE}
+
+    def _route_table(self) -> dict[str, dict[str, Handler]]:
+        routes: dict[str, dict[str, Handler]] = {
+            "/healthz": {"GET": self.show_health},
+            "/readyz": {"GET": self.show_readiness},
+            "/metrics": {"GET": self.show_metrics},
+            "/v1/models": {"GET": self.list_models},
+            "/v1/status": {"GET": self.show_status},
+            "/v1/ledger": {"GET": self.list_ledger},
+        }
+        for operation in OPERATIONS:
+            routes["/v1" + operation.path] = {"POST": partial(self.pipeline.generate, operation)}
+        return routes
+
+    async def start(self) -> None:
+        """Fetch what must be there before the first request (secrets), then be ready."""
+        await self._on_start()
+        self.ready = True
+
+    async def flush(self) -> None:
+        """Finish what was left to the background: a Lambda calls this before it lets itself be frozen."""
+        await self._background.finish()
+        await self._rooms.book.flush()
+
+    async def close(self) -> None:
+        """Stop being ready, finish the background, close every connection."""
+        self.ready = False
+        await self.flush()
+        await self._on_close()
+
+    async def handle(self, request: Request) -> Reply:
+        """Answer any request; whatever is wrong becomes an error reply. Only cancellation passes through."""
+        own_id = request_id(request.headers.get("x-request-id")) or self._new_id()
+        request.headers = {**request.headers, "x-request-id": own_id}
+        try:
+            reply = await self._route(request)(request)
+        except ApiError as error:
+            return self.refuse(error, own_id)
+        except Exception:
+            log.exception("request %s failed inside the edge", own_id)
+            return self.refuse(ApiError("Something went wrong inside the edge; its log has the request id."), own_id)
+        return self._signed(reply, own_id)
+
+    def refuse(self, error: ApiError, own_id: str | None = None) -> Reply:
+        """The reply for an error, also for one that a door found before there was a whole request."""
+        reply = Reply(status=status_of(error), headers=error.headers(), body=error.body())
+        return self._signed(reply, own_id or self._new_id())
+
+    def _signed(self, reply: Reply, own_id: str) -> Reply:
+        reply.headers.update(self._every_reply)
+        reply.headers["x-request-id"] = own_id
+        self._rooms.counters.add(f"status_{reply.status}")
+        return reply
+
+    def _route(self, request: Request) -> Handler:
+        methods = self._routes.get(request.path)
+        if methods is None and request.path.startswith("/v1/models/"):
+            methods = {"GET": self.show_model}
+        if methods is None:
+            raise NotFound(f"There is no {request.path[:200]!r} here.", code="unknown_url")
+        method = "GET" if request.method == "HEAD" else request.method
+        if method not in methods:
+            allow = ", ".join(methods)
+            raise MethodNotAllowed(f"{request.path} takes {allow}, not {request.method[:20]}.", allow=allow)
+        return methods[method]
+
+    # -- what is not generated ---------------------------------------------------------------------------------------
+
+    async def show_health(self, _: Request) -> Reply:
+        """The process is alive; asks nobody."""
+        return _json({"status": "ok"})
+
+    async def show_readiness(self, _: Request) -> Reply:
+        """200 when requests may come, 503 while starting or draining."""
+        return _json({"status": "ready" if self.ready else "not ready"}, status=200 if self.ready else 503)
+
+    async def show_metrics(self, _: Request) -> Reply:
+        """Counters of this process, for Prometheus."""
+        text = self._rooms.counters.exposition()
+        headers = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
+        return Reply(status=200, headers=headers, body=text.encode())
+
+    async def list_models(self, request: Request) -> Reply:
+        """Every public model name, in the order of the configuration."""
+        self.pipeline.identify(request)
+        return _json({"object": "list", "data": [_model(name) for name in self._rooms.fleet.models]})
+
+    async def show_model(self, request: Request) -> Reply:
+        """One model."""
+        self.pipeline.identify(request)
+        name = unquote(request.path.removeprefix("/v1/models/"))
+        if not self._rooms.fleet.serving(name):
+            raise NotFound(f"The model {name[:200]!r} does not exist.", code="model_not_found", param="model")
+        return _json(_model(name))
+
+    async def show_status(self, request: Request) -> Reply:
+        """The backends as this edge sees them and why, and the client as this edge sees it."""
+        caller = self.pipeline.identify(request)
+        place = caller.location
+        return _json(
+            {
+                "edge": self.region,
+                "version": __version__,
+                "ready": self.ready,
+                "backends": [self._backend(state) for state in self._rooms.fleet.states],
+                "counters": self._rooms.counters.as_dict(),
+                "ledger": {"waiting": len(self._rooms.book), "lost": self._rooms.book.lost},
+                "client": {
+                    "address": caller.address or None,
+                    "country": place and place.country,
+                    "city": place and place.city,
+                    "location": place and [place.latitude, place.longitude],
+                },
+            }
+        )
+
+    def _backend(self, state: BackendState) -> dict[str, Any]:
+        measured = state.measured_rtt_ms
+        standing = state.health.standing(self._clock())
+        return {
+            "name": state.facts.name,
+            "kind": state.facts.kind,
+            "region": state.facts.region,
+            "models": list(state.facts.models),
+            "healthy": standing in (Standing.HEALTHY, Standing.TRIAL),
+            "standing": standing.value,
+            "why": state.health.reason or None,
+            "in_flight": state.in_flight,
+            "waiting": state.engine_waiting,
+            "rtt_ms": round(state.expected_rtt_ms if measured is None else measured, 3),
+            "rtt_from": state.rtt_source if measured is None else "probe",
+            "first_token_ms": state.first_token_ms and round(state.first_token_ms, 1),
+        }
+
+    async def list_ledger(self, request: Request) -> Reply:
+        """The own tenant's newest entries, newest first; `?limit=` up to 1000."""
+        caller = self.pipeline.identify(request)
+        limit = _limit(request.query.get("limit"))
+        try:
+            entries = await self._rooms.book.recent(caller.principal.tenant, limit=limit)
+        except StoreUnavailable:
+            raise ApiError("The ledger cannot be read now; nothing is lost.", code="ledger_unavailable") from None
+        return _json({"object": "list", "data": entries})
+
+
+def _limit(value: str | None) -> int:
+    try:
+        limit = int(value or 100)
+    except ValueError:
+        limit = 0
+    if not 1 <= limit <= _MAX_LEDGER_PAGE:
+        raise BadRequest(f"'limit' must be a whole number from 1 to {_MAX_LEDGER_PAGE}.", param="limit")
+    return limit
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "isochrone"}
+
+
+def _json(data: Any, *, status: int = 200) -> Reply:
+    return Reply(status=status, headers=dict(JSON), body=msgspec.json.encode(data))

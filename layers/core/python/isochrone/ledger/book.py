@@ -1,0 +1,91 @@
+"""The ledger: one entry per attempt, written in the background through a bounded buffer.
+
+A store that is slow or gone does not slow a request down: entries wait in the buffer and are tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import Any
+
+from msgspec import Struct, structs
+
+from isochrone.settings import Price
+from isochrone.stores.protocols import LedgerStore, StoreUnavailable
+
+log = logging.getLogger("isochrone.ledger")
+
+MAX_BUFFERED = 10_000
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """One attempt. `outcome` is "ok" for the one that answered; tokens are None where no engine said; cost in $."""
+
+    request_id: str
+    task_id: str | None = None
+    tenant: str
+    model: str
+    backend: str
+    attempt: int
+    outcome: str
+    input_tokens: int | None
+    output_tokens: int | None
+    cost: float
+    started_at: float
+    first_token_ms: float | None
+    total_ms: float
+    detail: str | None = None
+
+
+def usage_of(usage: dict[str, Any] | None) -> tuple[int | None, int | None]:
+    """(input tokens, output tokens) of an engine's usage object."""
+    if not usage:
+        return None, None
+    return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens", 0))
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def cost_of(price: Price, input_tokens: int | None, output_tokens: int | None) -> float:
+    """Dollars."""
+    return (price.input * (input_tokens or 0) + price.output * (output_tokens or 0)) / 1_000_000
+
+
+class Book:
+    """Entries on their way to the store."""
+
+    def __init__(self, store: LedgerStore) -> None:
+        self._store = store
+        self._buffer: deque[Entry] = deque()
+        self.lost = 0
+
+    def __len__(self) -> int:
+        return len(self._buffer)
+
+    def write(self, entry: Entry) -> None:
+        """Take an entry; when the buffer is full, the oldest goes and is counted in `lost`."""
+        if len(self._buffer) >= MAX_BUFFERED:
+            self._buffer.popleft()
+            self.lost += 1
+        self._buffer.append(entry)
+
+    async def flush(self) -> None:
+        """Hand everything to the store; what it does not take stays here for the next flush."""
+        batch = list(self._buffer)
+        if not batch:
+            return
+        try:
+            await self._store.append([structs.asdict(entry) for entry in batch])
+        except StoreUnavailable as error:
+            log.warning("ledger store unavailable, %d entries wait: %s", len(batch), error)
+            return
+        for _ in batch:
+            self._buffer.popleft()
+
+    async def recent(self, tenant: str, *, limit: int) -> list[dict[str, Any]]:
+        """The tenant's newest entries, newest first. Raises StoreUnavailable."""
+        await self.flush()
+        return await self._store.recent(tenant, limit=limit)

@@ -1,0 +1,212 @@
+"""The way of a request, top to bottom:
+
+    identify -> admit -> look up -> plan -> attempt* -> relay -> settle
+
+Each step is a room with a core of its own; this module only says in which order they are asked, and what their
+answers become. The doors and the other routes are in `isochrone.edge`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+from isochrone.admission.address import AddressRule
+from isochrone.admission.keys import KeyRing, Principal
+from isochrone.answers.completion import Answer, replay_body, replay_stream
+from isochrone.answers.fingerprint import fingerprint, storable
+from isochrone.answers.library import Library
+from isochrone.api.controls import CacheMode, Controls, controls_of
+from isochrone.api.errors import BodyTooLarge, NotCached, NotFound
+from isochrone.api.exchange import Reply, Request
+from isochrone.api.requests import Ask, Operation, parse
+from isochrone.background import Background
+from isochrone.ledger.book import Book
+from isochrone.ledger.counters import Counters
+from isochrone.routing.fleet import Fleet
+from isochrone.routing.geo import Location, Locator
+from isochrone.routing.plan import Step, plan, reason
+from isochrone.settings import Settings
+from isochrone.upstream.attempt import BodyAnswer
+from isochrone.upstream.failure import AttemptFailed
+from isochrone.upstream.pursuit import Means, Won, pursue
+from isochrone.upstream.relay import Relayed, broken_stream, error_event, relay
+from isochrone.upstream.stream import StreamAnswer
+from isochrone.upstream.visit import Visit
+
+JSON = {"content-type": "application/json"}
+EVENT_STREAM = {"content-type": "text/event-stream; charset=utf-8", "x-accel-buffering": "no"}
+
+
+class Caller(NamedTuple):
+    """Who asks, and from where: `location` is None where the address says nothing."""
+
+    principal: Principal
+    address: str
+    location: Location | None
+
+
+class Rooms(NamedTuple):
+    """What the pipeline asks; wiring puts it together."""
+
+    address: AddressRule
+    keys: KeyRing
+    locator: Locator
+    library: Library
+    fleet: Fleet
+    means: Means
+    book: Book
+    counters: Counters
+
+
+class Pipeline:
+    """The way of one edge's generating requests. `now` gives epoch seconds."""
+
+    def __init__(
+        self, settings: Settings, rooms: Rooms, background: Background, *, now: Callable[[], float] = time.time
+    ) -> None:
+        self.settings = settings
+        self.rooms = rooms
+        self._background = background
+        self._now = now
+        self._fallback = {model.name: model.fallback for model in settings.model}
+
+    async def generate(self, operation: Operation, request: Request) -> Reply:
+        """Answer one generating request, from what is known or from a backend."""
+        controls = controls_of(request.headers)
+        caller = self.identify(request)
+        ask = self.admit(operation, request)
+        mark = self._fingerprint(caller, ask, controls)
+        if mark and controls.cache is not CacheMode.NO_CACHE:
+            if known := await self.rooms.library.look_up(mark, now=self._now()):
+                return self._replay(known, ask, request)
+        if controls.cache is CacheMode.ONLY:
+            raise NotCached("This answer is not known, and x-isochrone-cache: only forbids to generate it.")
+        steps = self.plan(ask.model, caller.location)
+        won = await self._attempt(steps, ask, caller, request, controls, capture=mark is not None)
+        return self._relay(won, ask, caller, request, mark)
+
+    def identify(self, request: Request) -> Caller:
+        """Who, and where. Raises Unauthorized, Forbidden."""
+        address = self.rooms.address.client_address(
+            request.peer, request.headers.get("x-forwarded-for"), trust_forwarded=request.trust_forwarded
+        )
+        principal = self.rooms.keys.identify(request.headers.get("authorization"), address)
+        return Caller(principal, address, self.rooms.locator.locate(address) if address else None)
+
+    def admit(self, operation: Operation, request: Request) -> Ask:
+        """The checked request. Raises BadRequest and its kin, NotFound for a model that nobody serves."""
+        limits = self.settings.limits
+        if len(request.body) > limits.body_bytes:
+            raise BodyTooLarge(f"The body is larger than {limits.body_bytes} bytes.")
+        ask = parse(operation, request.body, request.headers.get("content-type"), max_messages=limits.messages)
+        if not self.rooms.fleet.serving(ask.model):
+            raise NotFound(
+                f"The model {ask.model!r} does not exist; GET /v1/models lists those that do.",
+                code="model_not_found",
+                param="model",
+            )
+        return ask
+
+    def _fingerprint(self, caller: Caller, ask: Ask, controls: Controls) -> str | None:
+        answers = self.settings.answers
+        if not answers.exact or controls.cache is CacheMode.NO_STORE or not storable(ask, sampled=answers.sampled):
+            return None
+        return fingerprint(caller.principal.tenant, ask)
+
+    def plan(self, model: str, client: Location | None) -> list[Step]:
+        """The backends for this model, best first."""
+        return plan(
+            model,
+            self._fallback.get(model, ()),
+            self.rooms.fleet,
+            client=client,
+            near=self.settings.routing.near,
+            now=time.monotonic(),
+        )
+
+    async def _attempt(
+        self, steps: list[Step], ask: Ask, caller: Caller, request: Request, controls: Controls, *, capture: bool
+    ) -> Won:
+        self.rooms.means.budget.deposit(time.monotonic())
+        limits = (self.settings.deadlines.total, controls.timeout, request.time_left)
+        ends_at = time.monotonic() + min(limit for limit in limits if limit is not None)
+        visit = partial(self._visit, caller.principal.tenant, request.headers["x-request-id"])
+        return await pursue(
+            steps,
+            ask,
+            self.rooms.means,
+            visit=visit,
+            request_id=request.headers["x-request-id"],
+            ends_at=ends_at,
+            capture=capture,
+        )
+
+    def _visit(self, tenant: str, request_id: str, step: Step, number: int) -> Visit:
+        return Visit(step, number=number, request_id=request_id, tenant=tenant, book=self.rooms.book)
+
+    def _relay(self, won: Won, ask: Ask, caller: Caller, request: Request, mark: str | None) -> Reply:
+        headers = self._headers(
+            cache="miss" if mark else "bypass",
+            backend=won.visit.step.backend.facts.name,
+            attempts=won.visit.number,
+            why=reason(won.visit.step),
+        )
+        if isinstance(won.answer, BodyAnswer):
+            self._settle(won, won.answer.body, mark, caller, ask)
+            return Reply(status=200, headers={**headers, **JSON}, body=won.answer.raw)
+        stream = Relayed(self._stream(won, won.answer, ask, caller, mark), partial(_let_go, won.visit, won.answer))
+        return Reply(status=200, headers={**headers, **EVENT_STREAM}, stream=stream)
+
+    async def _stream(
+        self, won: Won, answer: StreamAnswer, ask: Ask, caller: Caller, mark: str | None
+    ) -> AsyncGenerator[bytes, None]:
+        transcript = answer.transcript
+        try:
+            async for data in relay(answer, include_usage=ask.include_usage):
+                yield data
+            body = transcript.to_body(model=ask.model, created=int(self._now())) if mark else None
+            self._settle(won, body, mark, caller, ask)
+        except AttemptFailed as failure:
+            won.visit.failed(failure, transcript.usage)
+            self.rooms.counters.add("streams_broken")
+            yield error_event(broken_stream(failure, won.visit.step.backend.facts.name))
+        finally:
+            await _let_go(won.visit, answer)
+
+    def _settle(self, won: Won, body: dict[str, Any] | None, mark: str | None, caller: Caller, ask: Ask) -> None:
+        """The answer is complete: into the ledger, and into the store where it may be kept."""
+        answer = won.answer
+        usage = answer.body.get("usage") if isinstance(answer, BodyAnswer) else answer.transcript.usage
+        won.visit.succeeded(usage)
+        if mark and body:
+            backend = won.visit.step.backend.facts.name
+            known = Answer(operation=ask.operation.name, backend=backend, created=self._now(), body=body)
+            self._background.start(self.rooms.library.keep(mark, known, tenant=caller.principal.tenant))
+
+    def _replay(self, known: Answer, ask: Ask, request: Request) -> Reply:
+        """A known answer, in the form that was asked for."""
+        headers = self._headers(cache="hit", backend=known.backend, attempts=0, why="known answer")
+        make_id, now = request.headers["x-request-id"], self._now()
+        if not ask.stream:
+            body = replay_body(known, request_id=make_id, now=now)
+            return Reply(status=200, headers={**headers, **JSON}, body=body)
+        body = replay_stream(known, request_id=make_id, now=now, include_usage=ask.include_usage)
+        return Reply(status=200, headers={**headers, **EVENT_STREAM}, body=body)
+
+    def _headers(self, *, cache: str, backend: str, attempts: int, why: str) -> dict[str, str]:
+        self.rooms.counters.add("cache_" + cache)
+        return {
+            "x-isochrone-cache": cache,
+            "x-isochrone-backend": backend,
+            "x-isochrone-attempts": str(attempts),
+            "x-isochrone-reason": why,
+        }
+
+
+async def _let_go(visit: Visit, answer: StreamAnswer) -> None:
+    """Whatever became of the stream: its place at the backend and its connection are free again."""
+    visit.abandoned(answer.transcript.usage)
+    await answer.release()

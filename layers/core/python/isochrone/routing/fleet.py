@@ -1,0 +1,85 @@
+"""The backends as this edge sees them now: what the configuration says of each, and what was measured."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from isochrone.routing.health import Health
+from isochrone.routing.rtt import region_location, rtt_between_points, rtt_between_regions
+from isochrone.settings import Backend
+
+Point = tuple[float, float]
+
+# Where nothing is known of the way to a backend (an API without region or location).
+UNKNOWN_RTT_MS = 100.0
+_RECENT_PROBES = 8
+_EWMA_WEIGHT = 0.2
+
+
+class BackendState:
+    """One backend: its configuration in `facts`, its health, and its load. Milliseconds throughout."""
+
+    __slots__ = (
+        "_recent_rtts", "engine_waiting", "expected_rtt_ms", "facts", "first_token_ms", "health", "in_flight",
+        "place", "rtt_source",
+    )  # fmt: skip
+
+    def __init__(self, facts: Backend, *, edge_region: str) -> None:
+        self.facts = facts
+        self.place: Point | None = facts.location or region_location(facts.region or "")
+        self.expected_rtt_ms, self.rtt_source = _expected_rtt(facts, self.place, edge_region)
+        self.health = Health()
+        self.in_flight = 0
+        self.engine_waiting = 0
+        self.first_token_ms: float | None = None
+        self._recent_rtts: deque[float] = deque(maxlen=_RECENT_PROBES)
+
+    @property
+    def measured_rtt_ms(self) -> float | None:
+        """The best round trip of the last probes: the way itself, without what queues on it added."""
+        return min(self._recent_rtts) if self._recent_rtts else None
+
+    @property
+    def load(self) -> float:
+        """Requests at the backend as a share of what it takes at once; above 1 they wait."""
+        return (self.in_flight + self.engine_waiting) / self.facts.max_concurrency
+
+    def on_rtt(self, ms: float) -> None:
+        """A probe measured the round trip."""
+        self._recent_rtts.append(ms)
+
+    def on_first_token(self, ms: float) -> None:
+        """An attempt's first token came after `ms`; smoothed exponentially."""
+        known = self.first_token_ms
+        self.first_token_ms = ms if known is None else known + _EWMA_WEIGHT * (ms - known)
+
+
+def _expected_rtt(facts: Backend, place: Point | None, edge_region: str) -> tuple[float, str]:
+    """(ms, where it comes from): the measured matrix, the estimate by distance, or the constant for the unknown."""
+    if facts.location is None and facts.region and (known := rtt_between_regions(edge_region, facts.region)):
+        return known.ms, "matrix" if known.source == "measured" else "estimate"
+    edge = region_location(edge_region)
+    if place is None or edge is None:
+        return UNKNOWN_RTT_MS, "unknown"
+    return rtt_between_points(edge, place), "estimate"
+
+
+class Fleet:
+    """All backends of the configuration, by model."""
+
+    def __init__(self, backends: Sequence[Backend], *, edge_region: str) -> None:
+        self.states = tuple(BackendState(facts, edge_region=edge_region) for facts in backends)
+        self._by_model: dict[str, list[BackendState]] = {}
+        for state in self.states:
+            for model in state.facts.models:
+                self._by_model.setdefault(model, []).append(state)
+
+    @property
+    def models(self) -> list[str]:
+        """Public model names, in the order of the configuration."""
+        return list(self._by_model)
+
+    def serving(self, model: str) -> Sequence[BackendState]:
+        """The backends that serve a public model name; empty when none does."""
+        return self._by_model.get(model, ())

@@ -1,0 +1,92 @@
+"""Is a backend fit for requests? Passive (what became of attempts) and active (what probes saw), with time passed in.
+
+                3 failures in a row                     ejection over
+    healthy ──────────────────────────▶ ejected ──────────────────────────▶ on trial
+       ▲                                    ▲                                  │  │
+       │                                    └────── failure: longer ───────────┘  │
+       └────────────────────────────── success ───────────────────────────────────┘
+
+Ejection lasts BASE x times ejected in a row, at most CAP (after Envoy's outlier detection). A backend that probes find
+unreachable is down until a probe reaches it again, and that probe also ends an ejection for unreachability, because
+it tested what had failed. An ejected or unreachable backend goes last in a plan, not away.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+CONSECUTIVE_FAILURES = 3
+EJECTION_BASE_SECONDS = 5.0
+EJECTION_CAP_SECONDS = 60.0
+# How long a failure speaks against a backend that is not ejected; then it gets its turn again.
+DOUBT_SECONDS = 5.0
+
+
+class Standing(Enum):
+    """`HEALTHY` takes requests; `TRIAL` takes one at a time; `EJECTED` and `UNREACHABLE` only when all are so."""
+
+    HEALTHY = "healthy"
+    TRIAL = "trial"
+    EJECTED = "ejected"
+    UNREACHABLE = "unreachable"
+
+
+class Health:
+    """One backend's health. Times are seconds on any one clock."""
+
+    __slots__ = (
+        "_ejected_until", "_ejections", "_failed_at", "_failed_to_reach", "consecutive_failures", "reachable", "reason",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.consecutive_failures = 0
+        self.reachable: bool | None = None
+        self.reason = ""
+        self._ejections = 0
+        self._ejected_until = 0.0
+        self._failed_at = 0.0
+        self._failed_to_reach = False
+
+    def standing(self, now: float) -> Standing:
+        """Where it stands at `now`."""
+        if self.reachable is False:
+            return Standing.UNREACHABLE
+        if not self._ejections:
+            return Standing.HEALTHY
+        return Standing.EJECTED if now < self._ejected_until else Standing.TRIAL
+
+    def doubts(self, now: float) -> int:
+        """Failures since the last success, while they are fresh and no ejection deals with them."""
+        fresh = not self._ejections and now - self._failed_at < DOUBT_SECONDS
+        return self.consecutive_failures if fresh else 0
+
+    def on_success(self) -> None:
+        """An attempt was answered."""
+        self.consecutive_failures = self._ejections = 0
+        self.reachable = True if self.reachable is not None else None
+        self.reason = ""
+
+    def on_failure(self, now: float, reason: str, *, unreachable: bool) -> None:
+        """An attempt failed through the backend's fault; `unreachable` when no reply came at all."""
+        self.consecutive_failures += 1
+        self.reason = reason
+        self._failed_at = now
+        self._failed_to_reach = unreachable
+        on_trial = self._ejections and now >= self._ejected_until
+        if on_trial or (not self._ejections and self.consecutive_failures >= CONSECUTIVE_FAILURES):
+            self._ejections += 1
+            self._ejected_until = now + min(EJECTION_CAP_SECONDS, EJECTION_BASE_SECONDS * self._ejections)
+
+    def on_probe(self, *, reached: bool, reason: str = "") -> None:
+        """A probe came back (or did not)."""
+        self.reachable = reached
+        if not reached:
+            self.reason = reason
+        elif self._failed_to_reach or not self.consecutive_failures:
+            self._failed_to_reach = False
+            self.consecutive_failures = self._ejections = 0
+            self.reason = ""
+
+    def retry_in(self, now: float) -> float:
+        """Seconds until an ejection is over; 0 when there is none."""
+        return max(0.0, self._ejected_until - now) if self._ejections else 0.0

@@ -1,0 +1,118 @@
+"""The ordered list of backends for one request, each with the reason for its place. Pure: a plan sends nothing.
+
+Backends of the model itself come before those of its fallbacks, pools before official APIs, and what is ejected or
+unreachable goes last, not away. Within these, the least expected cost goes first, in milliseconds:
+
+    network   round trip client -> backend (near = "client") or edge -> backend (near = "edge", or client unknown)
+  + detour    how much slower the measured way edge -> backend is than the expected one (near = "client")
+  + slowness  how far the smoothed first token lies above what people notice
+  + load      a little for each share of the backend in use, much for a queue
+  + doubt     for failures since the last success
+
+docs/decisions/0005-nearest-to-the-client.md says why distance is taken from the client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+from isochrone.routing.fleet import BackendState, Fleet, Point
+from isochrone.routing.geo import Location
+from isochrone.routing.health import Standing
+from isochrone.routing.rtt import rtt_between_points
+
+# A first token within this time counts as brisk: differences below it are noise of prompts, not of places.
+BRISK_MS = 1000.0
+FULL_LOAD_MS = 20.0
+QUEUE_MS = 1000.0
+DOUBT_MS = 250.0
+
+Near = Literal["client", "edge"]
+
+
+class Step(NamedTuple):
+    """One place in a plan. `model` is the public name, `model_there` the backend's own; costs are milliseconds."""
+
+    backend: BackendState
+    model: str
+    model_there: str
+    standing: Standing
+    network_ms: float
+    network_from: Literal["client", "edge"]
+    detour_ms: float
+    slowness_ms: float
+    load_ms: float
+    doubt_ms: float
+
+    @property
+    def cost_ms(self) -> float:
+        """What the order is decided by within a group."""
+        return self.network_ms + self.detour_ms + self.slowness_ms + self.load_ms + self.doubt_ms
+
+
+def plan(
+    model: str, fallback: Sequence[str], fleet: Fleet, *, client: Location | None, near: Near, now: float
+) -> list[Step]:
+    """The backends that serve `model` or one of `fallback`, best first; empty when none does."""
+    ranked = []
+    origin = (client.latitude, client.longitude) if client and near == "client" else None
+    for rank, name in enumerate((model, *fallback)):
+        for state in fleet.serving(name):
+            step = _step(state, name, origin, now)
+            order = (not _takes_requests(step), rank, state.facts.kind == "api", step.cost_ms, state.facts.name)
+            ranked.append((order, step))
+    ranked.sort(key=lambda pair: pair[0])
+    return [step for _, step in ranked]
+
+
+def _step(state: BackendState, model: str, origin: Point | None, now: float) -> Step:
+    measured = state.measured_rtt_ms
+    from_edge = state.expected_rtt_ms if measured is None else measured
+    if origin and state.place:
+        network, detour = _client_rtt(origin, state.place), max(0.0, from_edge - state.expected_rtt_ms)
+    else:
+        network, detour = from_edge, 0.0
+    return Step(
+        backend=state,
+        model=model,
+        model_there=state.facts.models[model],
+        standing=state.health.standing(now),
+        network_ms=network,
+        network_from="client" if origin and state.place else "edge",
+        detour_ms=detour,
+        slowness_ms=max(0.0, (state.first_token_ms or 0.0) - BRISK_MS),
+        load_ms=_load_ms(state.load),
+        doubt_ms=DOUBT_MS * state.health.doubts(now),
+    )
+
+
+def _takes_requests(step: Step) -> bool:
+    """A backend on trial gets one request at a time, so that a sick one can hurt only that."""
+    return step.standing is Standing.HEALTHY or (step.standing is Standing.TRIAL and not step.backend.in_flight)
+
+
+def _load_ms(load: float) -> float:
+    return FULL_LOAD_MS * load if load < 1 else FULL_LOAD_MS + QUEUE_MS * load
+
+
+_client_rtt = lru_cache(maxsize=8192)(rtt_between_points)
+
+
+def reason(step: Step) -> str:
+    """Why this backend stands where it stands, in one short ASCII line (it also travels as a header)."""
+    parts = [f"{step.network_ms:.0f} ms from the {step.network_from}"]
+    if step.standing is not Standing.HEALTHY:
+        parts.insert(0, step.standing.value)
+    if step.detour_ms >= 1:
+        parts.append(f"way from the edge {step.detour_ms:.0f} ms slower than expected")
+    if step.slowness_ms:
+        parts.append(f"first token {step.slowness_ms:.0f} ms slower than brisk")
+    if step.load_ms >= 1:
+        parts.append(f"load {step.backend.load:.0%}")
+    if step.doubt_ms:
+        parts.append("failed just now")
+    if step.backend.facts.kind == "api":
+        parts.append("official API, the last resort")
+    return ", ".join(parts)

@@ -1,0 +1,96 @@
+"""Active probes: is a backend there, how long is the way, how many requests wait. Never a paid generation.
+
+Engines with a health route (vLLM, llama.cpp) are asked there, and for their queue; of any other backend only the TCP
+connection is tried. An answer below 500 counts as reached: what the answer means is for attempts to find out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from contextlib import suppress
+from typing import NamedTuple
+
+import aiohttp
+from yarl import URL
+
+from isochrone.routing.fleet import BackendState, Fleet
+
+TIMEOUT_SECONDS = 2.0
+_QUEUE_METRIC = {"vllm": "vllm:num_requests_waiting", "llama.cpp": "llamacpp:requests_deferred"}
+
+
+class Probe(NamedTuple):
+    """What one probe saw; `waiting` is None where the engine does not say."""
+
+    reached: bool
+    rtt_ms: float | None = None
+    waiting: int | None = None
+    reason: str = ""
+
+
+def open_session() -> aiohttp.ClientSession:
+    """A client whose connections outlive the pause between probes, so that a probe measures the way alone."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
+        timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
+
+
+async def keep_probing(fleet: Fleet, session: aiohttp.ClientSession, interval: float) -> None:
+    """Probe every backend each `interval` seconds, until cancelled."""
+    while True:
+        await asyncio.gather(*(_probe_into(state, session) for state in fleet.states))
+        await asyncio.sleep(interval)
+
+
+async def _probe_into(state: BackendState, session: aiohttp.ClientSession) -> None:
+    seen = await probe(state.facts.base_url, state.facts.engine, session)
+    state.health.on_probe(reached=seen.reached, reason=seen.reason)
+    if seen.rtt_ms is not None:
+        state.on_rtt(seen.rtt_ms)
+    state.engine_waiting = seen.waiting or 0
+
+
+async def probe(base_url: str, engine: str, session: aiohttp.ClientSession) -> Probe:
+    """One look at one backend."""
+    root = URL(base_url)
+    try:
+        if engine not in _QUEUE_METRIC:
+            return Probe(reached=True, rtt_ms=await _connect_ms(root))
+        return await _ask_engine(root, engine, session)
+    except TimeoutError:
+        return Probe(reached=False, reason=f"no answer to a probe within {TIMEOUT_SECONDS:g} s")
+    except (aiohttp.ClientError, OSError) as error:
+        return Probe(reached=False, reason=f"cannot be reached: {error}")
+
+
+async def _ask_engine(root: URL, engine: str, session: aiohttp.ClientSession) -> Probe:
+    begun = time.perf_counter()
+    async with session.get(root.with_path("/health")) as response:
+        rtt_ms = (time.perf_counter() - begun) * 1000
+    if response.status >= 500:
+        return Probe(reached=False, rtt_ms=rtt_ms, reason=f"its health route answers {response.status}")
+    async with session.get(root.with_path("/metrics")) as response:
+        text = await response.text() if response.status == 200 else ""
+    return Probe(reached=True, rtt_ms=rtt_ms, waiting=waiting_in(text, engine))
+
+
+async def _connect_ms(root: URL) -> float:
+    begun = time.perf_counter()
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        _, writer = await asyncio.open_connection(root.host, root.port)
+    rtt_ms = (time.perf_counter() - begun) * 1000
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+    return rtt_ms
+
+
+def waiting_in(exposition: str, engine: str) -> int | None:
+    """Requests in the engine's queue, summed over its models, from its Prometheus text; None when it does not say."""
+    pattern = rf"^{re.escape(_QUEUE_METRIC[engine])}(?:\{{[^}}]*\}})?\s+([0-9.eE+-]+)\s*$"
+    counts = re.findall(pattern, exposition, re.MULTILINE)
+    return round(sum(float(count) for count in counts)) if counts else None

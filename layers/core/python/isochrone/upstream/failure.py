@@ -1,0 +1,88 @@
+"""Why an attempt failed, and what follows from it.
+
+cause         what was seen                                     try another?  speaks against its health?
+UNREACHABLE   no connection, or it went before a reply           yes           yes
+SILENT        a connection but no first token in time            yes           yes
+OVERLOADED    429                                                yes           no: it works, it is only full
+BROKEN        5xx, an empty or senseless reply, an error event   yes           yes
+CREDENTIALS   401, 402, 403: our key there, not the caller's     yes           yes
+MISSING       404: the model is not loaded there                 yes           no
+REFUSED       another 4xx: the caller's request                  no            no
+CUT           the stream ended before its finish_reason          yes, before the client saw a token
+"""
+
+from __future__ import annotations
+
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from enum import Enum
+
+
+class Cause(Enum):
+    """See the table above."""
+
+    UNREACHABLE = "unreachable"
+    SILENT = "silent"
+    OVERLOADED = "overloaded"
+    BROKEN = "broken"
+    CREDENTIALS = "credentials"
+    MISSING = "missing"
+    REFUSED = "refused"
+    CUT = "cut"
+
+
+_HEALTH_NEUTRAL = frozenset({Cause.OVERLOADED, Cause.MISSING, Cause.REFUSED})
+
+
+class AttemptFailed(Exception):
+    """One attempt ended without an answer. `body` is the backend's own reply, `retry_after` its wish in seconds."""
+
+    def __init__(
+        self, cause: Cause, detail: str, *, status: int = 0, body: bytes = b"", retry_after: float | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.cause = cause
+        self.detail = detail
+        self.status = status
+        self.body = body
+        self.retry_after = retry_after
+        self.backend = ""
+
+    @property
+    def against_health(self) -> bool:
+        """True when the backend is to blame."""
+        return self.cause not in _HEALTH_NEUTRAL
+
+
+def failure_of_status(status: int, body: bytes, retry_after: str | None, *, now: float) -> AttemptFailed:
+    """The failure that a reply other than 200 stands for; `now` is epoch seconds, for a Retry-After that is a date."""
+    cause = _cause_of_status(status)
+    return AttemptFailed(
+        cause, f"answered {status}", status=status, body=body, retry_after=parse_retry_after(retry_after, now=now)
+    )
+
+
+def _cause_of_status(status: int) -> Cause:
+    known = {401: Cause.CREDENTIALS, 402: Cause.CREDENTIALS, 403: Cause.CREDENTIALS, 404: Cause.MISSING}
+    if status in known:
+        return known[status]
+    if status == 429:
+        return Cause.OVERLOADED
+    if 400 <= status < 500 and status not in (408, 425):
+        return Cause.REFUSED
+    return Cause.BROKEN
+
+
+def parse_retry_after(value: str | None, *, now: float) -> float | None:
+    """Seconds to wait, from delta-seconds or an HTTP date (RFC 9110, 10.2.3); None when absent or senseless."""
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now)

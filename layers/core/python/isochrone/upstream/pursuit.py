@@ -1,0 +1,137 @@
+"""From a plan to an answer: one backend after the other, until one answers or the request's means are spent.
+
+One owner of retries, bounded three ways: `retry.attempts` in all, the edge's retry budget, and the request's time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import aiohttp
+
+from isochrone.api.errors import (
+    ApiError,
+    DeadlinePassed,
+    NothingAlive,
+    Saturated,
+    UpstreamFailed,
+    UpstreamRefused,
+)
+from isochrone.api.requests import Ask
+from isochrone.routing.plan import Step
+from isochrone.settings import Deadlines, Retry
+from isochrone.upstream.attempt import BodyAnswer, attempt
+from isochrone.upstream.budget import RetryBudget
+from isochrone.upstream.failure import AttemptFailed, Cause
+from isochrone.upstream.stream import StreamAnswer
+from isochrone.upstream.visit import Visit
+
+_BACKOFF_SECONDS = 0.05
+_BACKOFF_CAP_SECONDS = 2.0
+_WAIT_HINT_SECONDS = 5.0
+# Asking the same backend again makes sense only where the failure may have been a passing one.
+_PASSING = frozenset({Cause.UNREACHABLE, Cause.BROKEN, Cause.OVERLOADED, Cause.CUT})
+
+
+class Means(NamedTuple):
+    """What every attempt of an edge needs. `headers_for` gives a backend's own headers; `chance` is in [0, 1)."""
+
+    session: aiohttp.ClientSession
+    deadlines: Deadlines
+    retry: Retry
+    budget: RetryBudget
+    headers_for: Callable[[Step], Mapping[str, str]]
+    chance: Callable[[], float]
+
+
+class Won(NamedTuple):
+    """The attempt that answered, its bookkeeping still open."""
+
+    answer: BodyAnswer | StreamAnswer
+    visit: Visit
+
+
+async def pursue(
+    steps: Sequence[Step],
+    ask: Ask,
+    means: Means,
+    *,
+    visit: Callable[[Step, int], Visit],
+    request_id: str,
+    ends_at: float,
+    capture: bool,
+) -> Won:
+    """The first answer along the plan. Raises ApiError: what the caller is told when there was none."""
+    failures: list[AttemptFailed] = []
+    for number, step in enumerate(_itinerary(steps, failures, means.retry.attempts), start=1):
+        if failures and not await _may_go_on(failures, step, means, ends_at):
+            break
+        current = visit(step, number)
+        try:
+            answer = await attempt(
+                means.session,
+                step,
+                ask,
+                headers={**means.headers_for(step), "X-Request-Id": request_id},
+                deadlines=means.deadlines,
+                ends_at=ends_at,
+                capture=capture,
+            )
+        except AttemptFailed as failure:
+            current.failed(failure)
+            if failure.cause is Cause.REFUSED:
+                raise UpstreamRefused(failure.status, failure.body) from None
+            failure.backend = step.backend.facts.name
+            failures.append(failure)
+        except BaseException:
+            current.abandoned()
+            raise
+        else:
+            current.answered()
+            return Won(answer, current)
+    raise verdict_on(failures, out_of_time=time.monotonic() >= ends_at)
+
+
+def _itinerary(steps: Sequence[Step], failures: Sequence[AttemptFailed], attempts: int) -> Iterator[Step]:
+    """Every backend of the plan once; where the plan is shorter than the attempts, its passing failures again."""
+    yield from islice(steps, attempts)
+    again = [step for step, failure in zip(steps, failures, strict=False) if failure.cause in _PASSING]
+    yield from islice(again, max(0, attempts - len(steps)))
+
+
+async def _may_go_on(failures: Sequence[AttemptFailed], step: Step, means: Means, ends_at: float) -> bool:
+    """Time and budget for one more attempt; waits a little first when it goes to a backend that has just failed."""
+    if not means.budget.withdraw():
+        return False
+    if any(failure.backend == step.backend.facts.name for failure in failures):
+        pause = _pause(failures, means.chance())
+        if time.monotonic() + pause >= ends_at:
+            return False
+        await asyncio.sleep(pause)
+    return time.monotonic() < ends_at
+
+
+def _pause(failures: Sequence[AttemptFailed], chance: float) -> float:
+    """Seconds: what the backend asked for within reason, else exponential backoff with full jitter."""
+    if (asked := failures[-1].retry_after) is not None:
+        return min(asked, _BACKOFF_CAP_SECONDS)
+    return chance * min(_BACKOFF_CAP_SECONDS, _BACKOFF_SECONDS * 2.0 ** len(failures))
+
+
+def verdict_on(failures: Sequence[AttemptFailed], *, out_of_time: bool) -> ApiError:
+    """What the caller is told when no attempt answered: 429, 502, 503 or 504, and when to come back."""
+    causes = {failure.cause for failure in failures}
+    told = "; ".join(f"{failure.backend} {failure.detail}" for failure in failures)
+    hints = [failure.retry_after for failure in failures if failure.retry_after is not None]
+    wait = min(hints) if hints else _WAIT_HINT_SECONDS
+    if out_of_time or (failures and failures[-1].cause is Cause.SILENT):
+        return DeadlinePassed(f"No answer within the deadline: {told or 'no time was left'}.", retry_after=wait)
+    if causes == {Cause.OVERLOADED}:
+        return Saturated(f"Every backend for this model is busy: {told}.", retry_after=wait)
+    if causes and causes <= {Cause.CREDENTIALS, Cause.MISSING}:
+        return UpstreamFailed(f"The backends for this model are set up wrongly: {told}.")
+    return NothingAlive(f"No backend for this model could answer: {told or 'none is left'}.", retry_after=wait)

@@ -1,0 +1,134 @@
+"""An open event stream of a backend: its events as they come, each read into the transcript, each wait bounded.
+
+Progress is counted in tokens: comments, blank lines and empty deltas do not extend the stall deadline.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+
+from isochrone.api.sse import Event, EventTooLong, SseDecoder
+from isochrone.upstream.failure import AttemptFailed, Cause
+from isochrone.upstream.transcript import Reading, Transcript
+
+# After finish_reason only usage and [DONE] can follow; an engine that sends neither must not cost the stall deadline.
+_AFTERWORD_SECONDS = 2.0
+# How long to wait for the end of a body whose [DONE] has come, so that its connection can be used again.
+_LAST_BYTE_SECONDS = 0.05
+
+ReadChunk = Callable[[float], Awaitable[bytes]]
+Read = tuple[Event, Reading]
+
+
+class StreamAnswer:
+    """`read_chunk(until)` gives the next bytes, b"" at the end, or raises AttemptFailed (SILENT when late)."""
+
+    def __init__(
+        self,
+        read_chunk: ReadChunk,
+        transcript: Transcript,
+        *,
+        stall: float,
+        ends_at: float,
+        close: Callable[[], None],
+    ) -> None:
+        self.transcript = transcript
+        self.first: list[Read] = []
+        self._read_chunk = read_chunk
+        self._decoder = SseDecoder()
+        self._stall = stall
+        self._ends_at = ends_at
+        self._close = close
+        self._progress_at = 0.0
+        self._at_end = False
+        self._released = False
+        self._failure: AttemptFailed | None = None
+
+    async def open(self, first_by: float) -> None:
+        """Read up to the first token into `first`. Raises AttemptFailed."""
+        while not self.transcript.tokens:
+            if self._at_end:
+                raise AttemptFailed(Cause.BROKEN, "ended its stream without a token")
+            self.first += await self._read(first_by)
+        self._progress_at = time.monotonic()
+
+    async def next_events(self, wait: float) -> list[Read] | None:
+        """The next events; [] when none came within `wait` seconds; None after the end of a complete answer.
+
+        Raises AttemptFailed when the stream stalls, is cut or turns senseless.
+        """
+        if self._failure:
+            raise self._failure
+        if self._at_end:
+            return None
+        tokens = self.transcript.tokens
+        patience = _AFTERWORD_SECONDS if self.transcript.complete else self._stall
+        late_at = min(self._progress_at + patience, self._ends_at)
+        wake_at = min(late_at, time.monotonic() + wait)
+        try:
+            read = await self._read(wake_at)
+        except AttemptFailed as failure:
+            return self._after(failure, late_at)
+        if self.transcript.tokens > tokens:
+            self._progress_at = time.monotonic()
+        return read
+
+    def _after(self, failure: AttemptFailed, late_at: float) -> list[Read] | None:
+        """What a failed read means: nothing if the answer was whole already, a pause, or a failure."""
+        if self.transcript.complete:
+            self._at_end = True
+            return None
+        if failure.cause is not Cause.SILENT:
+            raise failure
+        if time.monotonic() < late_at:
+            return []
+        raise AttemptFailed(Cause.SILENT, "stalled in the middle of its stream")
+
+    async def _read(self, until: float) -> list[Read]:
+        chunk = await self._read_chunk(until)
+        if not chunk:
+            return self._read_end()
+        try:
+            events = self._decoder.feed(chunk)
+        except EventTooLong as error:
+            raise AttemptFailed(Cause.BROKEN, f"sent {error}") from None
+        return self._take_in(events)
+
+    def _read_end(self) -> list[Read]:
+        self._at_end = True
+        events, cut = self._decoder.close()
+        read = self._take_in(events)
+        if not self.transcript.complete and self.transcript.tokens:
+            detail = "was cut inside an event" if cut else "ended its stream without a finish_reason"
+            raise AttemptFailed(Cause.CUT, detail)
+        return read
+
+    def _take_in(self, events: list[Event]) -> list[Read]:
+        """Read events into the transcript; a failure waits until those before it were passed on."""
+        read: list[Read] = []
+        for event in events:
+            try:
+                read.append((event, self.transcript.read(event.data)))
+            except AttemptFailed as failure:
+                if not read:
+                    raise
+                self._failure = failure
+                break
+        if self.transcript.done and not self._failure:
+            self._at_end = True
+            if not self.transcript.complete and self.transcript.tokens:
+                self._failure = AttemptFailed(Cause.CUT, "said [DONE] before its finish_reason")
+        return read
+
+    async def release(self) -> None:
+        """Give the connection back, or close it when the stream was not read to its end. May be called again."""
+        if self._released:
+            return
+        self._released = True
+        if self.transcript.done:
+            try:
+                await self._read_chunk(time.monotonic() + _LAST_BYTE_SECONDS)
+            except AttemptFailed:
+                pass
+        self._close()
