@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+DOCUMENT = {"pool-eu": {"ok": True, "rtt": 0.0125, "why": "réponse 慢"}, "list": [1, None, "x"]}
+
+
+async def test_absent_document_has_version_zero(stores: Any) -> None:
+    assert await stores.fleet.read("health", now=stores.clock.now) == (None, 0)
+
+
+async def test_document_comes_back_with_its_version(stores: Any) -> None:
+    now = stores.clock.now
+    assert await stores.fleet.write("health", DOCUMENT, version=0, expires=now + 60) == 1
+    assert await stores.fleet.read("health", now=now) == (DOCUMENT, 1)
+
+
+async def test_write_with_the_current_version_replaces_and_counts_up(stores: Any) -> None:
+    now = stores.clock.now
+    await stores.fleet.write("health", DOCUMENT, version=0, expires=now + 60)
+    assert await stores.fleet.write("health", {"n": 2}, version=1, expires=now + 60) == 2
+    assert await stores.fleet.read("health", now=now) == ({"n": 2}, 2)
+
+
+@pytest.mark.parametrize("version", [0, 2])
+async def test_write_with_another_version_changes_nothing(stores: Any, version: int) -> None:
+    now = stores.clock.now
+    await stores.fleet.write("health", DOCUMENT, version=0, expires=now + 60)
+    assert await stores.fleet.write("health", {}, version=version, expires=now + 60) == 0
+    assert await stores.fleet.read("health", now=now) == (DOCUMENT, 1)
+
+
+async def test_document_cannot_be_renewed_when_it_was_never_there(stores: Any) -> None:
+    assert await stores.fleet.write("lease", {}, version=1, expires=stores.clock.now + 60) == 0
+
+
+async def test_documents_of_other_names_are_untouched(stores: Any) -> None:
+    now = stores.clock.now
+    await stores.fleet.write("a", {"n": 1}, version=0, expires=now + 60)
+    assert await stores.fleet.write("b", {"n": 2}, version=0, expires=now + 60) == 1
+    assert await stores.fleet.read("a", now=now) == ({"n": 1}, 1)
+
+
+async def test_document_at_its_expiry_reads_as_absent(stores: Any) -> None:
+    now = stores.clock.now
+    await stores.fleet.write("lease", DOCUMENT, version=0, expires=now + 1.5)
+    assert await stores.fleet.read("lease", now=now + 1.25) == (DOCUMENT, 1)
+    assert await stores.fleet.read("lease", now=now + 1.5) == (None, 0)
+
+
+async def test_holder_that_slept_past_its_deadline_cannot_renew(stores: Any) -> None:
+    now = stores.clock.now
+    await stores.fleet.write("lease", {"holder": "a"}, version=0, expires=now + 10)
+    stores.clock.now = now + 11
+    assert await stores.fleet.write("lease", {"holder": "a"}, version=1, expires=now + 20) == 0
+
+
+async def test_numbering_goes_on_after_an_expiry_so_the_old_holder_stays_out(stores: Any) -> None:
+    now = stores.clock.now
+    await stores.fleet.write("lease", {"holder": "a"}, version=0, expires=now + 10)
+    stores.clock.now = now + 11
+    assert await stores.fleet.write("lease", {"holder": "b"}, version=0, expires=now + 30) == 2
+    assert await stores.fleet.write("lease", {"holder": "a"}, version=1, expires=now + 30) == 0
+    assert await stores.fleet.read("lease", now=now + 12) == ({"holder": "b"}, 2)
+
+
+async def test_of_twenty_writers_exactly_one_wins_each_version(stores: Any) -> None:
+    now = stores.clock.now
+    for version in range(4):
+        race = [stores.fleet.write("race", {"writer": i}, version=version, expires=now + 60) for i in range(20)]
+        won = await asyncio.gather(*race)
+        assert sorted(won) == [0] * 19 + [version + 1]
+        assert await stores.fleet.read("race", now=now) == ({"writer": won.index(version + 1)}, version + 1)
+
+
+async def test_of_twenty_writers_exactly_one_takes_over_an_expired_lease(stores: Any) -> None:
+    now = stores.clock.now
+    await stores.fleet.write("lease", {}, version=0, expires=now + 1)
+    stores.clock.now = now + 2
+    race = [stores.fleet.write("lease", {"writer": i}, version=0, expires=now + 60) for i in range(20)]
+    assert sorted(await asyncio.gather(*race)) == [0] * 19 + [2]
+
+
+async def test_document_handed_in_or_out_can_be_changed_without_changing_the_store(stores: Any) -> None:
+    now = stores.clock.now
+    mine: dict[str, Any] = {"list": [1]}
+    await stores.fleet.write("health", mine, version=0, expires=now + 60)
+    mine["list"].append(2)
+    (await stores.fleet.read("health", now=now))[0]["list"].append(3)
+    assert (await stores.fleet.read("health", now=now))[0] == {"list": [1]}
+
+
+async def test_largest_document_fits_and_a_larger_one_is_refused(stores: Any) -> None:
+    now = stores.clock.now
+    largest = {"t": "é" * ((399 * 1024 - len('{"t":""}')) // 2)}
+    assert await stores.fleet.write("n" * 128, largest, version=0, expires=now + 60) == 1
+    assert (await stores.fleet.read("n" * 128, now=now))[0] == largest
+    with pytest.raises(ValueError, match="more than the store takes"):
+        await stores.fleet.write("big", {"t": largest["t"] + "éé"}, version=0, expires=now + 60)
