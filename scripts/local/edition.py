@@ -11,7 +11,7 @@ from pathlib import Path
 
 from local import banner, checks, config, ministack
 from local.errors import LocalError
-from local.layout import Edge, Layout, Pool
+from local.layout import ROOT, Edge, Layout, Pool
 from local.processes import Child, Children, answers, follow, until, until_ready
 from local.screen import Screen
 
@@ -85,7 +85,8 @@ class Edition:
 
     async def _deploy(self, news: Callable[[str], None]) -> None:
         command = (sys.executable, _HERE / "deploying.py", self._layout.config, self._layout.cloud_url)
-        child = await self._children.start("deploy", command, round=_EDGES_FIRST)
+        path = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "scripts")])}
+        child = await self._children.start("deploying", command, environ=path, round=_EDGES_FIRST)
         await follow(child, news)
         if child.process.returncode != 0:
             raise LocalError(f"the deploy {child.ending()}")
