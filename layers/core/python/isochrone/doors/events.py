@@ -135,7 +135,10 @@ async def buffered(reply: Reply) -> dict[str, Any]:
 
 
 async def _collect(stream: ByteStream) -> bytes:
-    return b"".join([chunk async for chunk in stream])
+    try:
+        return b"".join([chunk async for chunk in stream])
+    finally:
+        await stream.aclose()
 
 
 def _end_to_end(headers: Mapping[str, str]) -> dict[str, str]:

@@ -1,0 +1,79 @@
+"""The edge function. Its edge is built when the module is loaded, so a broken configuration fails the deployment.
+
+| door | called by | for |
+|---|---|---|
+| `stream` | the streaming loop (layers/streaming), in its own event loop | API Gateway, transfer mode STREAM |
+| `handler` | Lambda's own runtime, emulators | buffered proxy integrations |
+
+Environment: ISOCHRONE_CONFIG (the TOML file), AWS_REGION, and what the configuration names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from isochrone.api.exchange import Request
+from isochrone.doors import events
+from isochrone.edge import Edge
+from isochrone.settings import load
+from isochrone.wiring import build_edge
+
+_RESERVE = 1.0  # seconds that the buffered door keeps for sending the reply
+
+
+class Context(Protocol):
+    """The part of Lambda's context object that is used here."""
+
+    def get_remaining_time_in_millis(self) -> int: ...
+
+
+class BufferedDoor:
+    """Proxy events in, whole results out, over one event loop that lives as long as the environment."""
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner()
+        self._edge = self._runner.run(self._open())
+        atexit.register(self._close)
+
+    def answer(self, event: Mapping[str, Any], context: Context) -> dict[str, Any]:
+        """Raises EventError for an event that is no HTTP request."""
+        time_left = max(0.0, context.get_remaining_time_in_millis() / 1000 - _RESERVE)
+        return self._runner.run(self._exchange(events.request_of(events.convert(event), time_left=time_left)))
+
+    async def _open(self) -> Edge:
+        edge = _build()
+        await edge.start()
+        return edge
+
+    async def _exchange(self, request: Request) -> dict[str, Any]:
+        result = await events.buffered(await self._edge.handle(request))
+        await self._edge.flush()
+        return result
+
+    def _close(self) -> None:
+        self._runner.run(self._edge.close())
+        self._runner.close()
+
+
+def _build() -> Edge:
+    return build_edge(load(os.environ["ISOCHRONE_CONFIG"]), region=os.environ["AWS_REGION"], environ=os.environ)
+
+
+def _inside_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+# An edge belongs to the loop that it was built in: the streaming loop loads this module inside its own.
+if _inside_a_loop():
+    _edge = _build()
+    start, stream, flush, close = _edge.start, _edge.handle, _edge.flush, _edge.close
+else:
+    handler = BufferedDoor().answer
