@@ -141,10 +141,10 @@ def ledger(settings: Settings, region: str | None, as_json: bool) -> None:
     """Print the ledger: one entry per attempt, oldest first."""
     if settings.state.kind == "memory":
         raise _Refused("state.kind is memory: a running edge keeps its ledger, ask its GET /v1/ledger")
+    from isochrone.settings import table_name
     from isochrone.stores.dynamodb.client import connect
     from isochrone.stores.dynamodb.ledger import DynamoLedgerStore
     from isochrone.stores.protocols import StoreUnavailable
-    from isochrone.settings import table_name
 
     async def read() -> list[dict[str, Any]]:
         entries: list[dict[str, Any]] = []

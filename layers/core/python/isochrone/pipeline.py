@@ -79,9 +79,8 @@ class Pipeline:
         caller = self.identify(request)
         ask = self.admit(operation, request)
         mark = self._fingerprint(caller, ask, controls)
-        if mark and controls.cache is not CacheMode.NO_CACHE:
-            if known := await self.rooms.library.look_up(mark, now=self._now()):
-                return self._replay(known, ask, request)
+        if known := await self._look_up(mark, controls):
+            return self._replay(known, ask, request)
         if controls.cache is CacheMode.ONLY:
             raise NotCached("This answer is not known, and x-isochrone-cache: only forbids to generate it.")
         steps = self.plan(ask.model, caller.location)
@@ -115,6 +114,11 @@ class Pipeline:
         if not answers.exact or controls.cache is CacheMode.NO_STORE or not storable(ask, sampled=answers.sampled):
             return None
         return fingerprint(caller.principal.tenant, ask)
+
+    async def _look_up(self, mark: str | None, controls: Controls) -> Answer | None:
+        if mark is None or controls.cache is CacheMode.NO_CACHE:
+            return None
+        return await self.rooms.library.look_up(mark, now=self._now())
 
     def plan(self, model: str, client: Location | None) -> list[Step]:
         """The backends for this model, best first."""

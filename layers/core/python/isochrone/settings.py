@@ -270,28 +270,31 @@ def _dotted(path: KeyPath) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".") or "file"
 
 
-_HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?")
+_TABLE = re.compile(r"""^\s*\[(\[?)\s*["']?([A-Za-z0-9_-]+)""")
+_KEY = re.compile(r"""^\s*["']?([A-Za-z0-9_-]+)["']?\s*[=.]""")
 
 
 def _line_of(text: str, path: KeyPath) -> int:
-    """The line where `path` stands, or the nearest table header above it; 1 when neither is there."""
-    keys = [step for step in path if isinstance(step, str)]
-    index = next((step for step in path if isinstance(step, int)), 0)
-    header_line, seen, inside = 1, -1, False
+    """The line where `path` stands, or else the table around it; 1 when neither is there."""
+    lines = _key_lines(text)
+    candidates = (path[:length] for length in range(len(path), 0, -1))
+    return next((lines[candidate] for candidate in candidates if candidate in lines), 1)
+
+
+def _key_lines(text: str) -> dict[KeyPath, int]:
+    """Line numbers of tables and of their keys: ("backend", 0) and ("backend", 0, "engine")."""
+    lines: dict[KeyPath, int] = {}
+    counts: dict[str, int] = {}
+    table: KeyPath = ()
     for number, line in enumerate(text.splitlines(), start=1):
-        if header := _HEADER.match(line):
-            name = header.group(2).split(".")[0]
-            if name == (keys[0] if keys else None):
-                seen += 1 if header.group(1) == "[[" else 0
-                inside = seen == index or header.group(1) == "["
-                header_line = number if inside else header_line
-            else:
-                inside = False
-        elif len(keys) > 1 and inside and re.match(rf'\s*"?{re.escape(keys[1])}"?\s*[=.]', line):
-            return number
-        elif len(keys) == 1 and seen < 0 and re.match(rf'\s*"?{re.escape(keys[0])}"?\s*=', line):
-            return number
-    return header_line
+        if header := _TABLE.match(line):
+            name = header.group(2)
+            counts[name] = counts.get(name, -1) + 1
+            table = (name, counts[name]) if header.group(1) else (name,)
+            lines.setdefault(table, number)
+        elif key := _KEY.match(line):
+            lines.setdefault((*table, key.group(1)), number)
+    return lines
 
 
 def table_name(settings: Settings, table: str) -> str:

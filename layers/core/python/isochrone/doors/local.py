@@ -27,6 +27,8 @@ class LocalDoor:
         self._edge = edge
         self._max_body = max_body
         self._busy = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def serve(self, host: str, port: int, *, on_ready: Callable[[str], None]) -> None:
         """Serve until SIGTERM or SIGINT, then drain. Raises OSError when the address cannot be had."""
@@ -53,15 +55,17 @@ class LocalDoor:
         await site.stop()
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
-                while self._busy:
-                    await asyncio.sleep(0.05)
+                await self._idle.wait()
 
     async def _answer(self, incoming: web.BaseRequest) -> web.StreamResponse:
         self._busy += 1
+        self._idle.clear()
         try:
             return await self._exchange(incoming)
         finally:
             self._busy -= 1
+            if not self._busy:
+                self._idle.set()
 
     async def _exchange(self, incoming: web.BaseRequest) -> web.StreamResponse:
         try:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+_LABELS = {"status": "code", "cache": "result"}
+
 
 class Counters:
     """Names are snake_case; a family and its label value are joined by the first underscore: `status_200`."""
-
-    _LABELS = {"status": "code", "cache": "result"}
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -26,7 +26,7 @@ class Counters:
         lines: list[str] = []
         for name, count in sorted(self._counts.items()):
             family, _, value = name.partition("_")
-            label = self._LABELS.get(family)
+            label = _LABELS.get(family)
             metric = f'isochrone_{family}_total{{{label}="{value}"}}' if label else f"isochrone_{name}_total"
             lines.append(f"{metric} {count}")
         return "\n".join(lines) + "\n"

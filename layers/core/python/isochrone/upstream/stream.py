@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from isochrone.api.sse import Event, EventTooLong, SseDecoder
 from isochrone.upstream.failure import AttemptFailed, Cause
@@ -127,8 +128,6 @@ class StreamAnswer:
             return
         self._released = True
         if self.transcript.done:
-            try:
+            with suppress(AttemptFailed):
                 await self._read_chunk(time.monotonic() + _LAST_BYTE_SECONDS)
-            except AttemptFailed:
-                pass
         self._close()

@@ -49,7 +49,7 @@ _TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "refusal")
 class Reading(Enum):
     """What one event was: a token is progress; quiet is not; usage alone is for those who asked; done is the end."""
 
-    TOKEN = "token"
+    TOKEN = "token"  # noqa: S105
     QUIET = "quiet"
     USAGE = "usage"
     DONE = "done"
