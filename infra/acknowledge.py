@@ -7,6 +7,6 @@ from constructs import IConstruct
 
 
 def acknowledge(construct: IConstruct, **reasons: str) -> None:
-    """Accept AwsSolutions findings on `construct`: rule (EC23) -> reason. A rule with findings takes their names in []."""
+    """Accept AwsSolutions findings on `construct`: rule (EC23, IAM5[finding]) -> reason."""
     for rule, reason in reasons.items():
         Validations.of(construct).acknowledge(Acknowledgment(id=f"AwsSolutions-{rule}", reason=reason))

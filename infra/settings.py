@@ -104,6 +104,9 @@ def _pool_mistakes(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
         if not backend.base_url.startswith("https://"):
             yield ("backend", i, "base_url"), "a pool that pool.create builds answers on https only"
         if not backend.api_key_secret:
-            yield ("backend", i, "api_key_secret"), "is missing: a pool that pool.create builds is public but for its key"
+            yield (
+                ("backend", i, "api_key_secret"),
+                "is missing: only its key protects a pool that pool.create builds",
+            )
         if settings.pool.model not in backend.models.values():
             yield ("backend", i, "models"), f"none of them is pool.model, {settings.pool.model!r}"

@@ -118,7 +118,9 @@ def main(output: Path, machine: bool) -> None:
 def _build_aloud(layer: Layer) -> float:
     made = build(layer)
     size = size_mb(layer.folder)
-    click.echo(f"layer {layer.folder.parent.name}/{layer.folder.name}: {size:.1f} MB, {'built' if made else 'up to date'}")
+    click.echo(
+        f"layer {layer.folder.parent.name}/{layer.folder.name}: {size:.1f} MB, {'built' if made else 'up to date'}"
+    )
     return size
 
 

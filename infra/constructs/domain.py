@@ -55,9 +55,7 @@ class EdgeDomain(Construct):
         self.shared = self._map("Shared", domain, api, certificate)
         self.regional = self._map("Regional", self.regional_name, api, certificate)
 
-    def _map(
-        self, id: str, name: str, api: apigateway.RestApi, certificate: acm.ICertificate
-    ) -> apigateway.DomainName:
+    def _map(self, id: str, name: str, api: apigateway.RestApi, certificate: acm.ICertificate) -> apigateway.DomainName:
         return apigateway.DomainName(
             self,
             id,

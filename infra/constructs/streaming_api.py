@@ -11,6 +11,7 @@ from constructs import Construct
 from infra.acknowledge import acknowledge
 
 STAGE = "live"
+LOG_POLICY = "arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs"
 # Space-separated on purpose: a metric filter reads numbers from it, and "-" where there is none does no harm.
 ACCESS_LOG_FIELDS = {
     "request": "$context.requestId",
@@ -27,7 +28,9 @@ ACCESS_LOG_FIELDS = {
 class StreamingApi(Construct):
     """One proxy for every path and method. `only_by_domain`: the execute-api address is switched off."""
 
-    def __init__(self, scope: Construct, id: str, *, name: str, handler: lambda_.IFunction, only_by_domain: bool) -> None:
+    def __init__(
+        self, scope: Construct, id: str, *, name: str, handler: lambda_.IFunction, only_by_domain: bool
+    ) -> None:
         super().__init__(scope, id)
         self.access_log = logs.LogGroup(
             self, "AccessLog", retention=logs.RetentionDays.ONE_MONTH, removal_policy=RemovalPolicy.DESTROY
@@ -66,11 +69,7 @@ class StreamingApi(Construct):
         acknowledge(
             self.api,
             APIG2="bodies are checked by the edge function, whose errors have the shape that OpenAI clients read",
-            **{
-                "IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs]": (
-                    "API Gateway asks for this very policy before it writes any log"
-                )
-            },
+            **{f"IAM4[Policy::{LOG_POLICY}]": "API Gateway asks for this very policy before it writes any log"},
         )
         for method in methods:
             acknowledge(

@@ -16,7 +16,7 @@ class GlobalStack(Stack):
     """Lives in the home region; everything in it is replicated to the others."""
 
     def __init__(self, scope: Construct, id: str, *, deployment: Deployment) -> None:
-        super().__init__(scope, id, stack_name=f"{deployment.name}-global", description="Isochrone: shared by all regions")
+        super().__init__(scope, id, stack_name=f"{deployment.name}-global", description="Isochrone: shared")
         others = [region for region in deployment.regions if region != deployment.home]
         Tables(
             self,

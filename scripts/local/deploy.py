@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,8 +36,12 @@ DONE = ("CREATE_COMPLETE", "UPDATE_COMPLETE")
 QUIET = ("--no-notices", "--no-version-reporting", "--no-color", "--ci")
 
 # All that the templates and their assets are made from.
-SOURCES = ("app.py", "cdk.json", "requirements.txt", "infra", "functions/edge", "layers/core/python/isochrone")
-SOURCES += ("layers/streaming", "build/layers/machine/dependencies/.complete")
+SOURCES = (
+    *("app.py", "cdk.json", "infra", "functions/edge", "layers/core/python/isochrone", "layers/streaming"),
+    "build/layers/machine/dependencies/.complete",
+)
+
+_DEPLOYED = re.compile(r"^✅ .*?\(([\w-]+)\)")
 
 Progress = Callable[[str], None]
 
@@ -152,6 +158,8 @@ def _deploy_all(cloud: Cloud, deployment: Deployment, digest: str, on_progress: 
     regions = [region for region in deployment.regions if cloud.outputs(region, "CDKToolkit") is None]
     if regions:
         on_progress(f"preparing {len(regions)} regions for the CDK")
+        for region in regions:
+            _drop_bucket(cloud.client("s3", region), f"cdk-hnb659fds-assets-{ACCOUNT}-{region}")
         _cdk(cloud, log, "bootstrap", "--app", str(assembly), *(f"aws://{ACCOUNT}/{region}" for region in regions))
     on_progress(f"deploying {len(_stacks(deployment))} stacks")
     options = ("--require-approval", "never", "--concurrency", "4")
@@ -160,6 +168,15 @@ def _deploy_all(cloud: Cloud, deployment: Deployment, digest: str, on_progress: 
     cloud.client("ssm", deployment.home).put_parameter(
         Name=DIGEST_PARAMETER, Value=digest, Type="String", Overwrite=True
     )
+
+
+def _drop_bucket(s3: Any, bucket: str) -> None:
+    """Remove a bucket that outlived its stack: an emulator that was killed keeps its files but not its state."""
+    with suppress(ClientError):  # the usual case: there is none
+        for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+            for found in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+                s3.delete_object(Bucket=bucket, Key=found["Key"], VersionId=found["VersionId"])
+        s3.delete_bucket(Bucket=bucket)
 
 
 def _synthesise(deployment: Deployment, digest: str, log: Path, on_progress: Progress) -> Path:
@@ -186,8 +203,8 @@ def _forget_old(folder: Path) -> None:
 
 def _stack_progress(on_progress: Progress) -> Progress:
     def on_line(line: str) -> None:
-        if line.startswith("✅"):
-            on_progress(f"deployed {line.partition('(')[2].rstrip(')') or line}")
+        if stack := _DEPLOYED.search(line):
+            on_progress(f"deployed {stack.group(1)}")
 
     return on_line
 
