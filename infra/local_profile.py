@@ -46,6 +46,7 @@ def _buffer(method: apigateway.CfnMethod) -> None:
 
 
 def _run_here(function: lambda_.CfnFunction) -> None:
-    """The emulator runs a function on this machine, by its own Python, which knows no exec wrapper."""
+    """The emulator runs a function in a folder of this machine, by its own Python, which knows no exec wrapper."""
     function.architectures = [ARCHITECTURE]
+    function.add_property_override("Environment.Variables.ISOCHRONE_CONFIG", "isochrone.toml")
     function.add_property_deletion_override("Environment.Variables.AWS_LAMBDA_EXEC_WRAPPER")

@@ -31,7 +31,6 @@ STATE = ROOT / ".local"
 CDK = ROOT / "node_modules/aws-cdk/bin/cdk"
 ACCOUNT = "000000000000"
 KEPT_ASSEMBLIES = 3
-DIGEST_PARAMETER = "/isochrone/local/digest"
 DONE = ("CREATE_COMPLETE", "UPDATE_COMPLETE")
 QUIET = ("--no-notices", "--no-version-reporting", "--no-color", "--ci")
 
@@ -139,10 +138,15 @@ def _stacks(deployment: Deployment) -> dict[str, str]:
     return {f"{deployment.name}-global": deployment.home, **edges}
 
 
+def _digest_parameter(deployment: Deployment) -> str:
+    """Where the emulator itself remembers what it holds: the two are kept, or lost, together."""
+    return f"/{deployment.name}/local/digest"
+
+
 def _deployed_digest(cloud: Cloud, deployment: Deployment) -> str | None:
     """The digest that the emulator remembers, if all the stacks still stand there."""
     try:
-        parameter = cloud.client("ssm", deployment.home).get_parameter(Name=DIGEST_PARAMETER)
+        parameter = cloud.client("ssm", deployment.home).get_parameter(Name=_digest_parameter(deployment))
     except ClientError:
         return None
     if any(cloud.outputs(region, stack) is None for stack, region in _stacks(deployment).items()):
@@ -166,7 +170,7 @@ def _deploy_all(cloud: Cloud, deployment: Deployment, digest: str, on_progress: 
     _cdk(cloud, log, "deploy", "**", "--app", str(assembly), *options, on_line=_stack_progress(on_progress))
     _finish_tables(cloud, deployment)
     cloud.client("ssm", deployment.home).put_parameter(
-        Name=DIGEST_PARAMETER, Value=digest, Type="String", Overwrite=True
+        Name=_digest_parameter(deployment), Value=digest, Type="String", Overwrite=True
     )
 
 
