@@ -32,7 +32,7 @@ def ready(layout: Layout, pids: dict[str, int]) -> str:
 
 def curl(edge: Edge) -> str:
     """A command that streams an answer."""
-    body = {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": "Name three colours."}]}
+    body = {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": "Write two sentences about the sea."}]}
     url = f"http://127.0.0.1:{edge.port}/v1/chat/completions"
     return f"curl -N {url} -H 'content-type: application/json' -d '{json.dumps(body)}'"
 
