@@ -171,8 +171,9 @@ class Edge:
         )
 
     def _backend(self, state: BackendState) -> dict[str, Any]:
-        measured = state.measured_rtt_ms
-        standing = state.health.standing(self._clock())
+        now = self._clock()
+        measured, first_token = state.measured_rtt_ms, state.first_token_ms(now)
+        standing = state.health.standing(now)
         return {
             "name": state.facts.name,
             "kind": state.facts.kind,
@@ -185,7 +186,7 @@ class Edge:
             "waiting": state.engine_waiting,
             "rtt_ms": round(state.expected_rtt_ms if measured is None else measured, 3),
             "rtt_from": state.rtt_source if measured is None else "probe",
-            "first_token_ms": state.first_token_ms and round(state.first_token_ms, 1),
+            "first_token_ms": first_token and round(first_token, 1),
         }
 
     async def list_ledger(self, request: Request) -> Reply:

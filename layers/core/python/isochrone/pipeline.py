@@ -9,7 +9,7 @@ answers become. The doors and the other routes are in `isochrone.edge`.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from isochrone.admission.keys import KeyRing, Principal
 from isochrone.answers.completion import Answer, replay_body, replay_stream
 from isochrone.answers.fingerprint import fingerprint, storable
 from isochrone.answers.library import Library
-from isochrone.api.controls import CacheMode, Controls, controls_of
+from isochrone.api.controls import CacheMode, Controls, Recovery, controls_of
 from isochrone.api.errors import BodyTooLarge, NotCached, NotFound
 from isochrone.api.exchange import Reply, Request
 from isochrone.api.requests import Ask, Operation, parse
@@ -30,10 +30,10 @@ from isochrone.routing.geo import Location, Locator
 from isochrone.routing.plan import Step, plan, reason
 from isochrone.settings import Settings
 from isochrone.upstream.attempt import BodyAnswer
+from isochrone.upstream.delivery import Delivery
 from isochrone.upstream.failure import AttemptFailed
 from isochrone.upstream.pursuit import Means, Won, pursue
-from isochrone.upstream.relay import Relayed, broken_stream, error_event, relay
-from isochrone.upstream.stream import StreamAnswer
+from isochrone.upstream.transcript import Transcript
 from isochrone.upstream.visit import Visit
 
 JSON = {"content-type": "application/json"}
@@ -61,6 +61,18 @@ class Rooms(NamedTuple):
     counters: Counters
 
 
+class Errand(NamedTuple):
+    """One generating request on its way: `ends_at` is on the event loop's clock, `mark` the fingerprint or None."""
+
+    ask: Ask
+    steps: list[Step]
+    tenant: str
+    request_id: str
+    recovery: Recovery
+    ends_at: float
+    mark: str | None
+
+
 class Pipeline:
     """The way of one edge's generating requests. `now` gives epoch seconds."""
 
@@ -83,9 +95,9 @@ class Pipeline:
             return self._replay(known, ask, request)
         if controls.cache is CacheMode.ONLY:
             raise NotCached("This answer is not known, and x-isochrone-cache: only forbids to generate it.")
-        steps = self.plan(ask.model, caller.location)
-        won = await self._attempt(steps, ask, caller, request, controls, capture=mark is not None)
-        return self._relay(won, ask, caller, request, mark)
+        errand = self._errand(ask, caller, controls, request, mark)
+        won = await self._attempt(errand)
+        return self._relay(won, errand)
 
     def identify(self, request: Request) -> Caller:
         """Who, and where. Raises Unauthorized, Forbidden."""
@@ -131,64 +143,68 @@ class Pipeline:
             now=time.monotonic(),
         )
 
-    async def _attempt(
-        self, steps: list[Step], ask: Ask, caller: Caller, request: Request, controls: Controls, *, capture: bool
-    ) -> Won:
-        self.rooms.means.budget.deposit(time.monotonic())
+    def _errand(self, ask: Ask, caller: Caller, controls: Controls, request: Request, mark: str | None) -> Errand:
         limits = (self.settings.deadlines.total, controls.timeout, request.time_left)
-        ends_at = time.monotonic() + min(limit for limit in limits if limit is not None)
-        visit = partial(self._visit, caller.principal.tenant, request.headers["x-request-id"])
-        return await pursue(
-            steps,
-            ask,
-            self.rooms.means,
-            visit=visit,
+        return Errand(
+            ask=ask,
+            steps=self.plan(ask.model, caller.location),
+            tenant=caller.principal.tenant,
             request_id=request.headers["x-request-id"],
-            ends_at=ends_at,
-            capture=capture,
+            recovery=controls.recovery,
+            ends_at=time.monotonic() + min(limit for limit in limits if limit is not None),
+            mark=mark,
         )
 
-    def _visit(self, tenant: str, request_id: str, step: Step, number: int) -> Visit:
-        return Visit(step, number=number, request_id=request_id, tenant=tenant, book=self.rooms.book)
+    async def _attempt(self, errand: Errand) -> Won:
+        self.rooms.means.budget.deposit(time.monotonic())
+        return await self._pursue(errand)
 
-    def _relay(self, won: Won, ask: Ask, caller: Caller, request: Request, mark: str | None) -> Reply:
+    async def _pursue(self, errand: Errand, made: int = 0, failures: Sequence[AttemptFailed] = ()) -> Won:
+        return await pursue(
+            errand.steps,
+            errand.ask,
+            self.rooms.means,
+            visit=partial(Visit, request_id=errand.request_id, tenant=errand.tenant, book=self.rooms.book),
+            request_id=errand.request_id,
+            ends_at=errand.ends_at,
+            capture=errand.mark is not None or errand.recovery is not Recovery.ERROR,
+            made=made,
+            failures=failures,
+        )
+
+    def _relay(self, won: Won, errand: Errand) -> Reply:
         headers = self._headers(
-            cache="miss" if mark else "bypass",
+            cache="miss" if errand.mark else "bypass",
             backend=won.visit.step.backend.facts.name,
             attempts=won.visit.number,
             why=reason(won.visit.step),
         )
         if isinstance(won.answer, BodyAnswer):
-            self._settle(won, won.answer.body, mark, caller, ask)
+            self._settle(errand, won, won.answer.body)
             return Reply(status=200, headers={**headers, **JSON}, body=won.answer.raw)
-        stream = Relayed(self._stream(won, won.answer, ask, caller, mark), partial(_let_go, won.visit, won.answer))
+        stream = Delivery(
+            won,
+            partial(self._pursue, errand),
+            recovery=errand.recovery,
+            include_usage=errand.ask.include_usage,
+            on_complete=partial(self._settle_stream, errand),
+            on_broken=partial(self.rooms.counters.add, "streams_broken"),
+        )
         return Reply(status=200, headers={**headers, **EVENT_STREAM}, stream=stream)
 
-    async def _stream(
-        self, won: Won, answer: StreamAnswer, ask: Ask, caller: Caller, mark: str | None
-    ) -> AsyncGenerator[bytes, None]:
-        transcript = answer.transcript
-        try:
-            async for data in relay(answer, include_usage=ask.include_usage):
-                yield data
-            body = transcript.to_body(model=ask.model, created=int(self._now())) if mark else None
-            self._settle(won, body, mark, caller, ask)
-        except AttemptFailed as failure:
-            won.visit.failed(failure, transcript.usage)
-            self.rooms.counters.add("streams_broken")
-            yield error_event(broken_stream(failure, won.visit.step.backend.facts.name))
-        finally:
-            await _let_go(won.visit, answer)
+    def _settle_stream(self, errand: Errand, won: Won, transcript: Transcript) -> None:
+        if errand.mark is None:
+            won.visit.succeeded(transcript.usage)
+        else:
+            self._settle(errand, won, transcript.to_body(model=errand.ask.model, created=int(self._now())))
 
-    def _settle(self, won: Won, body: dict[str, Any] | None, mark: str | None, caller: Caller, ask: Ask) -> None:
+    def _settle(self, errand: Errand, won: Won, body: dict[str, Any]) -> None:
         """The answer is complete: into the ledger, and into the store where it may be kept."""
-        answer = won.answer
-        usage = answer.body.get("usage") if isinstance(answer, BodyAnswer) else answer.transcript.usage
-        won.visit.succeeded(usage)
-        if mark and body:
+        won.visit.succeeded(body.get("usage"))
+        if errand.mark:
             backend = won.visit.step.backend.facts.name
-            known = Answer(operation=ask.operation.name, backend=backend, created=self._now(), body=body)
-            self._background.start(self.rooms.library.keep(mark, known, tenant=caller.principal.tenant))
+            known = Answer(operation=errand.ask.operation.name, backend=backend, created=self._now(), body=body)
+            self._background.start(self.rooms.library.keep(errand.mark, known, tenant=errand.tenant))
 
     def _replay(self, known: Answer, ask: Ask, request: Request) -> Reply:
         """A known answer, in the form that was asked for."""
@@ -208,9 +224,3 @@ class Pipeline:
             "x-isochrone-attempts": str(attempts),
             "x-isochrone-reason": why,
         }
-
-
-async def _let_go(visit: Visit, answer: StreamAnswer) -> None:
-    """Whatever became of the stream: its place at the backend and its connection are free again."""
-    visit.abandoned(answer.transcript.usage)
-    await answer.release()

@@ -22,12 +22,21 @@ class CacheMode(Enum):
     ONLY = "only"
 
 
+class Recovery(Enum):
+    """When a stream dies after its first token: join a new attempt to it, begin anew with a mark, or only say so."""
+
+    SPLICE = "splice"
+    RESTART = "restart"
+    ERROR = "error"
+
+
 class Controls(NamedTuple):
     """`timeout` is seconds for the whole request, None for the configured one."""
 
     request_id: str | None
     cache: CacheMode
     timeout: float | None
+    recovery: Recovery
 
 
 def controls_of(headers: Mapping[str, str]) -> Controls:
@@ -36,6 +45,7 @@ def controls_of(headers: Mapping[str, str]) -> Controls:
         request_id(headers.get("x-request-id")),
         _cache_mode(headers.get("x-isochrone-cache")),
         _timeout(headers.get("x-isochrone-timeout")),
+        _recovery(headers.get("x-isochrone-recovery")),
     )
 
 
@@ -63,3 +73,12 @@ def _timeout(value: str | None) -> float | None:
     if not isfinite(seconds) or seconds <= 0:
         raise BadRequest("Header x-isochrone-timeout takes seconds above 0.", param="x-isochrone-timeout")
     return seconds
+
+
+def _recovery(value: str | None) -> Recovery:
+    try:
+        return Recovery((value or "splice").strip().lower())
+    except ValueError:
+        raise BadRequest(
+            "Header x-isochrone-recovery takes 'splice', 'restart' or 'error'.", param="x-isochrone-recovery"
+        ) from None

@@ -73,17 +73,18 @@ class Book:
         self._buffer.append(entry)
 
     async def flush(self) -> None:
-        """Hand everything to the store; what it does not take stays here for the next flush."""
-        batch = list(self._buffer)
-        if not batch:
+        """Hand everything to the store; what it does not take comes back here for the next flush."""
+        if not self._buffer:
             return
+        batch, self._buffer = self._buffer, deque()
         try:
             await self._store.append([structs.asdict(entry) for entry in batch])
         except StoreUnavailable as error:
             log.warning("ledger store unavailable, %d entries wait: %s", len(batch), error)
-            return
-        for _ in batch:
-            self._buffer.popleft()
+            self._buffer.extendleft(reversed(batch))
+        except BaseException:
+            self._buffer.extendleft(reversed(batch))
+            raise
 
     async def recent(self, tenant: str, *, limit: int) -> list[dict[str, Any]]:
         """The tenant's newest entries, newest first. Raises StoreUnavailable."""

@@ -14,15 +14,16 @@ Point = tuple[float, float]
 # Where nothing is known of the way to a backend (an API without region or location).
 UNKNOWN_RTT_MS = 100.0
 _RECENT_PROBES = 8
-_EWMA_WEIGHT = 0.2
+_EWMA_WEIGHT = 0.3
+_HALF_LIFE_SECONDS = 10.0
 
 
 class BackendState:
     """One backend: its configuration in `facts`, its health, and its load. Milliseconds throughout."""
 
     __slots__ = (
-        "_recent_rtts", "engine_waiting", "expected_rtt_ms", "facts", "first_token_ms", "health", "in_flight",
-        "place", "rtt_source",
+        "_first_token_at", "_first_token_ms", "_recent_rtts", "engine_waiting", "expected_rtt_ms", "facts", "health",
+        "in_flight", "place", "rtt_source",
     )  # fmt: skip
 
     def __init__(self, facts: Backend, *, edge_region: str) -> None:
@@ -32,13 +33,26 @@ class BackendState:
         self.health = Health()
         self.in_flight = 0
         self.engine_waiting = 0
-        self.first_token_ms: float | None = None
+        self._first_token_ms: float | None = None
+        self._first_token_at = 0.0
         self._recent_rtts: deque[float] = deque(maxlen=_RECENT_PROBES)
 
     @property
     def measured_rtt_ms(self) -> float | None:
         """The best round trip of the last probes: the way itself, without what queues on it added."""
         return min(self._recent_rtts) if self._recent_rtts else None
+
+    @property
+    def rtt_ms(self) -> float:
+        """The round trip edge -> backend to plan with.
+
+        A probe can be answered nearer than the engine stands (a CDN's front, a tunnel, a test on one machine), so
+        where the place is known, a measurement only ever adds to what the way there takes.
+        """
+        measured = self.measured_rtt_ms
+        if measured is None:
+            return self.expected_rtt_ms
+        return max(measured, self.expected_rtt_ms) if self.place else measured
 
     @property
     def load(self) -> float:
@@ -49,10 +63,17 @@ class BackendState:
         """A probe measured the round trip."""
         self._recent_rtts.append(ms)
 
-    def on_first_token(self, ms: float) -> None:
-        """An attempt's first token came after `ms`; smoothed exponentially."""
-        known = self.first_token_ms
-        self.first_token_ms = ms if known is None else known + _EWMA_WEIGHT * (ms - known)
+    def on_first_token(self, ms: float, *, now: float) -> None:
+        """An attempt's first token came after `ms`: at once when it was slower than known, smoothed when faster."""
+        known = self.first_token_ms(now)
+        self._first_token_at = now
+        self._first_token_ms = ms if known is None or ms > known else known + _EWMA_WEIGHT * (ms - known)
+
+    def first_token_ms(self, now: float) -> float | None:
+        """The recent time to first token; it fades, so that a backend left alone for it gets its turn again."""
+        if self._first_token_ms is None:
+            return None
+        return float(self._first_token_ms * 0.5 ** ((now - self._first_token_at) / _HALF_LIFE_SECONDS))
 
 
 def _expected_rtt(facts: Backend, place: Point | None, edge_region: str) -> tuple[float, str]:

@@ -24,7 +24,7 @@ from isochrone.routing.health import Standing
 from isochrone.routing.rtt import rtt_between_points
 
 # A first token within this time counts as brisk: differences below it are noise of prompts, not of places.
-BRISK_MS = 1000.0
+BRISK_MS = 2000.0
 FULL_LOAD_MS = 20.0
 QUEUE_MS = 1000.0
 DOUBT_MS = 250.0
@@ -68,12 +68,10 @@ def plan(
 
 
 def _step(state: BackendState, model: str, origin: Point | None, now: float) -> Step:
-    measured = state.measured_rtt_ms
-    from_edge = state.expected_rtt_ms if measured is None else measured
     if origin and state.place:
-        network, detour = _client_rtt(origin, state.place), max(0.0, from_edge - state.expected_rtt_ms)
+        network, detour = _client_rtt(origin, state.place), max(0.0, state.rtt_ms - state.expected_rtt_ms)
     else:
-        network, detour = from_edge, 0.0
+        network, detour = state.rtt_ms, 0.0
     return Step(
         backend=state,
         model=model,
@@ -82,7 +80,7 @@ def _step(state: BackendState, model: str, origin: Point | None, now: float) -> 
         network_ms=network,
         network_from="client" if origin and state.place else "edge",
         detour_ms=detour,
-        slowness_ms=max(0.0, (state.first_token_ms or 0.0) - BRISK_MS),
+        slowness_ms=max(0.0, (state.first_token_ms(now) or 0.0) - BRISK_MS),
         load_ms=_load_ms(state.load),
         doubt_ms=DOUBT_MS * state.health.doubts(now),
     )

@@ -29,9 +29,10 @@ class Cause(Enum):
     MISSING = "missing"
     REFUSED = "refused"
     CUT = "cut"
+    DIVERGED = "diverged"
 
 
-_HEALTH_NEUTRAL = frozenset({Cause.OVERLOADED, Cause.MISSING, Cause.REFUSED})
+_HEALTH_NEUTRAL = frozenset({Cause.OVERLOADED, Cause.MISSING, Cause.REFUSED, Cause.DIVERGED})
 
 
 class AttemptFailed(Exception):

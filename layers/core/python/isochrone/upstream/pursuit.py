@@ -64,10 +64,16 @@ async def pursue(
     request_id: str,
     ends_at: float,
     capture: bool,
+    made: int = 0,
+    failures: Sequence[AttemptFailed] = (),
 ) -> Won:
-    """The first answer along the plan. Raises ApiError: what the caller is told when there was none."""
-    failures: list[AttemptFailed] = []
-    for number, step in enumerate(_itinerary(steps, failures, means.retry.attempts), start=1):
+    """The first answer along the plan. Raises ApiError: what the caller is told when there was none.
+
+    `made` attempts with these `failures` came before: a stream that died is pursued further like any other failure.
+    """
+    failures = list(failures)
+    itinerary = islice(_itinerary(steps, failures), means.retry.attempts - made)
+    for number, step in enumerate(itinerary, start=made + 1):
         if failures and not await _may_go_on(failures, step, means, ends_at):
             break
         current = visit(step, number)
@@ -91,16 +97,19 @@ async def pursue(
             current.abandoned()
             raise
         else:
-            current.answered()
+            current.answered(streaming=ask.stream)
             return Won(answer, current)
     raise verdict_on(failures, out_of_time=time.monotonic() >= ends_at)
 
 
-def _itinerary(steps: Sequence[Step], failures: Sequence[AttemptFailed], attempts: int) -> Iterator[Step]:
-    """Every backend of the plan once; where the plan is shorter than the attempts, its passing failures again."""
-    yield from islice(steps, attempts)
-    again = [step for step, failure in zip(steps, failures, strict=False) if failure.cause in _PASSING]
-    yield from islice(again, max(0, attempts - len(steps)))
+def _itinerary(steps: Sequence[Step], failures: Sequence[AttemptFailed]) -> Iterator[Step]:
+    """Every backend of the plan that has not failed this request; then those again whose failure may have passed."""
+    failed = {failure.backend for failure in failures}
+    yield from (step for step in steps if step.backend.facts.name not in failed)
+    passing = {failure.backend for failure in failures if failure.cause in _PASSING}
+    again = [step for step in steps if step.backend.facts.name in passing]
+    while again:
+        yield from again
 
 
 async def _may_go_on(failures: Sequence[AttemptFailed], step: Step, means: Means, ends_at: float) -> bool:

@@ -56,9 +56,23 @@ class Reading(Enum):
 
 
 class Transcript:
-    """Fed every event's data of one stream. `capture` keeps the text, so that the answer can be stored."""
+    """Fed every event's data of one stream. `capture` keeps the text, so that the answer can be stored or joined to.
 
-    __slots__ = ("_capture", "_finished", "_head", "_open", "_texts", "done", "finish_reason", "tokens", "usage")
+    `spliceable` says that the text is all there is: one choice, no calls of tools.
+    """
+
+    __slots__ = (
+        "_capture",
+        "_finished",
+        "_head",
+        "_open",
+        "_texts",
+        "done",
+        "finish_reason",
+        "spliceable",
+        "tokens",
+        "usage",
+    )
 
     def __init__(self, *, capture: bool) -> None:
         self.tokens = 0
@@ -69,6 +83,7 @@ class Transcript:
         self._finished = False
         self._capture = capture
         self._texts: dict[str, list[str]] = {}
+        self.spliceable = capture
         self._head: _Chunk | None = None
 
     @property
@@ -119,6 +134,8 @@ class Transcript:
         if delta is None:
             return False
         said = bool(delta.tool_calls or delta.function_call)
+        if said or choice.index:
+            self.spliceable = False
         for name in _TEXT_FIELDS:
             if text := getattr(delta, name):
                 self._add(name, text)
@@ -129,9 +146,13 @@ class Transcript:
         if self._capture:
             self._texts.setdefault(name, []).append(text)
 
+    def texts(self) -> dict[str, str]:
+        """What was said so far, by field; empty without `capture`."""
+        return {name: "".join(parts) for name, parts in self._texts.items()}
+
     def to_body(self, *, model: str, created: int) -> dict[str, Any]:
         """The reply that the non-streaming route would have given (one choice, text only)."""
-        texts = {name: "".join(parts) for name, parts in self._texts.items()}
+        texts = self.texts()
         choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": self.finish_reason or "stop"}
         if "text" in texts:
             kind = "text_completion"

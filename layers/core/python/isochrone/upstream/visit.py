@@ -15,7 +15,7 @@ _NO_REPLY = frozenset({Cause.UNREACHABLE, Cause.SILENT})
 class Visit:
     """Holds a place at the backend until `ended`; then health, load and the ledger have learnt of it."""
 
-    def __init__(self, step: Step, *, number: int, request_id: str, tenant: str, book: Book) -> None:
+    def __init__(self, step: Step, number: int, *, request_id: str, tenant: str, book: Book) -> None:
         self.step = step
         self.number = number
         self.first_token_ms: float | None = None
@@ -27,10 +27,12 @@ class Visit:
         self._open = True
         step.backend.in_flight += 1
 
-    def answered(self) -> None:
-        """The first token, or the whole body, is there."""
-        self.first_token_ms = (time.monotonic() - self._begun) * 1000
-        self.step.backend.on_first_token(self.first_token_ms)
+    def answered(self, *, streaming: bool) -> None:
+        """The first token of a stream, or a whole body, is there."""
+        if streaming:
+            now = time.monotonic()
+            self.first_token_ms = (now - self._begun) * 1000
+            self.step.backend.on_first_token(self.first_token_ms, now=now)
         self.step.backend.health.on_success()
 
     def failed(self, failure: AttemptFailed, usage: dict[str, Any] | None = None) -> None:
