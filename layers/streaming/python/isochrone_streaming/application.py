@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from isochrone.api.exchange import Reply, Request
+from isochrone.settings import SettingsError
 from isochrone_streaming.faults import Fault
 
 Hook = Callable[[], Awaitable[None]]
@@ -63,6 +64,8 @@ def _import(name: str) -> ModuleType:
         raise _init_failed(error, "Runtime.ImportModuleError", f"cannot import {name}: {error}") from error
     except SyntaxError as error:
         raise _init_failed(error, "Runtime.UserCodeSyntaxError", f"cannot import {name}: {error}") from error
+    except SettingsError as error:
+        raise InitFailed(Fault("SettingsError", str(error))) from error  # the line in the file is all there is to say
     except Exception as error:
         # Before the first request there is no prompt and no caller's key that a message could hold.
         raise _init_failed(error, type(error).__name__, str(error)) from error

@@ -1,0 +1,75 @@
+"""`handler.handler`, called as Lambda's own runtime and emulators call it: from outside any event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.lambda_.harness import ROOT, rest_event
+from tests.lambda_.test_edge_function import CONFIG, ask, backend_running
+
+CALLER = """
+import json, sys
+
+class Context:
+    def get_remaining_time_in_millis(self):
+        return 30_000
+
+from handler import handler
+for event in json.loads(sys.stdin.read()):
+    try:
+        result = handler(event, Context())
+    except ValueError as error:
+        result = {"error": str(error)}
+    print(json.dumps(result))
+"""
+
+
+async def called(folder: Path, url: str, *events: dict[str, Any]) -> list[dict[str, Any]]:
+    """The results of these events, answered one after another by one process that warns of nothing."""
+    config = folder / "isochrone.toml"
+    config.write_text(CONFIG.format(url=url))
+    path = os.pathsep.join([str(ROOT / "functions/edge"), str(ROOT / "layers/core/python")])
+    variables = {"PYTHONPATH": path, "ISOCHRONE_CONFIG": str(config), "AWS_REGION": "us-east-1"}
+    pipe = asyncio.subprocess.PIPE
+    command = (sys.executable, "-W", "error", "-X", "dev", "-c", CALLER)
+    process = await asyncio.create_subprocess_exec(*command, env=variables, stdin=pipe, stdout=pipe, stderr=pipe)
+    output, errors = await process.communicate(json.dumps(events).encode())
+    assert errors.decode() == ""
+    assert process.returncode == 0
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def chat(**fields: Any) -> dict[str, Any]:
+    return rest_event("POST", "/v1/chat/completions", json.dumps(ask(**fields)), content_type="application/json")
+
+
+async def test_whole_answers_over_one_connection_that_outlives_the_invocation(tmp_path: Path) -> None:
+    questions = [chat(messages=[{"role": "user", "content": str(number)}]) for number in range(3)]
+    async with backend_running() as (backend, url):
+        results = await called(tmp_path, url, *questions)
+    assert [result["statusCode"] for result in results] == [200] * 3
+    assert json.loads(results[0]["body"])["choices"][0]["message"]["content"] == "hello"
+    assert results[0]["headers"]["x-isochrone-backend"] == "pool-us"
+    assert (backend.calls, len(backend.connections)) == (3, 1)
+
+
+async def test_stream_is_collected_into_one_body(tmp_path: Path) -> None:
+    async with backend_running() as (backend, url):
+        for _ in range(3):
+            backend.go_on.release()
+        [result] = await called(tmp_path, url, chat(stream=True))
+    assert result["headers"]["content-type"].startswith("text/event-stream")
+    assert result["body"].count("data: ") == 5
+    assert result["body"].endswith("data: [DONE]\n\n")
+    assert result["isBase64Encoded"] is False
+
+
+async def test_event_that_is_no_http_request_is_an_error_and_the_next_is_answered(tmp_path: Path) -> None:
+    results = await called(tmp_path, "http://127.0.0.1:1", {"source": "aws.events"}, rest_event(path="/healthz"))
+    assert "not an HTTP event" in results[0]["error"]
+    assert results[1]["statusCode"] == 200
