@@ -1,0 +1,141 @@
+"""Templates for the tests: each configuration is synthesised once per session, in this process, without a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from infra.app import compose  # first, so that jsii finds its Node before aws_cdk is imported
+from infra.layers import ROOT, Layers
+from infra.settings import load
+
+Template = dict[str, Any]
+
+BASE = """
+[service]
+name = "iso"
+domain = "llm.example.com"
+hosted_zone = "example.com"
+hosted_zone_id = "Z0123456789ABC"
+dns = "latency"
+
+[state]
+kind = "dynamodb"
+
+[pool]
+create = true
+
+[alarms]
+email = "ops@example.com"
+
+[[region]]
+name = "us-east-1"
+serves = ["NA", "SA"]
+default = true
+
+[[region]]
+name = "eu-west-1"
+serves = ["EU", "AF", "IL"]
+
+[[region]]
+name = "ap-southeast-1"
+serves = ["AS", "OC"]
+
+[[backend]]
+name = "pool-eu"
+kind = "pool"
+region = "eu-west-1"
+base_url = "https://pool.eu-west-1.example.com/v1"
+api_key_secret = "iso/pool-eu"
+engine = "vllm"
+models = { "r1" = "casperhansen/deepseek-r1-distill-qwen-7b-awq" }
+
+[[backend]]
+name = "official"
+kind = "api"
+base_url = "https://api.example.org/v1"
+api_key_secret = "iso/official"
+models = { "chat" = "chat" }
+"""
+
+
+class Synthesis(NamedTuple):
+    """One synthesised app: its folder, and its templates by stack name."""
+
+    folder: Path
+    templates: dict[str, Template]
+
+    def edge(self, region: str = "eu-west-1") -> Template:
+        return self.templates[f"iso-edge-{region}"]
+
+    def files(self) -> list[Path]:
+        return sorted(self.folder.rglob("*.template.json"))
+
+
+Synthesise = Callable[..., Synthesis]
+
+
+@pytest.fixture(scope="session")
+def synthesise(tmp_path_factory: pytest.TempPathFactory) -> Synthesise:
+    """`synthesise(text, profile="aws")` gives the Synthesis of one configuration, kept for the session."""
+
+    @cache
+    def kept(text: str = BASE, profile: str = "aws") -> Synthesis:
+        return synthesise_into(tmp_path_factory.mktemp("app"), text, profile)
+
+    return kept
+
+
+def synthesise_into(folder: Path, text: str = BASE, profile: str = "aws") -> Synthesis:
+    """Synthesise into `folder` with small stand-ins for the two layers that are built from downloads."""
+    from aws_cdk import App
+
+    config = folder / "isochrone.toml"
+    config.write_text(text)
+    output = folder / "cdk.out"
+    context = json.loads((ROOT / "cdk.json").read_text())["context"]
+    app = App(outdir=str(output), context=context, analytics_reporting=False)
+    compose(app, load(config, profile), _layers(folder, profile))
+    app.synth()
+    return Synthesis(output, {_stack_name(path): json.loads(path.read_text()) for path in output.rglob("*.template.json")})
+
+
+def _layers(folder: Path, profile: str) -> Layers:
+    dependencies, geoip = folder / "dependencies", folder / "geoip"
+    (dependencies / "python").mkdir(parents=True)
+    (dependencies / "python/wheel.py").write_text("")
+    (geoip / "geoip").mkdir(parents=True)
+    (geoip / "geoip/city.mmdb").write_bytes(b"")
+    return Layers(ROOT / "layers/core", ROOT / "layers/streaming", dependencies, None if profile == "local" else geoip)
+
+
+def _stack_name(template: Path) -> str:
+    manifest = json.loads((template.parent / "manifest.json").read_text())
+    artifact = manifest["artifacts"][template.name.removesuffix(".template.json")]
+    name: str = artifact["properties"]["stackName"]
+    return name
+
+
+@pytest.fixture(scope="session")
+def app(synthesise: Synthesise) -> Synthesis:
+    """The app of BASE."""
+    return synthesise()
+
+
+def resources(template: Template, type_: str) -> Iterator[dict[str, Any]]:
+    """Properties of every resource of one type."""
+    for resource in template["Resources"].values():
+        if resource["Type"] == type_:
+            yield resource.get("Properties", {})
+
+
+def only(template: Template, type_: str) -> dict[str, Any]:
+    """Properties of the one resource of that type."""
+    found = list(resources(template, type_))
+    assert len(found) == 1, f"{len(found)} resources of type {type_}"
+    return found[0]

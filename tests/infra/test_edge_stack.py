@@ -1,0 +1,185 @@
+"""What the edge stack promises to the code that runs in it and to who operates it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from infra.constructs.edge_function import TABLE_ACTIONS
+from isochrone.stores.tables import TABLES, Table
+from tests.infra.conftest import BASE, Synthesis, Synthesise, only, resources
+
+REGIONS = ("us-east-1", "eu-west-1", "ap-southeast-1")
+GLOBAL = [table for table in TABLES if table.scope == "global"]
+REGIONAL = [table for table in TABLES if table.scope == "regional"]
+
+
+def _table(app: Synthesis, table: Table) -> dict[str, object]:
+    stack = app.templates["iso-global"] if table.scope == "global" else app.edge()
+    return next(t for t in resources(stack, "AWS::DynamoDB::GlobalTable") if t["TableName"] == f"iso-{table.name}")
+
+
+def test_one_global_stack_one_edge_per_region_and_a_pool_stack_where_a_pool_is(app: Synthesis) -> None:
+    assert set(app.templates) == {"iso-global", *(f"iso-edge-{region}" for region in REGIONS), "iso-pool-eu-west-1"}
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_table_has_the_keys_and_expiry_that_the_stores_use(app: Synthesis, table: Table) -> None:
+    built = _table(app, table)
+    keys = [{"AttributeName": table.partition_key, "KeyType": "HASH"}]
+    keys += [{"AttributeName": table.sort_key, "KeyType": "RANGE"}] if table.sort_key else []
+    assert built["KeySchema"] == keys
+    assert built["BillingMode"] == "PAY_PER_REQUEST"
+    expiry = {"AttributeName": table.ttl, "Enabled": True} if table.ttl else None
+    assert built.get("TimeToLiveSpecification") == expiry
+
+
+@pytest.mark.parametrize("table", REGIONAL, ids=lambda table: table.name)
+def test_regional_table_is_never_replicated(app: Synthesis, table: Table) -> None:
+    replicas = _table(app, table)["Replicas"]
+    assert [replica["Region"] for replica in replicas] == ["eu-west-1"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("table", GLOBAL, ids=lambda table: table.name)
+def test_global_table_stands_in_every_region(app: Synthesis, table: Table) -> None:
+    replicas = _table(app, table)["Replicas"]
+    assert {replica["Region"] for replica in replicas} == set(REGIONS)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("table", [table for table in TABLES if table.durable], ids=lambda table: table.name)
+def test_durable_table_survives_a_mistake(app: Synthesis, table: Table) -> None:
+    for replica in _table(app, table)["Replicas"]:  # type: ignore[attr-defined]
+        assert replica["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+        assert replica["DeletionProtectionEnabled"] is True
+
+
+def test_every_route_streams_from_the_live_alias(app: Synthesis) -> None:
+    methods = list(resources(app.edge(), "AWS::ApiGateway::Method"))
+    assert len(methods) == 2
+    for method in methods:
+        integration = method["Integration"]
+        uri = json.dumps(integration["Uri"])
+        assert method["HttpMethod"] == "ANY"
+        assert integration["ResponseTransferMode"] == "STREAM"
+        assert integration["TimeoutInMillis"] == 900_000
+        assert "2021-11-15/functions" in uri
+        assert "/response-streaming-invocations" in uri
+        assert "EdgeLive" in uri, "SnapStart only works on a published version"
+
+
+def test_api_is_regional_and_reached_by_its_domain_only(app: Synthesis) -> None:
+    api = only(app.edge(), "AWS::ApiGateway::RestApi")
+    assert api["EndpointConfiguration"] == {"Types": ["REGIONAL"]}
+    assert api["DisableExecuteApiEndpoint"] is True
+
+
+def test_without_a_domain_the_api_answers_on_its_own_address(synthesise: Synthesise) -> None:
+    edge = synthesise(_without_domain(BASE)).edge()
+    assert only(edge, "AWS::ApiGateway::RestApi")["DisableExecuteApiEndpoint"] is False
+    assert not list(resources(edge, "AWS::Route53::RecordSet"))
+    assert not list(resources(edge, "AWS::CertificateManager::Certificate"))
+
+
+def test_function_is_an_arm_python_with_the_streaming_wrapper_and_a_snapshot(app: Synthesis) -> None:
+    function = only(app.edge(), "AWS::Lambda::Function")
+    assert (function["Architectures"], function["Runtime"], function["Timeout"]) == (["arm64"], "python3.13", 900)
+    assert function["SnapStart"] == {"ApplyOn": "PublishedVersions"}
+    assert function["Handler"] == "handler.handler"
+    assert "VpcConfig" not in function
+    assert function["Environment"]["Variables"] == {
+        "ISOCHRONE_CONFIG": "/var/task/isochrone.toml",
+        "ISOCHRONE_GEO_DATABASE": "/opt/geoip",
+        "AWS_LAMBDA_EXEC_WRAPPER": "/opt/isochrone-streaming",
+    }
+    assert len(function["Layers"]) == 4
+
+
+def _assets(app: Synthesis) -> list[Path]:
+    return [path for path in app.folder.iterdir() if path.name.startswith("asset.") and path.is_dir()]
+
+
+def test_function_asset_is_the_handler_and_the_configuration(app: Synthesis) -> None:
+    (code,) = [asset for asset in _assets(app) if (asset / "handler.py").exists()]
+    assert {path.name for path in code.iterdir()} >= {"handler.py", "isochrone.toml"}
+    assert (code / "isochrone.toml").read_text() == BASE
+
+
+def test_layer_assets_unpack_where_the_function_looks(app: Synthesis) -> None:
+    found = {str(path.relative_to(asset)) for asset in _assets(app) for path in asset.rglob("*")}
+    assert {"python/isochrone/settings.py", "isochrone-streaming", "python/wheel.py", "geoip/city.mmdb"} <= found
+    assert not [name for name in found if "__pycache__" in name or "egg-info" in name]
+
+
+def test_streaming_wrapper_can_be_executed(app: Synthesis) -> None:
+    (wrapper,) = [asset / "isochrone-streaming" for asset in _assets(app) if (asset / "isochrone-streaming").exists()]
+    assert wrapper.stat().st_mode & 0o111 == 0o111
+
+
+def test_function_may_touch_every_table_and_only_as_declared(app: Synthesis) -> None:
+    assert set(TABLE_ACTIONS) == {table.name for table in TABLES}
+    statements = [
+        statement
+        for policy in resources(app.edge(), "AWS::IAM::Policy")
+        for statement in policy["PolicyDocument"]["Statement"]
+        if "dynamodb:" in json.dumps(statement["Action"])
+    ]
+    granted = {json.dumps(s["Resource"]).partition("table/")[2].rstrip('"]} '): s["Action"] for s in statements}
+    assert granted == {
+        f"iso-{name}": [f"dynamodb:{action}" for action in sorted(actions)] for name, actions in TABLE_ACTIONS.items()
+    }
+
+
+@pytest.mark.parametrize("stack", ["iso-edge-eu-west-1", "iso-pool-eu-west-1"])
+def test_every_log_group_forgets_in_time(app: Synthesis, stack: str) -> None:
+    groups = list(resources(app.templates[stack], "AWS::Logs::LogGroup"))
+    assert groups
+    assert all(group["RetentionInDays"] == 30 for group in groups)
+
+
+def test_one_address_cannot_flood_the_stage(app: Synthesis) -> None:
+    rule = only(app.edge(), "AWS::WAFv2::WebACL")["Rules"][0]
+    assert rule["Action"] == {"Block": {}}
+    assert rule["Statement"]["RateBasedStatement"]["AggregateKeyType"] == "IP"
+    stage = json.dumps(only(app.edge(), "AWS::WAFv2::WebACLAssociation")["ResourceArn"])
+    assert "/restapis/" in stage
+    assert "/stages/" in stage
+
+
+@pytest.mark.parametrize(
+    ("name", "threshold", "period"),
+    [("ErrorRate", 0.1, 120), ("SlowP99", 1500, 300), ("Throttles", 0, 60), ("NoHealthyPool", 1, 60)],
+)
+def test_alarm_watches_and_tells(app: Synthesis, name: str, threshold: float, period: int) -> None:
+    alarms = {alarm["AlarmName"]: alarm for alarm in resources(app.edge(), "AWS::CloudWatch::Alarm")}
+    alarm = alarms[f"iso-eu-west-1-{name}"]
+    assert (alarm["Threshold"], alarm["Period"]) == (threshold, period)
+    assert alarm["TreatMissingData"] == "notBreaching"
+    assert len(alarm["AlarmActions"]) == 1
+
+
+def test_slow_alarm_measures_the_first_byte_not_the_length_of_a_stream(app: Synthesis) -> None:
+    metric = only(app.edge(), "AWS::Logs::MetricFilter")
+    access_log = only(app.edge(), "AWS::ApiGateway::Stage")["AccessLogSetting"]["Format"].split()
+    fields = [field.strip() for field in metric["FilterPattern"].strip("[]").split(",")]
+    assert access_log[fields.index("first_content>=0")] == "$context.integration.timeToFirstContent"
+    assert len(access_log) == len(fields)
+    assert metric["MetricTransformations"][0]["MetricValue"] == "$first_content"
+
+
+def test_without_an_email_alarms_stand_but_tell_nobody(synthesise: Synthesise) -> None:
+    edge = synthesise(_without_domain(BASE).replace('email = "ops@example.com"', "")).edge()
+    assert not list(resources(edge, "AWS::SNS::Topic"))
+    assert all("AlarmActions" not in alarm for alarm in resources(edge, "AWS::CloudWatch::Alarm"))
+
+
+def test_keys_of_backends_are_made_once_and_copied_to_every_region(app: Synthesis) -> None:
+    secrets = list(resources(app.templates["iso-global"], "AWS::SecretsManager::Secret"))
+    assert [secret["Name"] for secret in secrets] == ["iso/pool-eu", "iso/official"]
+    for secret in secrets:
+        assert {replica["Region"] for replica in secret["ReplicaRegions"]} == {"eu-west-1", "ap-southeast-1"}
+
+
+def _without_domain(text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if not line.startswith(("domain", "hosted_zone")))
