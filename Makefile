@@ -26,7 +26,7 @@ check: install ## format, lint, types, import contracts, templates, docs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/docs
+	$(BIN)/python -m pytest -q tests/docs tests/infra/test_rules.py
 
 format: install ## put the code into shape
 	$(BIN)/ruff format .
