@@ -13,7 +13,7 @@ from aws_cdk import aws_route53 as route53
 from aws_cdk import aws_wafv2 as wafv2
 from constructs import IConstruct
 
-# It has no handler for these types; nothing in a template refers to them.
+# It has no handler for these types.
 UNSUPPORTED = (wafv2.CfnWebACLAssociation, route53.CfnHealthCheck)
 # Its API Gateway knows no STREAM transfer mode; a buffered integration may last this long.
 BUFFERED_TIMEOUT_MS = 29_000
@@ -28,6 +28,10 @@ class LocalProfile:
         if isinstance(node, UNSUPPORTED):
             assert node.node.scope is not None
             node.node.scope.node.try_remove_child(node.node.id)
+        elif isinstance(node, route53.CfnRecordSet):
+            node.health_check_id = None
+        elif isinstance(node, route53.CfnRecordSetGroup):
+            node.add_property_deletion_override("RecordSets.0.HealthCheckId")
         elif isinstance(node, apigateway.CfnMethod):
             _buffer(node)
         elif isinstance(node, lambda_.CfnFunction):

