@@ -52,7 +52,7 @@ def test_error_is_told_apart_by_what_the_caller_can_do(status: int, code: str, k
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"__type": 7}', b"\xff\xfe"])
 def test_error_that_is_not_dynamodbs_still_has_its_status(body: bytes) -> None:
-    assert str(error_of("GetItem", 403, body)) == "DynamoDB GetItem: 403: no message"
+    assert str(error_of("GetItem", 403, body)) == "GetItem: 403: no message"
 
 
 def test_china_has_its_own_domain() -> None:

@@ -18,7 +18,7 @@ from isochrone.api.requests import OPERATIONS
 from isochrone.background import Background
 from isochrone.pipeline import JSON, Pipeline
 from isochrone.routing.fleet import BackendState
-from isochrone.routing.health import Standing
+from isochrone.routing.health import TAKES_REQUESTS
 from isochrone.stores.protocols import StoreUnavailable
 
 log = logging.getLogger("isochrone")
@@ -72,6 +72,12 @@ class Edge:
         """Fetch what must be there before the first request (secrets), then be ready."""
         await self._on_start()
         self.ready = True
+
+    def healthy_pools(self) -> int:
+        """How many pools take requests, as far as this process knows."""
+        now = self._clock()
+        pools = [state for state in self._rooms.fleet.states if state.facts.kind == "pool"]
+        return sum(state.health.standing(now) in TAKES_REQUESTS for state in pools)
 
     async def flush(self) -> None:
         """Finish what was left to the background: a Lambda calls this before it lets itself be frozen."""
@@ -179,7 +185,7 @@ class Edge:
             "kind": state.facts.kind,
             "region": state.facts.region,
             "models": list(state.facts.models),
-            "healthy": standing in (Standing.HEALTHY, Standing.TRIAL),
+            "healthy": standing in TAKES_REQUESTS,
             "standing": standing.value,
             "why": state.health.reason or None,
             "in_flight": state.in_flight,

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
 
@@ -27,10 +27,13 @@ from isochrone.routing.fleet import Fleet
 from isochrone.routing.geo import GeoError, Locator, open_locator
 from isochrone.routing.plan import Step
 from isochrone.settings import Backend, Settings, SettingsError, table_name
-from isochrone.stores.protocols import AnswerStore, LedgerStore
+from isochrone.stores.protocols import AnswerStore, LedgerStore, StoreUnavailable
 from isochrone.upstream.attempt import open_session
 from isochrone.upstream.budget import RetryBudget
 from isochrone.upstream.pursuit import Means
+
+if TYPE_CHECKING:
+    from isochrone.stores.dynamodb.client import DynamoClient
 
 log = logging.getLogger("isochrone")
 
@@ -60,7 +63,7 @@ def build_edge(
     stores = open_stores(settings, region, environ)
     fleet = Fleet(settings.backend, edge_region=region)
     book = Book(stores.ledger)
-    credentials = Credentials(settings.backend, environ)
+    credentials = Credentials(settings, region, environ)
     session = open_session(settings.deadlines)
     rooms = Rooms(
         address=AddressRule(settings.geo.trusted_proxies),
@@ -126,21 +129,46 @@ def _memory_tier(settings: Settings) -> MemoryTier:
 class Credentials:
     """The headers with which each backend is asked; its key never comes from the caller."""
 
-    def __init__(self, backends: tuple[Backend, ...], environ: Mapping[str, str]) -> None:
-        self._headers = {facts.name: _headers(_key_of(facts, environ)) for facts in backends}
+    def __init__(self, settings: Settings, region: str, environ: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._region = region
+        self._environ = environ
+        self._headers = {facts.name: _headers(_key_in(environ, facts)) for facts in settings.backend}
 
     def headers_for(self, step: Step) -> Mapping[str, str]:
         """For one attempt."""
         return self._headers[step.backend.facts.name]
 
+    async def fetch(self) -> None:
+        """Read the keys that Secrets Manager holds. A backend whose key cannot be read is asked without one."""
+        held = [facts for facts in self._settings.backend if facts.api_key_secret]
+        if not held:
+            return
+        from isochrone.stores.dynamodb.client import connect
+        from isochrone.stores.secrets import SECRETS_MANAGER
 
-def _key_of(facts: Backend, environ: Mapping[str, str]) -> str | None:
+        endpoint = self._settings.state.endpoint_url
+        async with connect(
+            self._region, service=SECRETS_MANAGER, endpoint_url=endpoint, environ=self._environ
+        ) as client:
+            await asyncio.gather(*(self._fetch_one(client, facts) for facts in held))
+
+    async def _fetch_one(self, client: DynamoClient, facts: Backend) -> None:
+        from isochrone.stores.secrets import read_secret
+
+        try:
+            self._headers[facts.name] = _headers(await read_secret(client, facts.api_key_secret or ""))
+        except StoreUnavailable as error:
+            log.error("backend %s is asked without a key: its secret cannot be read: %s", facts.name, error)
+
+
+def _key_in(environ: Mapping[str, str], facts: Backend) -> str | None:
     if not facts.api_key_env:
         return None
-    if key := environ.get(facts.api_key_env):
-        return key
-    log.warning("backend %s is asked without a key: %s is not set", facts.name, facts.api_key_env)
-    return None
+    key = environ.get(facts.api_key_env)
+    if not key:
+        log.warning("backend %s is asked without a key: %s is not set", facts.name, facts.api_key_env)
+    return key
 
 
 def _headers(key: str | None) -> dict[str, str]:
@@ -164,6 +192,7 @@ class _Life:
 
     async def start(self) -> None:
         """Before the first request."""
+        await self._credentials.fetch()
         if self._resident:
             self._tasks.append(asyncio.create_task(self._keep_flushing()))
         if self._probe_interval:

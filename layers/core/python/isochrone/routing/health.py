@@ -31,6 +31,9 @@ class Standing(Enum):
     UNREACHABLE = "unreachable"
 
 
+TAKES_REQUESTS = frozenset({Standing.HEALTHY, Standing.TRIAL})
+
+
 class Health:
     """One backend's health. Times are seconds on any one clock."""
 

@@ -23,10 +23,20 @@ from isochrone.stores.protocols import StoreUnavailable
 
 T = TypeVar("T")
 
-_CONTENT_TYPE = "application/x-amz-json-1.0"
-_API = "DynamoDB_20120810"
 # A throttled partition frees up within tens of milliseconds; longer waits are for the caller to decide.
 _PAUSE_SECONDS = (0.01, 0.05)
+
+
+class Service(NamedTuple):
+    """An AWS service that speaks JSON over POST: its name in messages, and in addresses and signatures."""
+
+    title: str
+    name: str
+    target: str
+    content_type: str
+
+
+DYNAMODB = Service("DynamoDB", "dynamodb", "DynamoDB_20120810", "application/x-amz-json-1.0")
 
 
 class Timeouts(NamedTuple):
@@ -40,7 +50,7 @@ DEFAULT_TIMEOUTS = Timeouts()
 
 
 class DynamoClient:
-    """Calls DynamoDB of one region. It takes the session over: `aclose` closes it."""
+    """Calls DynamoDB (or another `service`) of one region. It takes the session over: `aclose` closes it."""
 
     def __init__(
         self,
@@ -48,6 +58,7 @@ class DynamoClient:
         credentials: CredentialSource,
         *,
         region: str,
+        service: Service = DYNAMODB,
         endpoint_url: str | None = None,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         clock: Callable[[], float] = time.time,
@@ -56,7 +67,8 @@ class DynamoClient:
         self._session = session
         self._credentials = credentials
         self._region = region
-        self._url = URL(endpoint_url or aws_endpoint(region))
+        self._service = service
+        self._url = URL(endpoint_url or aws_endpoint(region, service))
         self._host = self._url.host_port_subcomponent or ""
         self._total = timeouts.total
         self._timeout = aiohttp.ClientTimeout(sock_connect=timeouts.connect)
@@ -85,7 +97,7 @@ class DynamoClient:
             if refusal.code not in STALE_CREDENTIALS or not self._credentials.forget():
                 raise
             answer = await self._in_time(operation, body)
-        return _decode(operation, answer, reply)
+        return _decode(f"{self._service.title} {operation}", answer, reply)
 
     async def _in_time(self, operation: str, body: bytes) -> bytes:
         credentials = await self._credentials.get(self._clock())
@@ -93,7 +105,7 @@ class DynamoClient:
             async with asyncio.timeout(self._total):
                 return await self._try_twice(operation, body, credentials)
         except TimeoutError:
-            raise StoreUnavailable(f"DynamoDB {operation}: no answer within {self._total:g} s") from None
+            raise StoreUnavailable(f"{self._service.title} {operation}: no answer within {self._total:g} s") from None
 
     async def _try_twice(self, operation: str, body: bytes, credentials: Credentials) -> bytes:
         try:
@@ -113,23 +125,23 @@ class DynamoClient:
             ) as response:
                 answer = await response.read()
         except (aiohttp.ClientError, OSError) as error:
-            raise StoreUnavailable(f"DynamoDB {operation}: {error or type(error).__name__}") from None
+            raise StoreUnavailable(f"{self._service.title} {operation}: {error or type(error).__name__}") from None
         if response.status != 200:
-            raise error_of(operation, response.status, answer)
+            raise error_of(f"{self._service.title} {operation}", response.status, answer)
         return answer
 
     def _headers(self, operation: str, body: bytes, credentials: Credentials) -> dict[str, str]:
         at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock()))
-        signed = [("content-type", _CONTENT_TYPE), ("host", self._host), ("x-amz-date", at)]
+        signed = [("content-type", self._service.content_type), ("host", self._host), ("x-amz-date", at)]
         if credentials.token:
             signed.append(("x-amz-security-token", credentials.token))
-        signed.append(("x-amz-target", f"{_API}.{operation}"))
+        signed.append(("x-amz-target", f"{self._service.target}.{operation}"))
         headers = dict(signed)
         headers["authorization"] = authorization(
             access_key=credentials.access_key,
             secret_key=credentials.secret_key,
             region=self._region,
-            service="dynamodb",
+            service=self._service.name,
             at=at,
             headers=signed,
             body=body,
@@ -142,6 +154,7 @@ class DynamoClient:
 def connect(
     region: str,
     *,
+    service: Service = DYNAMODB,
     endpoint_url: str | None = None,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     environ: Mapping[str, str] = os.environ,
@@ -151,16 +164,18 @@ def connect(
         connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=30), cookie_jar=aiohttp.DummyCookieJar()
     )
     credentials = find_credentials(environ, session, emulator=endpoint_url is not None)
-    return DynamoClient(session, credentials, region=region, endpoint_url=endpoint_url, timeouts=timeouts)
+    return DynamoClient(
+        session, credentials, region=region, service=service, endpoint_url=endpoint_url, timeouts=timeouts
+    )
 
 
-def aws_endpoint(region: str) -> str:
-    """The address of DynamoDB in `region`."""
-    return f"https://dynamodb.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
+def aws_endpoint(region: str, service: Service = DYNAMODB) -> str:
+    """The address of the service in `region`."""
+    return f"https://{service.name}.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
 
 
 def _decode(operation: str, answer: bytes, reply: type[T]) -> T:
     try:
         return msgspec.json.decode(answer, type=reply)
     except msgspec.MsgspecError as error:
-        raise StoreUnavailable(f"DynamoDB {operation}: not an answer of DynamoDB: {error}") from None
+        raise StoreUnavailable(f"{operation}: not an answer of DynamoDB: {error}") from None

@@ -62,7 +62,7 @@ def error_of(operation: str, status: int, body: bytes) -> Exception:
     """The error that an answer other than 200 stands for; `body` may be anything, as proxies answer too."""
     fault = _read(body)
     code = fault.type.rpartition("#")[2]
-    text = f"DynamoDB {operation}: {code or status}: {fault.message or fault.Message or 'no message'}"
+    text = f"{operation}: {code or status}: {fault.message or fault.Message or 'no message'}"
     if code == "ConditionalCheckFailedException":
         return ConditionFailed(fault.Item)
     if status >= 500 or status == 429 or code in _PASSING:
