@@ -25,6 +25,8 @@ from isochrone.routing.rtt import rtt_between_points
 
 # A first token within this time counts as brisk: differences below it are noise of prompts, not of places.
 BRISK_MS = 2000.0
+# Probes wander by some milliseconds; less than this is no detour.
+DETOUR_TOLERANCE_MS = 20.0
 FULL_LOAD_MS = 20.0
 QUEUE_MS = 1000.0
 DOUBT_MS = 250.0
@@ -69,7 +71,9 @@ def plan(
 
 def _step(state: BackendState, model: str, origin: Point | None, now: float) -> Step:
     if origin and state.place:
-        network, detour = _client_rtt(origin, state.place), max(0.0, state.rtt_ms - state.expected_rtt_ms)
+        network = _client_rtt(origin, state.place)
+        excess = state.rtt_ms - state.expected_rtt_ms
+        detour = excess if excess > DETOUR_TOLERANCE_MS else 0.0
     else:
         network, detour = state.rtt_ms, 0.0
     return Step(
@@ -103,7 +107,7 @@ def reason(step: Step) -> str:
     parts = [f"{step.network_ms:.0f} ms from the {step.network_from}"]
     if step.standing is not Standing.HEALTHY:
         parts.insert(0, step.standing.value)
-    if step.detour_ms >= 1:
+    if step.detour_ms:
         parts.append(f"way from the edge {step.detour_ms:.0f} ms slower than expected")
     if step.slowness_ms:
         parts.append(f"first token {step.slowness_ms:.0f} ms slower than brisk")
