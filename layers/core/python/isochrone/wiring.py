@@ -60,6 +60,7 @@ def build_edge(
     if region not in (known.name for known in settings.region):
         names = ", ".join(known.name for known in settings.region)
         raise SettingsError(f"region {region!r} is not in the configuration; it has {names}")
+    _say_what_is_not_enforced(settings)
     stores = open_stores(settings, region, environ)
     fleet = Fleet(settings.backend, edge_region=region)
     book = Book(stores.ledger)
@@ -77,7 +78,7 @@ def build_edge(
             retry=settings.retry,
             budget=RetryBudget(settings.retry.budget_ratio, now=time.monotonic()),
             headers_for=credentials.headers_for,
-            chance=random.random,
+            chance=random.SystemRandom().random,  # a snapshot's restored copies must not share their chances,
         ),
         book=book,
         counters=Counters(),
@@ -93,6 +94,15 @@ def build_edge(
         new_id=lambda: os.urandom(16).hex(),
         clock=time.monotonic,
     )
+
+
+def _say_what_is_not_enforced(settings: Settings) -> None:
+    """A setting that is read but has no effect yet must not pass for one that has."""
+    if settings.answers.semantic:
+        log.warning("answers.semantic has no effect yet: only exact answers are known")
+    for key in settings.key:
+        if key.requests_per_minute or key.tokens_per_minute or key.concurrency:
+            log.warning("key %s: its limits are not enforced yet", key.id)
 
 
 def open_stores(settings: Settings, region: str, environ: Mapping[str, str]) -> Stores:
