@@ -44,10 +44,10 @@ reason() {
     echo "the disk is full: free about $NEEDED_MB MB"
   elif grep -qiE 'ensurepip is not|No module named .?(venv|ensurepip)' "$LOG"; then
     echo "Python has no venv module: install it (Debian, Ubuntu: apt install python3-venv)"
-  elif grep -qiE 'DO NOT MATCH THE HASHES|EINTEGRITY|IncompleteRead|Connection broken|ECONNRESET' "$LOG"; then
-    echo "a download arrived damaged or broke off: run it again"
   elif grep -qiE 'name resolution|NewConnectionError|ConnectTimeout|Read timed out|ProxyError|unreachable|ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT' "$LOG"; then
     echo "the package registry cannot be reached: check the network or the proxy, then run it again"
+  elif grep -qiE 'DO NOT MATCH THE HASHES|EINTEGRITY|IncompleteRead|Connection broken|ECONNRESET' "$LOG"; then
+    echo "a download arrived damaged or broke off: run it again"
   elif grep -qiE 'Permission denied|EACCES' "$LOG"; then
     echo "no permission to write into $ROOT"
   elif grep -qiE 'No matching distribution|not a supported wheel' "$LOG"; then

@@ -132,7 +132,11 @@ def test_failed_step_is_repeated_and_the_finished_ones_are_not(clone: Path) -> N
     ("command", "words", "told"),
     [
         ("-m venv", "Error: ensurepip is not available", "apt install python3-venv"),
-        ("pip install", "NewConnectionError: Temporary failure in name resolution", "check the network or the proxy"),
+        (
+            "pip install",
+            "connection broken by NewConnectionError: Temporary failure in name resolution",
+            "check the network or the proxy",
+        ),
         ("pip install", "Read timed out", "check the network or the proxy"),
         ("pip install", "OSError: [Errno 28] No space left on device", "the disk is full"),
         ("pip install", "THESE PACKAGES DO NOT MATCH THE HASHES", "arrived damaged or broke off"),
