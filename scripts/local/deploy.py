@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STATE = ROOT / ".local"
 CDK = ROOT / "node_modules/aws-cdk/bin/cdk"
 ACCOUNT = "000000000000"
-KEPT_ASSEMBLIES = 3
+KEPT_ASSEMBLIES = 5
 DONE = ("CREATE_COMPLETE", "UPDATE_COMPLETE")
 QUIET = ("--no-notices", "--no-version-reporting", "--no-color", "--ci")
 
@@ -220,16 +220,18 @@ def _cdk(cloud: Cloud | None, log: Path, *arguments: str, on_line: Progress = la
         raise DeployError("the CDK command line is not installed: run `make install`")
     command = [str(node), str(CDK), *arguments, *QUIET]
     lines: list[str] = []
-    with log.open("a", encoding="utf-8") as file:
-        process = subprocess.Popen(
+    with (
+        log.open("a", encoding="utf-8") as file,
+        subprocess.Popen(
             command, cwd=ROOT, env=_environment(cloud), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+        ) as process,
+    ):
         assert process.stdout is not None
         for line in process.stdout:
             file.write(line)
             lines.append(line.strip())
             on_line(lines[-1])
-    if process.wait() != 0:
+    if process.returncode != 0:
         raise DeployError(f"cdk {arguments[0]} failed: {_reason(lines)} (log: {log})")
 
 
