@@ -59,7 +59,7 @@ class Edition:
         with self._screen.step(f"{len(pools)} pools: SmolLM2-135M on llama.cpp"):
             for pool, child in pools.items():
                 await until_ready(child, partial(answers, pool.port, "/health"), 120)
-        with self._screen.step(f"CDK app deployed to {len(self._layout.edges)} regions") as news:
+        with self._screen.step(f"CDK app in {len(self._layout.edges)} regions") as news:
             await self._deploy(news)
         with self._screen.step(f"{len(self._layout.edges)} edges"):
             edges = await self._start_edges()

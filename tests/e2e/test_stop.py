@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import time
@@ -33,17 +34,36 @@ def wait_for_child(run: Run, words: str) -> None:
         time.sleep(0.05)
 
 
-def test_second_start_finds_its_cloud_and_ctrl_c_stops_it_all(start: Start, edition: Run) -> None:
-    assert edition.stop() == 0
+@pytest.fixture(scope="module")
+def second(start: Start, edition: Run) -> Run:
+    """A run in the folder of one that was stopped. Whoever asks for `edition` after this gets a stopped one."""
+    edition.stop()
+    run = start("--restart", "--no-wan", folder=edition.folder, ports=edition.ports)
+    run.wait_for("Logs:")
+    return run
+
+
+def test_ctrl_c_stops_everything(edition: Run) -> None:
+    assert edition.stop(signal.SIGINT) == 0
     assert edition.left_over() == []
-    assert "synthesising" in edition.said or "deploying" in edition.said
-    again = start(folder=edition.folder, ports=edition.ports)
-    again.wait_for("Logs:")
-    assert "deploying" not in again.said
-    assert again.edge(0).request("/readyz").status == 200
-    assert again.stop() == 0
-    assert again.left_over() == []
-    assert "Traceback" not in again.said
+    assert "Traceback" not in edition.said
+
+
+def test_second_start_finds_its_cloud_as_it_left_it(second: Run) -> None:
+    assert "deploying" not in second.said
+    assert second.edge(0).request("/readyz").status == 200
+    assert second.edge(2).ask("Hello again.").status == 200
+
+
+def test_pool_that_dies_is_started_again_when_that_was_asked_for(second: Run) -> None:
+    os.kill(second.pool_pid("pool-us"), signal.SIGKILL)
+    second.wait_for("pool-us started again, pid", 30)
+
+
+def test_second_run_in_the_same_folder_is_refused_with_the_pid_of_the_first(start: Start, second: Run) -> None:
+    said = complaint(start(folder=second.folder))
+    assert len(said.splitlines()) == 1
+    assert f"another run (pid {second.process.pid})" in said
 
 
 @pytest.fixture
