@@ -21,7 +21,9 @@ def from_context() -> App:
     Raises SettingsError or LayerMissing, whose text is one line for the operator.
     """
     app = App()
-    deployment = load(Path(app.node.try_get_context("config")), app.node.try_get_context("profile") or "aws")
+    deployment = load(
+        Path(app.node.try_get_context("config") or "isochrone.toml"), app.node.try_get_context("profile") or "aws"
+    )
     compose(app, deployment, find_layers(deployment.profile))
     return app
 

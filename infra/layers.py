@@ -10,7 +10,7 @@ from infra.settings import Profile
 ROOT = Path(__file__).resolve().parent.parent
 
 # What Python and its tools leave in a source folder; none of it belongs into a layer, and it would change its hash.
-LEFTOVERS = ("**/__pycache__", "**/*.pyc", "**/*.egg-info", "**/.mypy_cache", "**/.ruff_cache")
+LEFTOVERS = ("**/__pycache__", "**/*.pyc", "**/*.egg-info", "**/.mypy_cache", "**/.ruff_cache", ".complete")
 
 
 class LayerMissing(Exception):

@@ -37,7 +37,7 @@ class Alarms(Construct):
         limits = deployment.settings.alarms
         self._topic = self._mail_topic(limits.email) if limits.email else None
         self._errors(api.api, limits.error_rate)
-        self._slow(api.access_log, region, limits.latency_p99)
+        self._slow(api.access_log, limits.latency_p99)
         self._throttles(function)
         if any(backend.kind == "pool" for backend in deployment.settings.backend):
             self._no_healthy_pool(region)
@@ -52,7 +52,7 @@ class Alarms(Construct):
         metric = api.metric_server_error(period=Duration.minutes(2), statistic="Average")
         self._alarm("ErrorRate", metric, rate, f"More than {rate:.0%} of the requests failed (5xx) over 2 minutes")
 
-    def _slow(self, access_log: logs.ILogGroup, region: str, seconds: float) -> None:
+    def _slow(self, access_log: logs.ILogGroup, seconds: float) -> None:
         # API Gateway's own Latency runs until a stream has ended: it would measure the length of the answers.
         metric = logs.MetricFilter(
             self,
@@ -60,7 +60,7 @@ class Alarms(Construct):
             log_group=access_log,
             filter_pattern=logs.FilterPattern.literal(f"[{', '.join(_numeric_first_content())}]"),
             metric_namespace=NAMESPACE,
-            metric_name=f"FirstContent-{region}",
+            metric_name="FirstContent",
             metric_value="$first_content",
             unit=cloudwatch.Unit.MILLISECONDS,
         ).metric(period=Duration.minutes(5), statistic="p99")

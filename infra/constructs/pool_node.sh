@@ -41,10 +41,12 @@ complete launch CONTINUE
 trap - ERR
 
 # The load balancer sends no new requests by the time the fleet asks for the node; wait for those that run.
-until [ "$$(metadata autoscaling/target-lifecycle-state || true)" = Terminated ]; do sleep 5; done
-for _ in $$(seq 20); do
-  running=$$(curl -sf http://127.0.0.1:$port/metrics | awk '/^vllm:num_requests_running/ { n += $$NF } END { print n + 0 }')
-  [ "$$running" = 0 ] && break
-  sleep 5
-done
-complete terminate CONTINUE
+let_go() {
+  until [ "$$(metadata autoscaling/target-lifecycle-state || true)" = Terminated ]; do sleep 5; done
+  for _ in $$(seq 20); do
+    [ "$$(curl -sf http://127.0.0.1:$port/metrics | awk '/^vllm:num_requests_running/ { n += $$NF } END { print n + 0 }')" = 0 ] && break
+    sleep 5
+  done
+  complete terminate CONTINUE
+}
+let_go &

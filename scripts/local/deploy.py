@@ -40,6 +40,7 @@ SOURCES = (
     "build/layers/machine/dependencies/.complete",
 )
 
+_SILENT = {"AWS_EC2_METADATA_DISABLED": "true", "CDK_DISABLE_CLI_TELEMETRY": "true"}
 _DEPLOYED = re.compile(r"^✅ .*?\(([\w-]+)\)")
 
 Progress = Callable[[str], None]
@@ -240,7 +241,7 @@ def _environment(cloud: Cloud | None) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDK_"))}
     node = bundled_node()
     path = os.pathsep.join(filter(None, (str(node.parent) if node else "", kept.get("PATH", ""))))
-    return {**kept, "PATH": path, "AWS_EC2_METADATA_DISABLED": "true", **_credentials(cloud)}
+    return {**kept, "PATH": path, **_SILENT, **_credentials(cloud)}
 
 
 def _credentials(cloud: Cloud | None) -> Mapping[str, str]:

@@ -181,5 +181,18 @@ def test_keys_of_backends_are_made_once_and_copied_to_every_region(app: Synthesi
         assert {replica["Region"] for replica in secret["ReplicaRegions"]} == {"eu-west-1", "ap-southeast-1"}
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "warning"),
+    [
+        ('api_key_secret = "iso/official"', 'api_key_env = "KEY"', "official: nothing sets KEY in the function"),
+        ('kind = "dynamodb"', 'kind = "memory"', "every execution environment keeps answers and health for itself"),
+    ],
+)
+def test_what_only_works_on_a_laptop_is_warned_about(synthesise: Synthesise, old: str, new: str, warning: str) -> None:
+    assert old in BASE
+    manifests = [path.read_text() for path in synthesise(BASE.replace(old, new)).folder.rglob("*.json")]
+    assert any(warning in text for text in manifests)
+
+
 def _without_domain(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.startswith(("domain", "hosted_zone")))
