@@ -20,10 +20,14 @@ SSE = {"content-type": "text/event-stream"}
 
 @asynccontextmanager
 async def running(
-    stream: Handle, *, lambda_timeout: float = 60.0, environ: dict[str, str] | None = None
+    stream: Handle,
+    *,
+    lambda_timeout: float = 60.0,
+    max_response: int = 200 * 2**20,
+    environ: dict[str, str] | None = None,
 ) -> AsyncIterator[LocalRuntimeApi]:
     """The loop, in this process, serving `stream` to a strict Runtime API."""
-    api = LocalRuntimeApi(timeout=lambda_timeout)
+    api = LocalRuntimeApi(timeout=lambda_timeout, max_response=max_response)
     await api.start()
     variables = {} if environ is None else environ
     variables |= {"AWS_LAMBDA_RUNTIME_API": api.address, "_HANDLER": "handler.handler"}

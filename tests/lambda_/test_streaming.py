@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -242,6 +243,62 @@ async def test_response_that_lambda_cuts_closes_the_stream_and_the_next_event_is
         await asyncio.wait_for(closed.wait(), 5)
         assert (await whole(api.submit(rest_event())))[2] == b"ok"
         assert api.connections == 2
+
+
+async def test_response_that_lambda_refuses_half_way_is_given_up_with_its_connection() -> None:
+    async def endless() -> AsyncGenerator[bytes, None]:
+        while True:
+            yield b"x" * 65_536
+
+    async def stream(request: Request) -> Reply:
+        return streaming(endless()) if request.path == "/endless" else Reply(status=200, headers={}, body=b"ok")
+
+    async with running(stream, max_response=1_000_000) as api:
+        _, failure = await _cut(api.submit(rest_event(path="/endless")))
+        assert failure.type == "Function.ResponseSizeTooLarge"
+        assert (await whole(api.submit(rest_event())))[2] == b"ok"
+    assert api.violations == []
+
+
+class Closing:
+    """A stream that is no generator and counts how often it is closed."""
+
+    def __init__(self, *chunks: bytes, error: Exception | None = None) -> None:
+        self._chunks = iter(chunks)
+        self._error = error
+        self.closed = 0
+
+    def __aiter__(self) -> Closing:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for chunk in self._chunks:
+            return chunk
+        raise self._error or StopAsyncIteration
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize(
+    ("stream", "headers"),
+    [
+        (Closing(b"a", b"b"), {}),
+        (Closing(b"a", error=ZeroDivisionError()), {}),
+        (Closing(error=ZeroDivisionError()), {}),
+        (Closing(b"a"), {"x": "y" * 16_384}),
+    ],
+    ids=["to-the-end", "failed", "failed-at-once", "refused-prelude"],
+)
+async def test_stream_is_closed_however_it_ends(stream: Closing, headers: dict[str, str]) -> None:
+    async def handle(request: Request) -> Reply:
+        return Reply(status=200, headers=headers, stream=stream if request.path == "/stream" else None)
+
+    async with running(handle) as api:
+        with suppress(FunctionFailed):
+            await whole(api.submit(rest_event(path="/stream")))
+        await api.submit(rest_event()).prelude()  # it asked for the next event, so it is done with the first
+    assert stream.closed == 1
 
 
 async def test_event_that_is_not_http_is_an_invocation_error() -> None:

@@ -68,6 +68,15 @@ async def test_head_and_first_bytes_leave_in_one_write_and_each_chunk_in_one_mor
     ]
 
 
+async def test_whole_body_leaves_in_one_write() -> None:
+    reader, recorder = asyncio.StreamReader(), Recorder()
+    reader.feed_data(b"HTTP/1.1 202 \r\nContent-Length: 2\r\n\r\n{}")
+    connection = Connection("api", reader, cast(asyncio.StreamWriter, recorder))
+    assert (await connection.post_chunked("/response", {}, b"all")).status == 202
+    head = b"POST /response HTTP/1.1\r\nhost: api\r\ntransfer-encoding: chunked\r\n\r\n"
+    assert recorder.writes == [head + b"3\r\nall\r\n0\r\n\r\n"]
+
+
 async def test_small_writes_are_not_held_back_by_nagle() -> None:
     async with connected() as connection:
         plug = connection._writer.get_extra_info("socket")

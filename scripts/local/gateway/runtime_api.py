@@ -20,6 +20,11 @@ _PREFIX = "/2018-06-01/runtime/"
 _ARN = "arn:aws:lambda:{region}:000000000000:function:isochrone-edge:live"
 _TRACE = "Root=1-00000000-000000000000000000000000;Parent=0000000000000000;Sampled=0"
 _LIMIT = 2**20
+_MAX_RESPONSE = 200 * 2**20
+
+
+class _TooLarge(Exception):
+    """More bytes than Lambda streams in one response."""
 
 
 class LocalRuntimeApi:
@@ -30,8 +35,9 @@ class LocalRuntimeApi:
     an event was not answered in `timeout` seconds: then Lambda ends the process, and so must who started it.
     """
 
-    def __init__(self, *, region: str = "us-east-1", timeout: float = 900.0) -> None:
+    def __init__(self, *, region: str = "us-east-1", timeout: float = 900.0, max_response: int = _MAX_RESPONSE) -> None:
         self.region = region
+        self.max_response = max_response
         self.timeout = timeout
         self.violations: list[str] = []
         self.init_error: dict[str, Any] | None = None
@@ -87,6 +93,10 @@ class LocalRuntimeApi:
             while head := await wire.read_head(reader):
                 writer.write(await self._reply_to(head, reader))
                 await writer.drain()
+        except _TooLarge:
+            await self.drop("Function.ResponseSizeTooLarge", f"more than {self.max_response} bytes")
+            writer.write(wire.reply(413))
+            await reader.read()  # the rest of the body is on its way, so nothing else can be said over this connection
         except (Violation, ValueError) as error:
             await self._blame(str(error))
         except (OSError, asyncio.IncompleteReadError):
@@ -157,8 +167,12 @@ class LocalRuntimeApi:
         protocol.check_response_head(head.headers, echo=_echo_of(invocation))
         trailers: dict[str, str] = {}
         prelude_reader: protocol.PreludeReader | None = protocol.PreludeReader()
+        size = 0
         async for chunk in wire.read_chunks(reader, trailers):
             data = chunk
+            size += len(chunk)
+            if size > self.max_response:
+                raise _TooLarge
             if prelude_reader:
                 found = prelude_reader.feed(chunk)
                 if found is None:

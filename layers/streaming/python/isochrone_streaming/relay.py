@@ -81,7 +81,9 @@ async def _first_bytes(reply: Reply) -> bytes:
 
 
 async def _send(api: RuntimeApi, invocation: Invocation, head: bytes, reply: Reply, cut: float) -> HttpReply:
-    """Stream the reply; gives what the Runtime API said. Raises WireError."""
+    """Send the reply; gives what the Runtime API said. Raises WireError."""
+    if reply.stream is None:
+        return await api.respond(invocation, head)
     post = await api.begin_response(invocation, head)
     # Read from the start: a Runtime API that answers or hangs up early will not take the rest.
     answered = asyncio.create_task(post.read_reply())
@@ -97,11 +99,10 @@ async def _send(api: RuntimeApi, invocation: Invocation, head: bytes, reply: Rep
         await _stop(pump, answered)
 
 
-async def _pump(stream: ByteStream | None, post: Connection) -> None:
-    if stream is not None:
-        async for chunk in stream:
-            if chunk:  # an empty chunk would end the body
-                await post.send_chunk(chunk)
+async def _pump(stream: ByteStream, post: Connection) -> None:
+    async for chunk in stream:
+        if chunk:  # an empty chunk would end the body
+            await post.send_chunk(chunk)
 
 
 async def _outcome(pump: asyncio.Task[None], answered: asyncio.Task[HttpReply], cut: float) -> Fault | None:

@@ -63,9 +63,12 @@ class RuntimeApi:
     async def begin_response(self, invocation: Invocation, first: bytes) -> Connection:
         """Start the streamed response with `first`; the caller goes on with the connection. Raises WireError."""
         connection = await self._connected()
-        headers = {**_STREAMING, **invocation.echo}
-        await connection.begin_chunked(f"{_PREFIX}/invocation/{invocation.id}/response", headers, first)
+        await connection.begin_chunked(*_response_to(invocation), first)
         return connection
+
+    async def respond(self, invocation: Invocation, whole: bytes) -> HttpReply:
+        """The streamed response of which everything is known already. Raises WireError."""
+        return await (await self._connected()).post_chunked(*_response_to(invocation), whole)
 
     async def invocation_error(self, invocation: Invocation, fault: Fault) -> None:
         """This event has no answer in the response format."""
@@ -106,3 +109,7 @@ class RuntimeApi:
             self.disconnect()
             self._connection = await Connection.open(self._host, self._port)
         return self._connection
+
+
+def _response_to(invocation: Invocation) -> tuple[str, dict[str, str]]:
+    return f"{_PREFIX}/invocation/{invocation.id}/response", {**_STREAMING, **invocation.echo}

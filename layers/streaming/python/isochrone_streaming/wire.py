@@ -55,6 +55,12 @@ class Connection:
         await self._write(head + body)
         return await self.read_reply()
 
+    async def post_chunked(self, path: str, headers: Mapping[str, str], body: bytes) -> HttpReply:
+        """POST a whole body (not empty) as one chunk, in one write."""
+        head = self._head("POST", path, {**headers, "transfer-encoding": "chunked"})
+        await self._write(head + _chunk(body) + b"0\r\n\r\n")
+        return await self.read_reply()
+
     async def begin_chunked(self, path: str, headers: Mapping[str, str], first: bytes) -> None:
         """Start a POST whose body follows in chunks; the head and the first chunk leave in one write."""
         head = self._head("POST", path, {**headers, "transfer-encoding": "chunked"})
