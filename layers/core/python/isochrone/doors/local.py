@@ -35,9 +35,9 @@ class LocalDoor:
         server = web.Server(
             self._answer, handler_cancellation=True, keepalive_timeout=_KEEP_ALIVE_SECONDS, access_log=None
         )
-        runner = web.ServerRunner(server, handle_signals=False)
+        runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_CLOSE_GRACE_SECONDS)
         await runner.setup()
-        site = web.TCPSite(runner, host, port, backlog=4096, shutdown_timeout=_CLOSE_GRACE_SECONDS)
+        site = web.TCPSite(runner, host, port, backlog=4096)
         try:
             await site.start()
             await self._edge.start()
