@@ -48,10 +48,11 @@ class StreamAnswer:
 
     async def open(self, first_by: float) -> None:
         """Read up to the first token into `first`. Raises AttemptFailed."""
-        while not self.transcript.tokens:
+        while not self.transcript.tokens and not self._failure:
             if self._at_end:
                 raise AttemptFailed(Cause.BROKEN, "ended its stream without a token")
             self.first += await self._read(first_by)
+        self._ended()  # a failure right behind the first token: nobody has seen that token yet
         self._progress_at = time.monotonic()
 
     async def next_events(self, wait: float) -> list[Read] | None:
@@ -59,9 +60,7 @@ class StreamAnswer:
 
         Raises AttemptFailed when the stream stalls, is cut or turns senseless.
         """
-        if self._failure:
-            raise self._failure
-        if self._at_end:
+        if self._ended():
             return None
         tokens = self.transcript.tokens
         patience = _AFTERWORD_SECONDS if self.transcript.complete else self._stall
@@ -73,7 +72,13 @@ class StreamAnswer:
             return self._after(failure, late_at)
         if self.transcript.tokens > tokens:
             self._progress_at = time.monotonic()
-        return read
+        return None if not read and self._ended() else read
+
+    def _ended(self) -> bool:
+        """True behind the last event of a whole answer, whatever followed it. Raises the failure of any other."""
+        if self._failure and not self.transcript.complete:
+            raise self._failure
+        return self._at_end
 
     def _after(self, failure: AttemptFailed, late_at: float) -> list[Read] | None:
         """What a failed read means: nothing if the answer was whole already, a pause, or a failure."""
@@ -87,22 +92,25 @@ class StreamAnswer:
         raise AttemptFailed(Cause.SILENT, "stalled in the middle of its stream")
 
     async def _read(self, until: float) -> list[Read]:
-        chunk = await self._read_chunk(until)
-        if not chunk:
-            return self._read_end()
+        """The next whole events, however many chunks they take; [] only at the end."""
+        read: list[Read] = []
+        while not read and not self._at_end:
+            chunk = await self._read_chunk(until)
+            read = self._take_in(self._decode(chunk)) if chunk else self._read_end()
+        return read
+
+    def _decode(self, chunk: bytes) -> list[Event]:
         try:
-            events = self._decoder.feed(chunk)
+            return self._decoder.feed(chunk)
         except EventTooLong as error:
             raise AttemptFailed(Cause.BROKEN, f"sent {error}") from None
-        return self._take_in(events)
 
     def _read_end(self) -> list[Read]:
         self._at_end = True
         events, cut = self._decoder.close()
         read = self._take_in(events)
         if not self.transcript.complete and self.transcript.tokens:
-            detail = "was cut inside an event" if cut else "ended its stream without a finish_reason"
-            raise AttemptFailed(Cause.CUT, detail)
+            self._fail("was cut inside an event" if cut else "ended its stream without a finish_reason")
         return read
 
     def _take_in(self, events: list[Event]) -> list[Read]:
@@ -112,15 +120,17 @@ class StreamAnswer:
             try:
                 read.append((event, self.transcript.read(event.data)))
             except AttemptFailed as failure:
-                if not read:
-                    raise
-                self._failure = failure
+                self._failure, self._at_end = failure, True
                 break
-        if self.transcript.done and not self._failure:
+        if self.transcript.done:
             self._at_end = True
             if not self.transcript.complete and self.transcript.tokens:
-                self._failure = AttemptFailed(Cause.CUT, "said [DONE] before its finish_reason")
+                self._fail("said [DONE] before its finish_reason")
+                return [pair for pair in read if pair[1] is not Reading.DONE]
         return read
+
+    def _fail(self, detail: str) -> None:
+        self._failure = self._failure or AttemptFailed(Cause.CUT, detail)
 
     async def release(self) -> None:
         """Give the connection back, or close it when the stream was not read to its end. May be called again."""

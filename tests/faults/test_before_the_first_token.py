@@ -1,0 +1,181 @@
+"""A fault before the first token is made good by the next backend; where there is none, the error tells the truth."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.faults.harness import backend, running_edge
+from tests.upstream import BEFORE_THE_FIRST_TOKEN, RETRY_AFTER, TEXT, Upstream
+
+# A request that is no stream has no first token: only its total deadline ends the waiting.
+ONLY_STREAMS = {"silent", "silent-after-headers", "only-comments", "error-first"}
+FULL_NOT_SICK = {"busy", "busy-until-a-date", "busy-forever", "not-loaded"}
+
+
+@pytest.mark.parametrize("fault", BEFORE_THE_FIRST_TOKEN)
+async def test_stream_is_answered_by_the_next_backend(near: Upstream, far: Upstream, fault: str) -> None:
+    async with running_edge(backend(near, fault), backend(far, place=1)) as edge:
+        answer = await edge.chat(stream=True)
+        assert (answer.status, answer.text(), answer.events[-1]) == (200, TEXT, b"[DONE]")
+        assert answer.headers["x-isochrone-backend"] == "pool-1"
+        assert answer.headers["x-isochrone-attempts"] == "2"
+        assert [entry["outcome"] for entry in await edge.ledger()][1] == "ok"
+        assert (await edge.ledger())[0]["outcome"] != "ok"
+
+
+@pytest.mark.parametrize("fault", [fault for fault in BEFORE_THE_FIRST_TOKEN if fault not in ONLY_STREAMS])
+async def test_body_is_answered_by_the_next_backend(near: Upstream, far: Upstream, fault: str) -> None:
+    async with running_edge(backend(near, fault), backend(far, place=1)) as edge:
+        answer = await edge.chat()
+        assert (answer.status, answer.text()) == (200, TEXT)
+        assert answer.headers["x-isochrone-attempts"] == "2"
+
+
+@pytest.mark.parametrize("fault", BEFORE_THE_FIRST_TOKEN)
+async def test_failed_attempt_leaves_no_connection_and_no_place_taken(
+    near: Upstream, far: Upstream, fault: str
+) -> None:
+    async with running_edge(backend(near, fault), backend(far, place=1)) as edge:
+        await edge.chat(stream=True)
+        assert [state["in_flight"] for state in (await edge.status())["backends"]] == [0, 0]
+        # Whatever was answered to its end may be used again; everything else has been closed.
+        assert near.open_connections <= (fault in {"busy", "empty-body"})
+
+
+async def test_refused_connection_is_answered_by_the_next_backend(near: Upstream, far: Upstream) -> None:
+    async with running_edge(backend(near), backend(far, place=1)) as edge:
+        await near.stop()
+        answer = await edge.chat()
+        assert (answer.status, answer.text()) == (200, TEXT)
+        await near.start()
+
+
+async def test_third_backend_answers_when_two_fail(near: Upstream, far: Upstream) -> None:
+    async with running_edge(
+        backend(near, "dead"), backend(near, "reset", place=1), backend(far, place=2), retry={"attempts": 3}
+    ) as edge:
+        answer = await edge.chat(stream=True)
+        assert (answer.text(), answer.headers["x-isochrone-backend"]) == (TEXT, "pool-2")
+        assert answer.headers["x-isochrone-attempts"] == "3"
+
+
+async def test_only_backend_is_asked_again_after_a_passing_failure(near: Upstream) -> None:
+    async with running_edge(backend(near, "failing-once")) as edge:
+        answer = await edge.chat()
+        assert (answer.status, answer.text(), answer.headers["x-isochrone-attempts"]) == (200, TEXT, "2")
+
+
+async def test_only_backend_that_stays_dead_is_503_after_three_attempts(near: Upstream) -> None:
+    async with running_edge(backend(near, "dead")) as edge:
+        answer = await edge.chat()
+        assert (answer.status, answer.error["code"]) == (503, "nothing_alive")
+        assert int(answer.headers["retry-after"]) >= 1
+        assert len(near.requests) == 3
+
+
+async def test_nobody_listening_at_all_is_503_with_the_backends_named(near: Upstream, far: Upstream) -> None:
+    async with running_edge(backend(near), backend(far, place=1)) as edge:
+        await near.stop()
+        await far.stop()
+        answer = await edge.chat(stream=True)
+        assert (answer.status, answer.error["code"]) == (503, "nothing_alive")
+        assert "pool-0" in answer.error["message"]
+        assert "pool-1" in answer.error["message"]
+        await near.start()
+        await far.start()
+
+
+@pytest.mark.parametrize("fault", ["busy", "busy-until-a-date"])
+async def test_fleet_that_is_full_is_429_and_says_when_to_come_back(near: Upstream, far: Upstream, fault: str) -> None:
+    async with running_edge(backend(near, fault), backend(far, fault, place=1), retry={"attempts": 2}) as edge:
+        answer = await edge.chat()
+        assert (answer.status, answer.error["type"]) == (429, "rate_limit_error")
+        assert answer.error["code"] == "fleet_saturated"
+        assert int(answer.headers["retry-after"]) in (RETRY_AFTER - 1, RETRY_AFTER)
+
+
+async def test_senseless_retry_after_is_still_a_clean_429(near: Upstream) -> None:
+    async with running_edge(backend(near, "busy-forever"), retry={"attempts": 1}) as edge:
+        answer = await edge.chat()
+        assert (answer.status, answer.error["code"]) == (429, "fleet_saturated")
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize("fault", FULL_NOT_SICK)
+async def test_full_backend_is_not_taken_for_a_sick_one(near: Upstream, far: Upstream, fault: str) -> None:
+    async with running_edge(backend(near, fault), backend(far, place=1)) as edge:
+        for _ in range(5):
+            await edge.chat(headers={"x-isochrone-cache": "no-store"})
+        assert [state["standing"] for state in (await edge.status())["backends"]] == ["healthy", "healthy"]
+
+
+async def test_sick_backend_is_ejected_and_asked_no_more(near: Upstream, far: Upstream) -> None:
+    async with running_edge(backend(near, "dead"), backend(far, place=1)) as edge:
+        for _ in range(10):
+            assert (await edge.chat(headers={"x-isochrone-cache": "no-store"})).status == 200
+        assert (await edge.status())["backends"][0]["standing"] == "ejected"
+        assert len(near.requests) == 3
+
+
+async def test_outage_costs_at_most_the_retry_budget(near: Upstream, far: Upstream) -> None:
+    async with running_edge(
+        backend(near, "dead"), backend(far, "dead", place=1), retry={"attempts": 3, "budget_ratio": 0.0}
+    ) as edge:
+        answers = [await edge.chat() for _ in range(10)]
+        assert {answer.status for answer in answers} == {503}
+        assert len(near.requests) + len(far.requests) == 10
+
+
+async def test_context_length_refusal_is_passed_on_as_it_is_and_not_tried_elsewhere(
+    near: Upstream, far: Upstream
+) -> None:
+    async with running_edge(backend(near, "context-length"), backend(far, place=1)) as edge:
+        answer = await edge.chat(stream=True)
+        assert answer.status == 400
+        assert answer.error == {
+            "message": "This model's maximum context length is 8192 tokens.",
+            "type": "scripted_error",
+            "param": None,
+            "code": "context_length_exceeded",
+        }
+        assert far.requests == []
+        assert (await edge.status())["backends"][0]["standing"] == "healthy"
+
+
+async def test_our_own_key_being_refused_there_is_not_the_callers_401(near: Upstream) -> None:
+    async with running_edge(backend(near, "unauthorized")) as edge:
+        answer = await edge.chat()
+        assert (answer.status, answer.error["code"]) == (502, "upstream_failed")
+
+
+async def test_redirect_of_a_backend_is_never_followed(near: Upstream) -> None:
+    async with running_edge(backend(near, "redirected"), retry={"attempts": 1}) as edge:
+        assert (await edge.chat()).status == 503
+        assert len(near.requests) == 1
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_callers_own_timeout_is_504(near: Upstream, stream: bool) -> None:
+    deadlines = {"first_token": 60.0, "total": 60.0}
+    async with running_edge(backend(near, "silent"), deadlines=deadlines) as edge:
+        begun = time.monotonic()
+        answer = await edge.chat(stream=stream, headers={"x-isochrone-timeout": "0.2"})
+        assert (answer.status, answer.error["code"]) == (504, "deadline_passed")
+        assert time.monotonic() - begun < 30
+        assert len(near.requests) == 1
+
+
+async def test_comments_do_not_count_as_a_first_token(near: Upstream) -> None:
+    async with running_edge(backend(near, "only-comments"), retry={"attempts": 1}) as edge:
+        answer = await edge.chat(stream=True)
+        assert (answer.status, answer.error["code"]) == (504, "deadline_passed")
+
+
+async def test_error_as_first_event_fails_over_without_waiting_for_the_deadline(near: Upstream, far: Upstream) -> None:
+    deadlines = {"first_token": 60.0, "total": 60.0}
+    async with running_edge(backend(near, "error-first"), backend(far, place=1), deadlines=deadlines) as edge:
+        answer = await edge.chat(stream=True)
+        assert (answer.text(), answer.headers["x-isochrone-backend"]) == (TEXT, "pool-1")
+        assert (await edge.ledger())[0]["outcome"] == "broken"
