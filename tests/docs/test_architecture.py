@@ -1,0 +1,52 @@
+"""docs/architecture.md names modules, functions, outcomes and ports that are there."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+
+from isochrone.routing.health import Standing
+from isochrone.stores.tables import TABLES
+from isochrone.upstream.failure import Cause
+from local.layout import POOL_NAMES, REGIONS
+from tests.docs.repository import ROOT, constants, page, trees
+
+PAGE = page("docs/architecture.md")
+
+
+def test_modules_that_are_named_exist() -> None:
+    named = {name for name in PAGE.code if re.fullmatch(r"isochrone(_streaming)?(\.[a-z_]+)+", name)}
+    assert len(named) > 10
+    assert [name for name in sorted(named) if find_spec(name) is None] == []
+
+
+def test_functions_and_classes_that_are_named_exist() -> None:
+    """`pursue()` and `Pipeline.generate()`: each last name is defined somewhere."""
+    named = {name.removesuffix("()").rpartition(".")[2] for name in PAGE.code if re.fullmatch(r"[A-Za-z_.]+\(\)", name)}
+    text = "\n".join(path.read_text(encoding="utf-8") for folder in ("layers", "infra") for path, _ in trees(ROOT / folder))
+    assert named
+    assert [name for name in sorted(named) if not re.search(rf"(def|class) {name}\b", text)] == []
+
+
+def test_every_cause_of_a_failed_attempt_is_described() -> None:
+    assert [cause.name for cause in Cause if f"`{cause.name}`" not in PAGE.text] == []
+
+
+def test_every_standing_of_a_backend_is_described() -> None:
+    assert [standing.value for standing in Standing if standing.value not in PAGE.text] == []
+
+
+def test_every_table_is_described() -> None:
+    rows = PAGE.section("What is kept, and what happens without it").text
+    assert [table.name for table in TABLES if f"| `{table.name}` | {table.scope} |" not in rows] == []
+
+
+def test_ports_of_the_local_edition_are_those_of_make_run() -> None:
+    script = next(tree for path, tree in trees(ROOT / "scripts") if path.name == "run.py")
+    assert {"--edge-port", "--pool-port", "--wan-port", "--cloud-port"} <= set(constants(script))
+    text = PAGE.section("The local edition").text
+    assert [name for name in (*REGIONS, *POOL_NAMES) if name not in text] == []
+    source = (ROOT / "scripts/run.py").read_text()
+    defaults = re.findall(r'-port", type=PORT, default=(\d+)', source)
+    assert len(defaults) == 4
+    assert [port for port in defaults if port not in text] == []

@@ -1,0 +1,74 @@
+"""docs/commands.md knows every make target, every subcommand and every option."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from isochrone.cli import main
+from tests.docs.repository import ROOT, page
+
+PAGE = page("docs/commands.md")
+SCRIPTS = [path for path in sorted((ROOT / "scripts").rglob("*.py")) if "__main__" in path.read_text(encoding="utf-8")]
+
+
+def commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
+    """Every command that does something, by what is typed."""
+    for word, command in group.commands.items():
+        full_name = f"{name} {word}"
+        if isinstance(command, click.Group):
+            yield from commands(command, full_name)
+        else:
+            yield full_name, command
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands(main, "isochrone")), ids=lambda value: str(value))
+def test_subcommand_has_a_section_with_all_its_options(name: str, command: click.Command) -> None:
+    options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+    assert sorted(options - _options_in(PAGE.section(name).text)) == []
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_script_is_described_with_all_its_options(script: Path) -> None:
+    name = script.relative_to(ROOT).as_posix()
+    options = set(_options_of(script))
+    if name in {section.title for section in PAGE.sections}:
+        assert sorted(options - _options_in(PAGE.section(name).text)) == []
+    else:
+        assert not options
+        assert f"`{name}`" in PAGE.text
+
+
+def _options_in(text: str) -> set[str]:
+    return set(re.findall(r"--[a-z][a-z-]*", text))
+
+
+def _options_of(script: Path) -> Iterator[str]:
+    """What the script declares to click or argparse; also what it declares as one of two (`--wan/--no-wan`)."""
+    for call in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(call, ast.Call) and _declares(call):
+            for argument in call.args:
+                if isinstance(argument, ast.Constant) and str(argument.value).startswith("--"):
+                    yield from str(argument.value).split("/")
+
+
+def _declares(call: ast.Call) -> bool:
+    name = getattr(call.func, "attr", None)
+    hidden = any(ast.unparse(keyword.value) == "argparse.SUPPRESS" for keyword in call.keywords)
+    return name in ("option", "add_argument") and not hidden
+
+
+def test_every_make_target_is_described() -> None:
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert [target for target in targets if f"`make {target}`" not in PAGE.text] == []
+
+
+def test_every_section_about_a_command_is_about_one_that_exists() -> None:
+    known = {name for name, _ in commands(main, "isochrone")} | {path.relative_to(ROOT).as_posix() for path in SCRIPTS}
+    described = {section.title for section in PAGE.sections if section.title.startswith(("isochrone ", "scripts/"))}
+    assert sorted(described - known) == []
