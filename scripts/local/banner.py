@@ -12,13 +12,14 @@ from local.model_server import MODEL
 _TOKYO = "133.11.0.1"
 
 
-def ready(layout: Layout, pids: dict[str, int]) -> str:
-    """The banner; `pids` is by pool name."""
+def ready(layout: Layout, pids: dict[str, int], apis: dict[str, str]) -> str:
+    """The banner; `pids` is by pool name, `apis` has the URL of the deployed API by region."""
     last = layout.edges[-1]
     lines = ["", "Isochrone is ready", ""]
     lines += [f"  edge  http://127.0.0.1:{edge.port}   {edge.region}{_links(layout, edge)}" for edge in layout.edges]
     lines += [f"  pool  http://127.0.0.1:{pool.port}   {pool.name}, pid {pids[pool.name]}" for pool in layout.pools]
-    lines += [f"  AWS   {layout.cloud_url}   MiniStack, deployed by cdk in {len(layout.edges)} regions"]
+    lines += [f"  AWS   {layout.cloud_url}   MiniStack, with what `cdk deploy` made; its gateway does not stream"]
+    lines += [f"  API   {url}   {region}" for region, url in apis.items()]
     lines += ["", "Ask:", f"  {curl(last)}"]
     lines += ["", "See why a caller in Tokyo goes where:", f"  {plan(layout, last)}"]
     lines += [
@@ -32,7 +33,11 @@ def ready(layout: Layout, pids: dict[str, int]) -> str:
 
 def curl(edge: Edge) -> str:
     """A command that streams an answer."""
-    body = {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": "Write two sentences about the sea."}]}
+    body = {
+        "model": MODEL,
+        "stream": True,
+        "messages": [{"role": "user", "content": "Write two sentences about the sea."}],
+    }
     url = f"http://127.0.0.1:{edge.port}/v1/chat/completions"
     return f"curl -N {url} -H 'content-type: application/json' -d '{json.dumps(body)}'"
 

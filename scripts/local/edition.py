@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -60,10 +61,10 @@ class Edition:
             for pool, child in pools.items():
                 await until_ready(child, partial(answers, pool.port, "/health"), 120)
         with self._screen.step(f"CDK app in {len(self._layout.edges)} regions") as news:
-            await self._deploy(news)
+            apis = await self._deploy(news)
         with self._screen.step(f"{len(self._layout.edges)} edges"):
             edges = await self._start_edges()
-        self._screen.say(banner.ready(self._layout, {pool.name: child.pid for pool, child in pools.items()}))
+        self._screen.say(banner.ready(self._layout, {pool.name: child.pid for pool, child in pools.items()}, apis))
         async with asyncio.TaskGroup() as watching:
             for child in (cloud, *wan, *edges):
                 watching.create_task(self._report_end(child))
@@ -83,13 +84,17 @@ class Edition:
         command = (sys.executable, str(_HERE / "wan.py"), *links)
         return [await self._children.start("wan", command, round=_THEN_POOLS)] if links else []
 
-    async def _deploy(self, news: Callable[[str], None]) -> None:
-        command = (sys.executable, _HERE / "deploying.py", self._layout.config, self._layout.cloud_url)
+    async def _deploy(self, news: Callable[[str], None]) -> dict[str, str]:
+        """The URL of each region's API in the emulator."""
+        what = (self._layout.config, self._layout.cloud_url, self._layout.apis)
+        command = (sys.executable, _HERE / "deploying.py", *what)
         path = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "scripts")])}
         child = await self._children.start("deploying", command, environ=path, round=_EDGES_FIRST)
         await follow(child, news)
         if child.process.returncode != 0:
             raise LocalError(f"the deploy {child.ending()}")
+        apis: dict[str, str] = json.loads(self._layout.apis.read_text())
+        return apis
 
     async def _start_edges(self) -> list[Child]:
         edges = {edge: await self._start_edge(edge) for edge in self._layout.edges}

@@ -57,6 +57,11 @@ class Layout:
         """The configuration that is deployed: pools at their own addresses."""
         return self.folder / "isochrone.toml"
 
+    @property
+    def apis(self) -> Path:
+        """Written by the deploy: {region: URL of the API in the emulator} as JSON."""
+        return self.folder / "apis.json"
+
     def edge_config(self, edge: Edge) -> Path:
         """The configuration of one edge: pools behind its WAN links."""
         return self.folder / "edges" / f"{edge.region}.toml" if self.wan else self.config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -107,6 +108,16 @@ def test_pasted_curl_line_streams_to_the_end(edition: Run) -> None:
     line = next(line for line in edition.said.splitlines() if line.strip().startswith("curl "))
     done = subprocess.run(["bash", "-c", line + " -sS"], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.rstrip().endswith("data: [DONE]")
+
+
+@pytest.mark.parametrize("region", EDGES)
+def test_deployed_api_answers_through_its_function(edition: Run, region: str) -> None:
+    found = re.search(rf"API +(http://\S+) +{region}", edition.said)
+    assert found, edition.said
+    reply = Edge(found[1]).ask("Are you there?", options={"seed": 1})
+    assert reply.status == 200
+    assert reply.json()["usage"]["completion_tokens"] > 0
+    assert reply.headers["x-isochrone-edge"] == region
 
 
 def test_no_store_is_neither_answered_from_nor_kept(edition: Run) -> None:
