@@ -135,6 +135,7 @@ def test_runtime_without_a_runtime_api_is_one_line(tmp_path: Path) -> None:
         "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:1",
         "_HANDLER": "handler.handler",
         "LAMBDA_TASK_ROOT": str(tmp_path),
+        "PYTHONPATH": str(ROOT / "layers/core/python"),
     }
     command = [str(wrapper), sys.executable, "x"]
     run = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
