@@ -40,6 +40,7 @@ class Backend:
         self.go_on = asyncio.Semaphore(0)
         self.connections: set[Any] = set()
         self.calls = 0
+        self.gateway_pid = 0
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.calls += 1
@@ -98,6 +99,7 @@ async def gateway(folder: Path, *options: str) -> AsyncIterator[tuple[Backend, C
         ready = (await process.stdout.readline()).decode()
         try:
             assert ready.startswith("ready http://"), (await process.communicate())[1].decode()
+            backend.gateway_pid = process.pid
             yield backend, session, ready.removeprefix("ready ").strip()
         finally:
             if process.returncode is None:
@@ -144,10 +146,26 @@ async def test_known_answer_is_repeated_by_the_same_process(tmp_path: Path) -> N
 async def test_connection_to_the_backend_outlives_the_invocation(tmp_path: Path) -> None:
     async with gateway(tmp_path) as (backend, session, url):
         for number in range(4):
-            question = ask(messages=[{"role": "user", "content": str(number)}])
-            async with session.post(f"{url}/v1/chat/completions", json=question) as response:
-                assert response.status == 200
+            await one_answer(session, url, str(number))
     assert (backend.calls, len(backend.connections)) == (4, 1)
+
+
+async def test_connection_that_died_while_the_function_was_frozen_breaks_no_request(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as (backend, session, url):
+        await one_answer(session, url, "before")
+        [frozen] = children_of(backend.gateway_pid)
+        os.kill(frozen, signal.SIGSTOP)
+        for connection in backend.connections:
+            connection.abort()
+        os.kill(frozen, signal.SIGCONT)
+        await one_answer(session, url, "after")
+    assert (backend.calls, len(backend.connections)) == (2, 2)
+
+
+async def one_answer(session: ClientSession, url: str, text: str) -> None:
+    question = ask(messages=[{"role": "user", "content": text}])
+    async with session.post(f"{url}/v1/chat/completions", json=question) as response:
+        assert response.status == 200
 
 
 @pytest.mark.parametrize(
