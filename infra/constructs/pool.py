@@ -214,6 +214,19 @@ class Pool(Construct):
             drop_invalid_header_fields=True,
         )
         acknowledge(balancer, ELB2="edges keep one ledger entry per attempt; an access log would say the same again")
+        self._listen(balancer, zone)
+        if zone is not None:
+            route53.ARecord(
+                self,
+                "Record",
+                zone=zone,
+                record_name=f"{self._host}.",
+                target=route53.RecordTarget.from_alias(targets.LoadBalancerTarget(balancer)),
+            )
+        return balancer
+
+    def _listen(self, balancer: elbv2.ApplicationLoadBalancer, zone: route53.IHostedZone | None) -> None:
+        """Only the engine's own paths pass; anything else is answered here."""
         listener = balancer.add_listener(
             "Https",
             port=443,
@@ -228,15 +241,6 @@ class Pool(Construct):
             conditions=[elbv2.ListenerCondition.path_patterns(list(PATHS))],
             action=elbv2.ListenerAction.forward([self._target_group()]),
         )
-        if zone is not None:
-            route53.ARecord(
-                self,
-                "Record",
-                zone=zone,
-                record_name=f"{self._host}.",
-                target=route53.RecordTarget.from_alias(targets.LoadBalancerTarget(balancer)),
-            )
-        return balancer
 
     def _certificate(self, zone: route53.IHostedZone | None) -> acm.Certificate:
         """Validated by DNS: by itself in our own zone, else the deployment waits for the operator's record."""

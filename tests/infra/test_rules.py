@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -55,6 +56,23 @@ def test_every_function_has_a_role_of_its_own(app: Synthesis) -> None:
             r["Properties"]["Role"] for r in template["Resources"].values() if r["Type"] == "AWS::Lambda::Function"
         ]
         assert len({json.dumps(role) for role in roles}) == len(roles)
+
+
+def _imported(folder: str) -> set[str]:
+    trees = [ast.parse(path.read_text()) for path in (ROOT / folder).rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    return {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names} | {
+        node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module
+    }
+
+
+def test_app_knows_of_the_program_only_its_settings_and_tables() -> None:
+    ours = {name for name in _imported("infra") if name.split(".")[0] in ("isochrone", "functions", "scripts", "local")}
+    assert ours == {"isochrone.settings", "isochrone.stores.tables"}
+
+
+def test_functions_know_nothing_of_the_app() -> None:
+    assert not {name for name in _imported("functions") if name.split(".")[0] in ("infra", "aws_cdk")}
 
 
 @pytest.mark.parametrize("dns", ["latency", "geolocation", "geoproximity"])
