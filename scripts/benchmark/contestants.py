@@ -204,11 +204,8 @@ def install_litellm(folder: Path) -> None:
     if (home / "bin" / "litellm").exists():
         return
     uv = Path(sys.executable).with_name("uv")
-    for step in (
-        ["venv", "--quiet", home],
-        ["pip", "install", "--quiet", "--python", home / "bin" / "python", LITELLM],
-    ):
-        _run([uv, *step])
+    _run([uv, "venv", "--quiet", str(home)])
+    _run([uv, "pip", "install", "--quiet", "--python", str(home), LITELLM])
 
 
 def _run(command: Sequence[str | Path]) -> None:
