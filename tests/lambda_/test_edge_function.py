@@ -94,17 +94,24 @@ async def gateway(folder: Path, *options: str) -> AsyncIterator[tuple[Backend, C
     config = folder / "isochrone.toml"
     async with backend_running() as (backend, url), ClientSession() as session:
         config.write_text(CONFIG.format(url=url))
-        process = await start_gateway(config, *options)
-        assert process.stdout is not None
-        ready = (await process.stdout.readline()).decode()
-        try:
-            assert ready.startswith("ready http://"), (await process.communicate())[1].decode()
+        async with gateway_running(config, *options) as (process, address):
             backend.gateway_pid = process.pid
-            yield backend, session, ready.removeprefix("ready ").strip()
-        finally:
-            if process.returncode is None:
-                process.send_signal(signal.SIGTERM)
-            await process.communicate()
+            yield backend, session, address
+
+
+@asynccontextmanager
+async def gateway_running(config: Path, *options: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """The stand-in's process, and its address."""
+    process = await start_gateway(config, *options)
+    assert process.stdout is not None
+    ready = (await process.stdout.readline()).decode()
+    try:
+        assert ready.startswith("ready http://"), (await process.communicate())[1].decode()
+        yield process, ready.removeprefix("ready ").strip()
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        await process.communicate()
 
 
 def ask(**fields: Any) -> dict[str, Any]:
