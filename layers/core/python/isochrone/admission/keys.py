@@ -46,7 +46,7 @@ class KeyRing:
 
 def _digest(authorization: str) -> str:
     scheme, _, key = authorization.partition(" ")
-    return sha256(key.strip().encode()).hexdigest() if scheme.lower() == "bearer" else ""
+    return sha256(key.strip().encode(errors="surrogateescape")).hexdigest() if scheme.lower() == "bearer" else ""
 
 
 def _why(authorization: str | None) -> str:

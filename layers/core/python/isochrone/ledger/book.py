@@ -38,9 +38,9 @@ class Entry(Struct, frozen=True, kw_only=True):
     detail: str | None = None
 
 
-def usage_of(usage: dict[str, Any] | None) -> tuple[int | None, int | None]:
-    """(input tokens, output tokens) of an engine's usage object."""
-    if not usage:
+def usage_of(usage: Any) -> tuple[int | None, int | None]:
+    """(input tokens, output tokens) of an engine's usage object, or of whatever it sent in its place."""
+    if not usage or not isinstance(usage, dict):
         return None, None
     return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens", 0))
 
@@ -67,10 +67,13 @@ class Book:
 
     def write(self, entry: Entry) -> None:
         """Take an entry; when the buffer is full, the oldest goes and is counted in `lost`."""
-        if len(self._buffer) >= MAX_BUFFERED:
+        self._buffer.append(entry)
+        self._trim()
+
+    def _trim(self) -> None:
+        while len(self._buffer) > MAX_BUFFERED:
             self._buffer.popleft()
             self.lost += 1
-        self._buffer.append(entry)
 
     async def flush(self) -> None:
         """Hand everything to the store; what it does not take comes back here for the next flush."""
@@ -81,10 +84,14 @@ class Book:
             await self._store.append([structs.asdict(entry) for entry in batch])
         except StoreUnavailable as error:
             log.warning("ledger store unavailable, %d entries wait: %s", len(batch), error)
-            self._buffer.extendleft(reversed(batch))
+            self._put_back(batch)
         except BaseException:
-            self._buffer.extendleft(reversed(batch))
+            self._put_back(batch)
             raise
+
+    def _put_back(self, batch: deque[Entry]) -> None:
+        self._buffer.extendleft(reversed(batch))
+        self._trim()
 
     async def recent(self, tenant: str, *, limit: int) -> list[dict[str, Any]]:
         """The tenant's newest entries, newest first. Raises StoreUnavailable."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import Enum
+from math import isfinite
 
 
 class Cause(Enum):
@@ -79,9 +80,11 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
     if not value:
         return None
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
     except ValueError:
         pass
+    else:
+        return max(0.0, seconds) if isfinite(seconds) else None
     try:
         moment = parsedate_to_datetime(value)
     except ValueError:

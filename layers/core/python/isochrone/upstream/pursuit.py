@@ -106,18 +106,26 @@ def _itinerary(steps: Sequence[Step], failures: Sequence[AttemptFailed]) -> Iter
     """Every backend of the plan that has not failed this request; then those again whose failure may have passed."""
     failed = {failure.backend for failure in failures}
     yield from (step for step in steps if step.backend.facts.name not in failed)
-    passing = {failure.backend for failure in failures if failure.cause in _PASSING}
-    again = [step for step in steps if step.backend.facts.name in passing]
-    while again:
+    while again := [step for step in steps if _may_have_passed(_failures_of(step, failures))]:
         yield from again
+
+
+def _failures_of(step: Step, failures: Sequence[AttemptFailed]) -> list[AttemptFailed]:
+    return [failure for failure in failures if failure.backend == step.backend.facts.name]
+
+
+def _may_have_passed(failures: Sequence[AttemptFailed]) -> bool:
+    """A backend that asks for a longer wait than we have patience for is not asked before its time."""
+    last = failures[-1] if failures else None
+    return last is not None and last.cause in _PASSING and (last.retry_after or 0.0) <= _BACKOFF_CAP_SECONDS
 
 
 async def _may_go_on(failures: Sequence[AttemptFailed], step: Step, means: Means, ends_at: float) -> bool:
     """Time and budget for one more attempt; waits a little first when it goes to a backend that has just failed."""
     if not means.budget.withdraw():
         return False
-    if any(failure.backend == step.backend.facts.name for failure in failures):
-        pause = _pause(failures, means.chance())
+    if own := _failures_of(step, failures):
+        pause = _pause(own, means.chance())
         if time.monotonic() + pause >= ends_at:
             return False
         await asyncio.sleep(pause)
@@ -125,9 +133,9 @@ async def _may_go_on(failures: Sequence[AttemptFailed], step: Step, means: Means
 
 
 def _pause(failures: Sequence[AttemptFailed], chance: float) -> float:
-    """Seconds: what the backend asked for within reason, else exponential backoff with full jitter."""
+    """Seconds: what the backend asked for, else exponential backoff with full jitter."""
     if (asked := failures[-1].retry_after) is not None:
-        return min(asked, _BACKOFF_CAP_SECONDS)
+        return asked
     return chance * min(_BACKOFF_CAP_SECONDS, _BACKOFF_SECONDS * 2.0 ** len(failures))
 
 

@@ -115,6 +115,8 @@ class Transcript:
     def _read_choices(self, choices: list[_Choice]) -> Reading:
         token = False
         for choice in choices:
+            if choice.index:
+                self.spliceable = False
             if self._said_something(choice):
                 token = True
                 self._open.add(choice.index)
@@ -134,7 +136,7 @@ class Transcript:
         if delta is None:
             return False
         said = bool(delta.tool_calls or delta.function_call)
-        if said or choice.index:
+        if said:
             self.spliceable = False
         for name in _TEXT_FIELDS:
             if text := getattr(delta, name):
@@ -153,7 +155,7 @@ class Transcript:
     def to_body(self, *, model: str, created: int) -> dict[str, Any]:
         """The reply that the non-streaming route would have given (one choice, text only)."""
         texts = self.texts()
-        choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": self.finish_reason or "stop"}
+        choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": self.finish_reason}
         if "text" in texts:
             kind = "text_completion"
             choice["text"] = texts["text"]

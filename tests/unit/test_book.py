@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from isochrone.ledger import book as ledger
+from isochrone.ledger.book import Book, Entry, cost_of, usage_of
+from isochrone.ledger.counters import Counters
+from isochrone.settings import Price
+from isochrone.stores.memory import MemoryLedgerStore
+
+
+def entry(number: int) -> Entry:
+    return Entry(
+        request_id=f"r{number}",
+        tenant="t",
+        model="m",
+        backend="b",
+        attempt=1,
+        outcome="ok",
+        input_tokens=1,
+        output_tokens=2,
+        cost=0.0,
+        started_at=float(number),
+        first_token_ms=None,
+        total_ms=1.0,
+    )
+
+
+class SlowStore(MemoryLedgerStore):
+    """A store that takes entries only when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Event()
+        self.error: Exception | None = None
+        self.calls = 0
+
+    async def append(self, entries: list[dict[str, Any]]) -> None:
+        self.calls += 1
+        await self.go_on.wait()
+        if self.error:
+            raise self.error
+        await super().append(entries)
+
+
+async def kept(store: MemoryLedgerStore) -> list[str]:
+    return [entry["request_id"] for entry in await store.all()]
+
+
+async def test_flush_hands_everything_over_once() -> None:
+    store = MemoryLedgerStore()
+    book = Book(store)
+    for number in range(3):
+        book.write(entry(number))
+    await book.flush()
+    await book.flush()
+    assert (await kept(store), len(book)) == (["r0", "r1", "r2"], 0)
+
+
+async def test_entries_wait_while_the_store_is_gone_and_arrive_when_it_is_back() -> None:
+    store = MemoryLedgerStore()
+    book = Book(store)
+    store.failing = True
+    for number in range(3):
+        book.write(entry(number))
+        await book.flush()
+    assert (len(book), book.lost) == (3, 0)
+    store.failing = False
+    await book.flush()
+    assert (await kept(store), len(book)) == (["r0", "r1", "r2"], 0)
+
+
+async def test_concurrent_flushes_neither_lose_nor_double() -> None:
+    store = SlowStore()
+    book = Book(store)
+    flushes = []
+    for number in range(5):
+        book.write(entry(number))
+        flushes.append(asyncio.create_task(book.flush()))
+        await asyncio.sleep(0)
+    store.go_on.set()
+    await asyncio.gather(*flushes)
+    await book.flush()
+    assert (sorted(await kept(store)), len(book), book.lost) == ([f"r{number}" for number in range(5)], 0, 0)
+
+
+async def test_entry_written_during_a_flush_goes_with_the_next() -> None:
+    store = SlowStore()
+    book = Book(store)
+    book.write(entry(1))
+    flush = asyncio.create_task(book.flush())
+    await asyncio.sleep(0)
+    book.write(entry(2))
+    store.go_on.set()
+    await flush
+    assert await kept(store) == ["r1"]
+    await book.flush()
+    assert await kept(store) == ["r1", "r2"]
+
+
+@pytest.mark.parametrize("end", ["cancelled", "mistake"])
+async def test_flush_that_is_stopped_midway_loses_nothing(end: str) -> None:
+    store = SlowStore()
+    book = Book(store)
+    book.write(entry(1))
+    flush = asyncio.create_task(book.flush())
+    await asyncio.sleep(0)
+    if end == "cancelled":
+        flush.cancel()
+    else:
+        store.error = ValueError("the store finds fault with an entry")
+        store.go_on.set()
+    with pytest.raises((asyncio.CancelledError, ValueError)):
+        await flush
+    assert len(book) == 1
+    store.error = None
+    store.go_on.set()
+    await book.flush()
+    assert await kept(store) == ["r1"]
+
+
+async def test_full_buffer_drops_the_oldest_and_counts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "MAX_BUFFERED", 3)
+    store = MemoryLedgerStore()
+    book = Book(store)
+    for number in range(5):
+        book.write(entry(number))
+    assert (len(book), book.lost) == (3, 2)
+    await book.flush()
+    assert await kept(store) == ["r2", "r3", "r4"]
+
+
+async def test_buffer_stays_bounded_through_a_long_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "MAX_BUFFERED", 10)
+    store = SlowStore()
+    book = Book(store)
+    store.failing = True
+    for cycle in range(5):
+        store.go_on.clear()
+        book.write(entry(cycle * 100))
+        flush = asyncio.create_task(book.flush())
+        await asyncio.sleep(0)
+        for number in range(8):
+            book.write(entry(cycle * 100 + number + 1))
+        store.go_on.set()
+        await flush
+    assert len(book) == 10
+    assert book.lost == 5 * 9 - 10
+    store.failing = False
+    await book.flush()
+    assert (await kept(store))[-1] == "r408"
+
+
+async def test_recent_includes_what_was_just_written() -> None:
+    book = Book(MemoryLedgerStore())
+    book.write(entry(1))
+    book.write(entry(2))
+    assert [known["request_id"] for known in await book.recent("t", limit=1)] == ["r2"]
+    assert await book.recent("somebody-else", limit=10) == []
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        (None, (None, None)),
+        ({}, (None, None)),
+        ({"prompt_tokens": 3, "completion_tokens": 4}, (3, 4)),
+        ({"prompt_tokens": 3}, (3, 0)),
+        ({"prompt_tokens": None, "completion_tokens": "4"}, (None, None)),
+        ({"prompt_tokens": True, "completion_tokens": 1.5}, (None, None)),
+        ("three", (None, None)),
+        ([3, 4], (None, None)),
+    ],
+)
+def test_usage_is_what_the_engine_says_in_whole_tokens_or_unknown(
+    usage: Any, tokens: tuple[int | None, int | None]
+) -> None:
+    assert usage_of(usage) == tokens
+
+
+def test_cost_is_price_per_million_tokens_and_nothing_for_unknown_ones() -> None:
+    price = Price(input=0.28, output=0.42)
+    assert cost_of(price, 1_000_000, 500_000) == pytest.approx(0.49)
+    assert cost_of(price, None, None) == 0.0
+
+
+def test_counters_speak_the_exposition_format() -> None:
+    counters = Counters()
+    for name in ("status_200", "status_200", "cache_hit", "streams_broken"):
+        counters.add(name)
+    assert counters.as_dict() == {"cache_hit": 1, "status_200": 2, "streams_broken": 1}
+    assert counters.exposition() == (
+        'isochrone_cache_total{result="hit"} 1\n'
+        'isochrone_status_total{code="200"} 2\n'
+        "isochrone_streams_broken_total 1\n"
+    )

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from isochrone.answers.completion import is_complete
+from isochrone.upstream.failure import AttemptFailed, Cause
+from isochrone.upstream.transcript import Reading, Transcript
+
+
+def said(transcript: Transcript, *choices: dict[str, Any], **more: Any) -> Reading:
+    return transcript.read(json.dumps({"choices": list(choices), **more}).encode())
+
+
+def delta(index: int = 0, /, *, finish: str | None = None, **fields: Any) -> dict[str, Any]:
+    return {"index": index, "delta": fields, "finish_reason": finish}
+
+
+@pytest.fixture
+def transcript() -> Transcript:
+    return Transcript(capture=True)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"content": "a"},
+        {"reasoning_content": "a"},
+        {"reasoning": "a"},
+        {"refusal": "no"},
+        {"tool_calls": [{"index": 0}]},
+        {"function_call": {"name": "f"}},
+    ],
+)
+def test_whatever_moves_the_answer_on_is_a_token(transcript: Transcript, fields: dict[str, Any]) -> None:
+    assert said(transcript, delta(**fields)) is Reading.TOKEN
+    assert transcript.tokens == 1
+
+
+def test_text_of_the_older_route_is_a_token(transcript: Transcript) -> None:
+    assert said(transcript, {"index": 0, "text": "a"}) is Reading.TOKEN
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        b"",
+        b"  ",
+        b"{}",
+        b'{"choices": []}',
+        b'{"choices": null}',
+        b'{"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}',
+        b'{"choices": [{"index": 0, "delta": {"content": null}}]}',
+        b'{"choices": [{"index": 0}]}',
+        b'{"choices": [], "usage": null}',
+    ],
+)
+def test_whatever_says_nothing_is_no_progress(transcript: Transcript, data: bytes | None) -> None:
+    assert transcript.read(data) is Reading.QUIET
+    assert (transcript.tokens, transcript.complete) == (0, False)
+
+
+def test_usage_alone_is_told_from_usage_beside_a_choice(transcript: Transcript) -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 4}
+    assert said(transcript, usage=usage) is Reading.USAGE
+    assert said(transcript, delta(finish="stop"), usage=usage) is Reading.TOKEN
+    assert transcript.usage == usage
+
+
+def test_answer_is_complete_at_its_finish_reason(transcript: Transcript) -> None:
+    said(transcript, delta(content="a"))
+    assert not transcript.complete
+    said(transcript, delta(finish="length"))
+    assert transcript.complete
+    assert transcript.finish_reason == "length"
+
+
+def test_answer_is_not_complete_while_one_of_its_choices_is_open(transcript: Transcript) -> None:
+    said(transcript, delta(0, content="a"), delta(1, content="b"))
+    said(transcript, delta(0, finish="stop"))
+    transcript.read(b"[DONE]")
+    assert not transcript.complete
+    said(transcript, delta(1, finish="stop"))
+    assert transcript.complete
+
+
+def test_done_ends_an_answer_without_a_finish_reason_but_not_an_empty_one(transcript: Transcript) -> None:
+    assert transcript.read(b"[DONE]") is Reading.DONE
+    assert not transcript.complete
+    said(transcript, delta(content="a"))
+    assert transcript.complete
+
+
+def test_answer_without_a_finish_reason_is_not_one_to_keep(transcript: Transcript) -> None:
+    said(transcript, delta(content="a"))
+    transcript.read(b"[DONE]")
+    assert not is_complete(transcript.to_body(model="m", created=1))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"not json",
+        b'{"choices": [',
+        b"[]",
+        b'"text"',
+        b'{"choices": {}}',
+        b'{"choices": [1]}',
+        b'{"choices": [{"delta": {"content": 1}}]}',
+        b"\xff\xfe",
+        b'{"x": ' + b"[" * 100_000,
+    ],
+)
+def test_senseless_event_is_a_failure(transcript: Transcript, data: bytes) -> None:
+    with pytest.raises(AttemptFailed) as caught:
+        transcript.read(data)
+    assert caught.value.cause is Cause.BROKEN
+    assert len(caught.value.body) <= 2000
+
+
+@pytest.mark.parametrize("error", [{"message": "out of memory"}, "out of memory", {}])
+def test_error_in_the_stream_is_a_failure(transcript: Transcript, error: Any) -> None:
+    with pytest.raises(AttemptFailed, match="an error in its stream"):
+        transcript.read(json.dumps({"error": error}).encode())
+
+
+def test_fields_that_only_an_engine_knows_do_no_harm(transcript: Transcript) -> None:
+    said(transcript, {**delta(content="a"), "token_ids": [1, 2]}, prompt_logprobs=None, timings={"n": 1})
+    assert transcript.texts() == {"content": "a"}
+
+
+def test_body_is_what_the_other_route_would_have_said(transcript: Transcript) -> None:
+    head = {"id": "c-1", "model": "there", "system_fingerprint": "fp"}
+    said(transcript, delta(role="assistant", content=""), **head)
+    pieces: list[dict[str, Any]] = [
+        {"reasoning_content": "so "},
+        {"reasoning_content": "far"},
+        {"content": "not "},
+        {"content": "far"},
+    ]
+    for fields in pieces:
+        said(transcript, delta(**fields), **head)
+    said(transcript, delta(finish="stop"), **head)
+    said(transcript, usage={"completion_tokens": 4})
+    assert transcript.to_body(model="m", created=5) == {
+        "id": "c-1",
+        "object": "chat.completion",
+        "created": 5,
+        "model": "there",
+        "system_fingerprint": "fp",
+        "usage": {"completion_tokens": 4},
+        "choices": [
+            {
+                "index": 0,
+                "logprobs": None,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": "not far", "reasoning_content": "so far"},
+            }
+        ],
+    }
+
+
+def test_body_of_the_older_route_has_its_text(transcript: Transcript) -> None:
+    said(transcript, {"index": 0, "text": "not "})
+    said(transcript, {"index": 0, "text": "far", "finish_reason": "stop"})
+    body = transcript.to_body(model="m", created=5)
+    assert (body["object"], body["model"], body["choices"][0]["text"]) == ("text_completion", "m", "not far")
+    assert "message" not in body["choices"][0]
+
+
+def test_text_is_not_kept_for_nobody() -> None:
+    transcript = Transcript(capture=False)
+    said(transcript, delta(content="a"))
+    assert transcript.texts() == {}
+    assert not transcript.spliceable
+
+
+@pytest.mark.parametrize(
+    ("choice", "spliceable"),
+    [
+        (delta(content="a"), True),
+        (delta(tool_calls=[{"index": 0}]), False),
+        (delta(function_call={"name": "f"}), False),
+        (delta(1, content="a"), False),
+    ],
+    ids=["text", "tool call", "function call", "second choice"],
+)
+def test_only_a_single_text_can_be_joined_to(transcript: Transcript, choice: dict[str, Any], spliceable: bool) -> None:
+    said(transcript, choice)
+    assert transcript.spliceable is spliceable
+
+
+def test_second_choice_of_the_older_route_cannot_be_joined_to(transcript: Transcript) -> None:
+    said(transcript, {"index": 1, "text": "a"})
+    assert not transcript.spliceable
