@@ -23,7 +23,9 @@ def test_modules_that_are_named_exist() -> None:
 def test_functions_and_classes_that_are_named_exist() -> None:
     """`pursue()` and `Pipeline.generate()`: each last name is defined somewhere."""
     named = {name.removesuffix("()").rpartition(".")[2] for name in PAGE.code if re.fullmatch(r"[A-Za-z_.]+\(\)", name)}
-    text = "\n".join(path.read_text(encoding="utf-8") for folder in ("layers", "infra") for path, _ in trees(ROOT / folder))
+    text = "\n".join(
+        path.read_text(encoding="utf-8") for folder in ("layers", "infra") for path, _ in trees(ROOT / folder)
+    )
     assert named
     assert [name for name in sorted(named) if not re.search(rf"(def|class) {name}\b", text)] == []
 

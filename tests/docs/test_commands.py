@@ -29,7 +29,7 @@ def commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command
             yield full_name, command
 
 
-@pytest.mark.parametrize(("name", "command"), list(commands(main, "isochrone")), ids=lambda value: str(value))
+@pytest.mark.parametrize(("name", "command"), list(commands(main, "isochrone")), ids=str)
 def test_subcommand_has_a_section_with_all_its_options(name: str, command: click.Command) -> None:
     options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
     assert sorted(options - _options_in(PAGE.section(name).text)) == []

@@ -60,7 +60,9 @@ async def _ask(method: str, path: str) -> Reply:
         await edge.close()
 
 
-@pytest.mark.parametrize("error", [error for error in ERRORS if error is not ApiError], ids=lambda error: error.__name__)
+@pytest.mark.parametrize(
+    "error", [error for error in ERRORS if error is not ApiError], ids=lambda error: error.__name__
+)
 def test_every_kind_of_error_has_a_row_with_its_status_and_type(error: type[ApiError]) -> None:
     status, kind = _rows("Errors")[error.__name__][:2]
     passed_on = error is errors.UpstreamRefused

@@ -58,11 +58,6 @@ def _exists(text: str, folder: Path) -> bool:
 
 
 @every_page
-def test_code_blocks_name_their_language(page: Page) -> None:
-    assert [fence.text for fence in page.fences if not fence.language] == []
-
-
-@every_page
 def test_toml_blocks_are_toml(page: Page) -> None:
     for fence in page.fences:
         if fence.language == "toml":

@@ -27,7 +27,9 @@ def _without_comments(fence: Fence) -> tuple[str, list[str]]:
 
 def test_both_languages_lead_to_the_same_pages() -> None:
     other = {"README.md", "README.zh-CN.md"}
-    assert [link for link in CHINESE.links if link not in other] == [link for link in ENGLISH.links if link not in other]
+    assert [link for link in CHINESE.links if link not in other] == [
+        link for link in ENGLISH.links if link not in other
+    ]
 
 
 def test_first_screen_shows_the_two_commands() -> None:
