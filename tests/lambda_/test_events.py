@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from isochrone.api.errors import Saturated
 from isochrone.api.exchange import Reply, Request
@@ -113,8 +116,20 @@ ALB = {"httpMethod": "GET", "path": "/", "headers": {}, "requestContext": {"elb"
         {**REST, "path": 7},
         {**REST, "requestContext": {"identity": {}}},
         {**REST, "body": "not base64!", "isBase64Encoded": True},
+        {**REST, "body": "深", "isBase64Encoded": True},
+        {**REST, "body": "\ud800"},
     ],
-    ids=["empty", "alb", "sqs", "schedule", "number-as-path", "no-address", "bad-base64"],
+    ids=[
+        "empty",
+        "alb",
+        "sqs",
+        "schedule",
+        "number-as-path",
+        "no-address",
+        "bad-base64",
+        "no-ascii-base64",
+        "lone-surrogate",
+    ],
 )
 def test_event_that_is_no_http_request_is_refused(event: dict[str, Any]) -> None:
     with pytest.raises(EventError):
@@ -125,6 +140,20 @@ def test_event_that_is_no_http_request_is_refused(event: dict[str, Any]) -> None
 def test_bytes_that_are_no_event_are_refused(raw: bytes) -> None:
     with pytest.raises(EventError):
         decode(raw)
+
+
+texts = st.text(st.characters(), max_size=8)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+)
+
+
+@given(st.dictionaries(st.sampled_from([*REST, *FUNCTION_URL]), json_values), st.sampled_from([REST, FUNCTION_URL]))
+def test_event_bent_in_any_way_is_a_request_or_refused(change: dict[str, Any], event: dict[str, Any]) -> None:
+    for read in (convert, lambda bent: decode(json.dumps(bent).encode())):
+        with suppress(EventError):
+            assert request_of(read({**event, **change}), time_left=None).trust_forwarded is False
 
 
 def test_prelude_is_json_and_eight_nul_bytes() -> None:

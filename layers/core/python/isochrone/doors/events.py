@@ -10,7 +10,6 @@ An ALB's event is refused: it names the client only in X-Forwarded-For, and a he
 
 from __future__ import annotations
 
-import binascii
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from typing import Any
@@ -158,11 +157,11 @@ def _headers_of(event: HttpEvent) -> dict[str, str]:
 def _body_of(event: HttpEvent) -> bytes:
     if event.body is None:
         return b""
-    if not event.is_base64_encoded:
-        return event.body.encode()
     try:
-        return b64decode(event.body, validate=True)
-    except binascii.Error as error:
+        return b64decode(event.body, validate=True) if event.is_base64_encoded else event.body.encode()
+    except UnicodeEncodeError:
+        raise EventError("body: half of a character (a lone surrogate)") from None
+    except ValueError as error:
         raise EventError(f"body: isBase64Encoded, but {error}") from None
 
 
