@@ -33,7 +33,6 @@ class Visit:
             now = time.monotonic()
             self.first_token_ms = (now - self._begun) * 1000
             self.step.backend.on_first_token(self.first_token_ms, now=now)
-        self.step.backend.health.on_success()
 
     def failed(self, failure: AttemptFailed, usage: dict[str, Any] | None = None) -> None:
         """It ended without a complete answer."""
@@ -43,7 +42,9 @@ class Visit:
         self._end(failure.cause.value, usage, failure.detail)
 
     def succeeded(self, usage: dict[str, Any] | None) -> None:
-        """The answer is complete."""
+        """The answer is complete: only that clears a backend, or one that dies in every stream would never be ejected."""
+        if self._open:
+            self.step.backend.health.on_success()
         self._end("ok", usage, None)
 
     def abandoned(self, usage: dict[str, Any] | None = None) -> None:

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import pytest
+
+from isochrone.routing.health import (
+    CONSECUTIVE_FAILURES,
+    DOUBT_SECONDS,
+    EJECTION_BASE_SECONDS,
+    EJECTION_CAP_SECONDS,
+    Health,
+    Standing,
+)
+
+
+@pytest.fixture
+def health() -> Health:
+    return Health()
+
+
+def fail(health: Health, *, at: float, times: int = 1, unreachable: bool = False) -> None:
+    for _ in range(times):
+        health.on_failure(at, "answered 500", unreachable=unreachable)
+
+
+def test_new_backend_is_trusted(health: Health) -> None:
+    assert health.standing(0) is Standing.HEALTHY
+    assert (health.doubts(0), health.retry_in(0)) == (0, 0)
+
+
+def test_third_failure_in_a_row_ejects(health: Health) -> None:
+    fail(health, at=0, times=CONSECUTIVE_FAILURES - 1)
+    assert health.standing(0) is Standing.HEALTHY
+    fail(health, at=0)
+    assert health.standing(0) is Standing.EJECTED
+    assert health.retry_in(0) == EJECTION_BASE_SECONDS
+    assert health.reason == "answered 500"
+
+
+def test_success_between_failures_starts_the_count_anew(health: Health) -> None:
+    for _ in range(10):
+        fail(health, at=0, times=CONSECUTIVE_FAILURES - 1)
+        health.on_success()
+    assert health.standing(0) is Standing.HEALTHY
+    assert health.reason == ""
+
+
+def test_ejection_ends_in_a_trial_whose_success_heals(health: Health) -> None:
+    fail(health, at=0, times=3)
+    assert health.standing(EJECTION_BASE_SECONDS - 0.01) is Standing.EJECTED
+    assert health.standing(EJECTION_BASE_SECONDS) is Standing.TRIAL
+    health.on_success()
+    assert health.standing(EJECTION_BASE_SECONDS) is Standing.HEALTHY
+
+
+def test_trial_that_fails_ejects_for_longer_each_time_up_to_the_cap(health: Health) -> None:
+    fail(health, at=0, times=3)
+    now, lasted = 0.0, []
+    for _ in range(20):
+        lasted.append(health.retry_in(now))
+        now += health.retry_in(now)
+        fail(health, at=now)
+    assert lasted[:3] == [5.0, 10.0, 15.0]
+    assert lasted[-1] == EJECTION_CAP_SECONDS
+    assert lasted == sorted(lasted)
+
+
+def test_failures_during_an_ejection_do_not_lengthen_it(health: Health) -> None:
+    fail(health, at=0, times=3)
+    fail(health, at=1, times=50)
+    assert health.retry_in(1) == EJECTION_BASE_SECONDS - 1
+
+
+def test_doubts_expire_so_that_a_backend_gets_its_turn_again(health: Health) -> None:
+    fail(health, at=10, times=2)
+    assert health.doubts(10) == 2
+    assert health.doubts(10 + DOUBT_SECONDS - 0.01) == 2
+    assert health.doubts(10 + DOUBT_SECONDS) == 0
+
+
+def test_ejection_leaves_no_doubts_beside_it(health: Health) -> None:
+    fail(health, at=0, times=3)
+    assert health.doubts(0) == 0
+
+
+def test_probe_that_fails_is_decisive_and_so_is_the_next_that_does_not(health: Health) -> None:
+    health.on_probe(reached=False, reason="cannot be reached")
+    assert health.standing(0) is Standing.UNREACHABLE
+    assert health.reason == "cannot be reached"
+    health.on_probe(reached=True)
+    assert health.standing(0) is Standing.HEALTHY
+    assert health.reason == ""
+
+
+def test_probe_ends_an_ejection_for_unreachability_because_it_tested_just_that(health: Health) -> None:
+    fail(health, at=0, times=3, unreachable=True)
+    assert health.standing(0) is Standing.EJECTED
+    health.on_probe(reached=True)
+    assert health.standing(0) is Standing.HEALTHY
+
+
+def test_probe_does_not_end_an_ejection_for_bad_answers(health: Health) -> None:
+    fail(health, at=0, times=3, unreachable=False)
+    health.on_probe(reached=True)
+    assert health.standing(0) is Standing.EJECTED
+
+
+def test_answered_attempt_proves_an_unreachable_backend_reachable(health: Health) -> None:
+    health.on_probe(reached=False, reason="cannot be reached")
+    health.on_success()
+    assert health.standing(0) is Standing.HEALTHY

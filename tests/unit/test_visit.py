@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+
+from isochrone.ledger.book import Book
+from isochrone.routing.fleet import Fleet
+from isochrone.routing.health import Standing
+from isochrone.routing.plan import Step, plan
+from isochrone.settings import Backend, Price
+from isochrone.stores.memory import MemoryLedgerStore
+from isochrone.upstream.failure import AttemptFailed, Cause
+from isochrone.upstream.visit import Visit
+
+USAGE = {"prompt_tokens": 1_000_000, "completion_tokens": 2_000_000}
+
+
+@pytest.fixture
+def step() -> Step:
+    facts = Backend(name="b", base_url="http://127.0.0.1:9", models={"m": "m"}, price=Price(input=1.0, output=2.0))
+    return plan("m", (), Fleet([facts], edge_region="us-east-1"), client=None, near="edge", now=0.0)[0]
+
+
+@pytest.fixture
+def book() -> Book:
+    return Book(MemoryLedgerStore())
+
+
+def begin(step: Step, book: Book) -> Visit:
+    return Visit(step, 1, request_id="r", tenant="t", book=book)
+
+
+async def test_place_is_held_until_the_end_and_given_back_once(step: Step, book: Book) -> None:
+    visit = begin(step, book)
+    assert step.backend.in_flight == 1
+    visit.succeeded(USAGE)
+    visit.abandoned()
+    visit.failed(AttemptFailed(Cause.CUT, "cut"))
+    assert step.backend.in_flight == 0
+    (entry,) = await book.recent("t", limit=9)
+    assert (entry["outcome"], entry["input_tokens"], entry["output_tokens"]) == ("ok", 1_000_000, 2_000_000)
+    assert entry["cost"] == 5.0
+
+
+async def test_failure_is_written_down_with_its_reason(step: Step, book: Book) -> None:
+    begin(step, book).failed(AttemptFailed(Cause.BROKEN, "answered 500"))
+    (entry,) = await book.recent("t", limit=9)
+    assert (entry["outcome"], entry["detail"], entry["cost"]) == ("broken", "answered 500", 0.0)
+    assert step.backend.health.consecutive_failures == 1
+
+
+async def test_caller_who_leaves_speaks_neither_for_nor_against_a_backend(step: Step, book: Book) -> None:
+    begin(step, book).failed(AttemptFailed(Cause.BROKEN, "answered 500"))
+    visit = begin(step, book)
+    visit.answered(streaming=True)
+    visit.abandoned()
+    assert step.backend.health.consecutive_failures == 1
+
+
+@pytest.mark.parametrize("cause", [Cause.OVERLOADED, Cause.MISSING, Cause.REFUSED, Cause.DIVERGED])
+def test_what_is_not_the_backends_fault_leaves_its_health_alone(step: Step, book: Book, cause: Cause) -> None:
+    for _ in range(9):
+        begin(step, book).failed(AttemptFailed(cause, "why"))
+    assert step.backend.health.standing(0.0) is Standing.HEALTHY
+
+
+def test_backend_that_dies_in_the_middle_of_every_stream_is_ejected(step: Step, book: Book) -> None:
+    for _ in range(3):
+        visit = begin(step, book)
+        visit.answered(streaming=True)
+        visit.failed(AttemptFailed(Cause.CUT, "cut its reply short"))
+    assert step.backend.health.reason == "cut its reply short"
+    assert step.backend.health.retry_in(0.0) > 0
+
+
+def test_whole_answer_clears_what_was_held_against_a_backend(step: Step, book: Book) -> None:
+    for _ in range(2):
+        begin(step, book).failed(AttemptFailed(Cause.BROKEN, "answered 500"))
+    visit = begin(step, book)
+    visit.answered(streaming=False)
+    visit.succeeded(None)
+    assert step.backend.health.consecutive_failures == 0
+
+
+def test_only_streams_say_how_fast_a_first_token_is(step: Step, book: Book) -> None:
+    visit = begin(step, book)
+    visit.answered(streaming=False)
+    assert visit.first_token_ms is None
+    visit.answered(streaming=True)
+    assert visit.first_token_ms is not None
