@@ -13,12 +13,15 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from isochrone.api.exchange import Request
 from isochrone.doors import events
 from isochrone.edge import Edge
+from isochrone.ledger.emf import Pulse
 from isochrone.settings import load
 from isochrone.wiring import build_edge
 
@@ -51,12 +54,21 @@ class BufferedDoor:
 
     async def _exchange(self, request: Request) -> dict[str, Any]:
         result = await events.buffered(await self._edge.handle(request))
-        await self._edge.flush()
+        await _settle(self._edge)
         return result
 
     def _close(self) -> None:
         self._runner.run(self._edge.close())
         self._runner.close()
+
+
+_pulse = Pulse(partial(print, flush=True))
+
+
+async def _settle(edge: Edge) -> None:
+    """After a reply, before Lambda may freeze us: finish what is open, and say how the pools are (for the alarm)."""
+    await edge.flush()
+    _pulse.beat(lambda: {"HealthyPools": edge.healthy_pools()}, {"Region": edge.region}, now=time.time())
 
 
 def _build() -> Edge:
@@ -74,6 +86,6 @@ def _inside_a_loop() -> bool:
 # An edge belongs to the loop that it was built in: the streaming loop loads this module inside its own.
 if _inside_a_loop():
     _edge = _build()
-    start, stream, flush, close = _edge.start, _edge.handle, _edge.flush, _edge.close
+    start, stream, flush, close = _edge.start, _edge.handle, partial(_settle, _edge), _edge.close
 else:
     handler = BufferedDoor().answer

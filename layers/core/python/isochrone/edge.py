@@ -31,7 +31,8 @@ Hook = Callable[[], Awaitable[None]]
 
 
 class Edge:
-    """`start` and `close` bracket its life; `clock` is the event loop's, in seconds."""
+    """`start` and `close` bracket its life; `clock` is the event loop's, in seconds. `with_metrics` opens GET /metrics,
+    which asks for no key: only for an edge that nobody but its operator reaches."""
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class Edge:
         *,
         on_start: Hook,
         on_close: Hook,
+        with_metrics: bool,
         new_id: Callable[[], str],
         clock: Callable[[], float],
     ) -> None:
@@ -52,18 +54,19 @@ class Edge:
         self._on_start, self._on_close = on_start, on_close
         self._new_id = new_id
         self._clock = clock
-        self._routes = self._route_table()
+        self._routes = self._route_table(with_metrics=with_metrics)
         self._every_reply = {"x-isochrone-edge": region, **PRIVATE}
 
-    def _route_table(self) -> dict[str, dict[str, Handler]]:
+    def _route_table(self, *, with_metrics: bool) -> dict[str, dict[str, Handler]]:
         routes: dict[str, dict[str, Handler]] = {
             "/healthz": {"GET": self.show_health},
             "/readyz": {"GET": self.show_readiness},
-            "/metrics": {"GET": self.show_metrics},
             "/v1/models": {"GET": self.list_models},
             "/v1/status": {"GET": self.show_status},
             "/v1/ledger": {"GET": self.list_ledger},
         }
+        if with_metrics:
+            routes["/metrics"] = {"GET": self.show_metrics}
         for operation in OPERATIONS:
             routes["/v1" + operation.path] = {"POST": partial(self.pipeline.generate, operation)}
         return routes

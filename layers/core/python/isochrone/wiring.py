@@ -91,6 +91,7 @@ def build_edge(
         background,
         on_start=life.start,
         on_close=life.close,
+        with_metrics=resident,
         new_id=lambda: os.urandom(16).hex(),
         clock=time.monotonic,
     )
