@@ -60,8 +60,8 @@ async def until_stopped(edition: Edition, screen: Screen) -> None:
         if running.cancelling():
             edition.hasten()
         else:
-            screen.say("stopping")
             running.cancel()
+            screen.say("stopping")
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -57,12 +58,12 @@ class Edition:
         wan = await self._start_wan()
         with self._screen.step(f"MiniStack at {self._layout.cloud_url}"):
             await until_ready(cloud, partial(answers, self._layout.cloud_port, ministack.HEALTH), 60)
-        with self._screen.step(f"{len(pools)} pools: SmolLM2-135M on llama.cpp"):
+        with self._screen.step(f"SmolLM2-135M on llama.cpp, {len(pools)} times"):
             for pool, child in pools.items():
                 await until_ready(child, partial(answers, pool.port, "/health"), 120)
         with self._screen.step(f"CDK app in {len(self._layout.edges)} regions") as news:
             apis = await self._deploy(news)
-        with self._screen.step(f"{len(self._layout.edges)} edges"):
+        with self._screen.step(f"edges in {len(self._layout.edges)} regions"):
             edges = await self._start_edges()
         self._screen.say(banner.ready(self._layout, {pool.name: child.pid for pool, child in pools.items()}, apis))
         async with asyncio.TaskGroup() as watching:
@@ -72,6 +73,9 @@ class Edition:
                 watching.create_task(self._watch_pool(pool, child))
 
     async def _start_cloud(self) -> Child:
+        scratch = ministack.scratch(self._layout)
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
         environ = ministack.environment(self._layout)
         return await self._children.start("ministack", ministack.COMMAND, environ=environ, round=_CLOUD_LAST)
 
@@ -108,7 +112,7 @@ class Edition:
         return await self._children.start(f"edge-{edge.region}", (*command, *where), round=_EDGES_FIRST)
 
     async def _report_end(self, child: Child) -> None:
-        await child.process.wait()
+        await child.end()
         self._screen.say(f"{child.name} {child.ending()} (log: {banner.shown(child.log)})", "red")
 
     async def _watch_pool(self, pool: Pool, child: Child) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from local.layout import Layout
 
@@ -23,10 +24,16 @@ def environment(layout: Layout) -> dict[str, str]:
         "STATE_DIR": str(folder / "state"),
         "S3_PERSIST": "1",
         "S3_DATA_DIR": str(folder / "s3"),
+        "TMPDIR": str(scratch(layout)),
         "SFTP_ENABLED": "0",
         "IOT_MTLS_ENABLED": "0",
         "LOG_LEVEL": "WARNING",
     }
+
+
+def scratch(layout: Layout) -> Path:
+    """Where it unpacks functions; it does not clean up after itself."""
+    return layout.folder / "ministack" / "tmp"
 
 
 def client_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -41,6 +41,11 @@ class Child:
             return f"was ended by {signal.Signals(-code).name}"
         return f"ended with status {code}: {last_line(self.log)}"
 
+    async def end(self) -> None:
+        """Wait until it ends by itself, and take with it what it started."""
+        await self.process.wait()
+        self.signal(signal.SIGKILL)
+
     def signal(self, number: signal.Signals) -> None:
         """Send to the whole group; silent when nobody is left."""
         try:
@@ -87,7 +92,7 @@ class Children:
 
     async def stop(self, children: Iterable[Child], grace: float) -> None:
         """SIGTERM to all, and SIGKILL to what is left of them after `grace` seconds."""
-        stopping = list(children)
+        stopping = [child for child in children if child.running]
         for child in stopping:
             child.signal(signal.SIGTERM)
         waiting = [asyncio.ensure_future(child.process.wait()) for child in stopping]
@@ -103,9 +108,10 @@ class Children:
             await self.stop([child for child in self._started if child.round == number], grace)
 
     def kill_all(self) -> None:
-        """SIGKILL to everything, now."""
+        """SIGKILL to everything that runs, now."""
         for child in self._started:
-            child.signal(signal.SIGKILL)
+            if child.running:
+                child.signal(signal.SIGKILL)
 
 
 Probe = Callable[[], Awaitable[bool]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.status import Status
@@ -22,7 +22,7 @@ class Screen:
         began = time.monotonic()
         with self._console.status(text) as status:
             yield self._news(text, status)
-        self._console.print(f"[green]✓[/] {text} [dim]{time.monotonic() - began:.1f} s[/]", highlight=False)
+        self._print(f"[green]✓[/] {text} [dim]{time.monotonic() - began:.1f} s[/]", markup=True)
 
     def _news(self, text: str, status: Status) -> Callable[[str], None]:
         if self._console.is_terminal:
@@ -31,4 +31,8 @@ class Screen:
 
     def say(self, line: str, style: str = "") -> None:
         """One line as it is: never wrapped, so that commands can be copied."""
-        self._console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
+        self._print(line, style=style, markup=False)
+
+    def _print(self, line: str, *, style: str = "", markup: bool) -> None:
+        with suppress(OSError):  # a terminal that was closed: stopping must go on without it
+            self._console.print(line, style=style, markup=markup, highlight=False, soft_wrap=True)
