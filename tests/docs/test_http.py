@@ -53,6 +53,7 @@ async def _ask(method: str, path: str) -> Reply:
         ),
         region="eu-west-1",
         environ={},
+        resident=True,
     )
     try:
         return await edge.handle(Request(method=method, path=path, headers={}, body=b"", peer="127.0.0.1"))
