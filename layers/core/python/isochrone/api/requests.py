@@ -52,7 +52,6 @@ class _Completion(_Common, kw_only=True):
 class _Embedding(Struct, kw_only=True):
     model: Annotated[str, Meta(min_length=1, max_length=256)]
     input: str | list[Any]
-    stream: bool | None = None
 
 
 class Operation(NamedTuple):
@@ -90,8 +89,8 @@ def parse(operation: Operation, body: bytes, content_type: str | None, *, max_me
         raise _named(error, operation) from None
     if len(fields.get("messages") or ()) > max_messages:
         raise BadRequest(f"'messages' has more than {max_messages} entries.", param="messages")
-    options = getattr(checked, "stream_options", None)
-    return Ask(operation, checked.model, bool(checked.stream), bool(options and options.include_usage), fields)
+    stream, options = getattr(checked, "stream", None), getattr(checked, "stream_options", None)
+    return Ask(operation, checked.model, bool(stream), bool(options and options.include_usage), fields)
 
 
 def _is_json(content_type: str) -> bool:

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from isochrone.settings import SettingsError, document_of, load, parse, table_name
+
+GOOD = """\
+[[region]]
+name = "us-east-1"
+default = true
+
+[[region]]
+name = "eu-west-1"
+
+[[backend]]
+name = "pool-us"
+region = "us-east-1"
+base_url = "http://127.0.0.1:9101/v1"
+models = { "m" = "there" }
+
+[[backend]]
+name = "pool-eu"
+region = "eu-west-1"
+base_url = "http://127.0.0.1:9102/v1"
+models = { "m" = "there", "big" = "big" }
+"""
+
+
+def error_of(text: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        parse(text, name="edge.toml")
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_good_configuration_has_the_defaults_of_the_design() -> None:
+    settings = parse(GOOD)
+    assert [region.name for region in settings.region] == ["us-east-1", "eu-west-1"]
+    assert (settings.deadlines.first_token, settings.deadlines.total) == (10.0, 600.0)
+    assert (settings.retry.attempts, settings.retry.budget_ratio) == (3, 0.2)
+    assert settings.auth.required
+    assert settings.backend[0].models == {"m": "there"}
+    assert table_name(settings, "answers") == "isochrone-answers"
+
+
+def test_document_is_plain_data_and_keeps_every_section() -> None:
+    document = document_of(parse(GOOD))
+    assert document["backend"][1]["models"] == {"m": "there", "big": "big"}
+    assert document["answers"]["ttl"] == 86_400
+
+
+@pytest.mark.parametrize(
+    ("extra", "line", "key", "words"),
+    [
+        ("[service]\nnam = 'x'", 21, "service.nam", "unknown key"),
+        ("[servce]\nname = 'x'", 20, "servce", "unknown key"),
+        ("[service]\nname = 'Not A Name'", 21, "service.name", "matching regex"),
+        ("[service]\ndns = 'nearest'", 21, "service.dns", "nearest"),
+        ("[deadlines]\n\nstall = 0", 22, "deadlines.stall", "> 0"),
+        ("[deadlines]\nstall = '10'", 21, "deadlines.stall", "got str"),
+        ("[retry]\nattempts = 11", 21, "retry.attempts", "<= 10"),
+        ("[retry]\nbudget_ratio = 1.5", 21, "retry.budget_ratio", "<= 1"),
+        ("[answers]\nttl = 0", 21, "answers.ttl", ">= 1"),
+        ("[auth]\nrequired = 'no'", 21, "auth.required", "got str"),
+        ("[[key]]\nid = 'a'\ntenant = 't'\nsha256 = 'abc'", 23, "key[0].sha256", "matching regex"),
+        ("[[key]]\nid = 'a'\ntenant = 't'", 20, "key[0].sha256", "is missing"),
+        ("[[region]]\nnmae = 'x'", 21, "region[2].nmae", "unknown key"),
+        ("[[region]]\nname = 'ap'\nserves = ['Asia']", 22, "region[2].serves[0]", "matching regex"),
+        ("[[backend]]\nname = 'c'\nbase_url = 'ftp://x'\nmodels = {m='m'}", 22, "backend[2].base_url", "regex"),
+        ("[[backend]]\nname = 'c'\nbase_url = 'http://x/v1'\nmodels = {}", 23, "backend[2].models", "length >= 1"),
+        (
+            "[[backend]]\nname = 'c'\nbase_url = 'http://x/v1'\nmodels = {m='m'}\nengine = 'tgi'",
+            24,
+            "backend[2].engine",
+            "tgi",
+        ),
+        (
+            "[[backend]]\nname = 'c'\nbase_url = 'http://x/v1'\nmodels = {m='m'}\napi_key = 'secret'",
+            24,
+            "backend[2].api_key",
+            "unknown key",
+        ),
+    ],
+)
+def test_wrong_key_is_one_line_with_file_line_and_key(extra: str, line: int, key: str, words: str) -> None:
+    message = error_of(GOOD + "\n" + extra + "\n")
+    assert message.startswith(f"edge.toml:{line}: {key}: ")
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    ("extra", "line", "key", "words"),
+    [
+        ("[[region]]\nname = 'us-east-1'", 21, "region[2].name", "stands twice"),
+        ("[[region]]\nname = 'x'\ndefault = true", 22, "region[2].default", "exactly one"),
+        ("[service]\ndomain = 'llm.example.com'", 21, "service.domain", "hosted_zone"),
+        (
+            "[[backend]]\nname = 'pool-us'\nbase_url = 'http://x/v1'\nmodels = {m='m'}",
+            21,
+            "backend[2].name",
+            "stands twice",
+        ),
+        (
+            "[[backend]]\nname='c'\nbase_url='http://x/v1'\nmodels={m='m'}\napi_key_env='A'\napi_key_secret='b'",
+            25,
+            "backend[2].api_key_secret",
+            "not both",
+        ),
+        ("[[model]]\nname = 'lost'", 21, "model[0].name", "no backend serves 'lost'"),
+        ("[[model]]\nname = 'm'\nfallback = ['big', 'lost']", 22, "model[0].fallback", "no backend serves 'lost'"),
+        ("[[model]]\nname = 'm'\n[[model]]\nname = 'm'", 23, "model[1].name", "stands twice"),
+        ("[geo]\ntrusted_proxies = ['10.0.0.0/33']", 21, "geo.trusted_proxies", "10.0.0.0/33"),
+        ("[geo]\ntrusted_proxies = ['10.0.0.1/8']", 21, "geo.trusted_proxies", "host bits"),
+        (
+            f"[[key]]\nid='a'\ntenant='t'\nsha256='{'0' * 64}'\nnetworks=['office']",
+            24,
+            "key[0].networks",
+            "office",
+        ),
+    ],
+)
+def test_contradiction_is_one_line_with_file_line_and_key(extra: str, line: int, key: str, words: str) -> None:
+    message = error_of(GOOD + "\n" + extra + "\n")
+    assert message.startswith(f"edge.toml:{line}: {key}: ")
+    assert words in message
+
+
+def test_geolocation_needs_a_default_region() -> None:
+    text = GOOD.replace("default = true\n", "") + "\n[service]\ndns = 'geolocation'\n"
+    assert "service.dns: geolocation needs exactly one" in error_of(text)
+
+
+def test_pool_without_a_region_cannot_be_created() -> None:
+    text = GOOD.replace('region = "eu-west-1"\n', "") + "\n[pool]\ncreate = true\n"
+    assert "backend[1].region: pool.create needs one of the regions us-east-1, eu-west-1" in error_of(text)
+
+
+@pytest.mark.parametrize("text", ["", "[service]\n"])
+def test_configuration_without_regions_says_so(text: str) -> None:
+    assert error_of(text) == "edge.toml:1: region: is missing"
+
+
+def test_configuration_without_backends_says_so() -> None:
+    assert error_of("[[region]]\nname = 'x'\n") == "edge.toml:1: backend: is missing"
+
+
+def test_what_is_no_toml_names_the_line() -> None:
+    assert error_of("[service\n").startswith("edge.toml: ")
+    assert "line 1" in error_of("[service\n")
+
+
+def test_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent.toml", tmp_path):
+        with pytest.raises(SettingsError) as caught:
+            load(path)
+        assert str(caught.value).startswith(f"{path}: ")
+    garbled = tmp_path / "garbled.toml"
+    garbled.write_bytes(b"# caf\xe9\n")
+    with pytest.raises(SettingsError, match="not UTF-8"):
+        load(garbled)
+
+
+def test_file_is_read_as_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "edge.toml"
+    path.write_text(GOOD, encoding="utf-8")
+    assert load(path) == parse(GOOD)
