@@ -44,7 +44,8 @@ def is_complete(body: dict[str, Any]) -> bool:
     choices = body.get("choices")
     if not isinstance(choices, list):
         return isinstance(body.get("data"), list)
-    return len(choices) == 1 and choices[0].get("finish_reason") == "stop"
+    only = choices[0] if len(choices) == 1 else None
+    return isinstance(only, dict) and only.get("finish_reason") == "stop"
 
 
 def replay_body(answer: Answer, *, request_id: str, now: float) -> bytes:

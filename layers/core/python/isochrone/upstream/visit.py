@@ -42,7 +42,7 @@ class Visit:
         self._end(failure.cause.value, usage, failure.detail)
 
     def succeeded(self, usage: dict[str, Any] | None) -> None:
-        """The answer is complete. Only that clears a backend: a first token also comes from one that dies in mid-stream."""
+        """The answer is complete. Only that clears a backend: one that dies in mid-stream says a first token, too."""
         if self._open:
             self.step.backend.health.on_success()
         self._end("ok", usage, None)
