@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from isochrone.api.exchange import ByteStream, Reply
-from isochrone_streaming.application import Application, Handle
+from isochrone_streaming.application import Application, Handle, Hook
 from isochrone_streaming.loop import serve
 from local.gateway.invocation import Invocation
 from local.gateway.runtime_api import LocalRuntimeApi
 
 ROOT = Path(__file__).parents[2]
 SSE = {"content-type": "text/event-stream"}
+
+
+async def _nothing() -> None:
+    """A function that leaves nothing to the background."""
 
 
 @asynccontextmanager
@@ -25,13 +29,14 @@ async def running(
     lambda_timeout: float = 60.0,
     max_response: int = 200 * 2**20,
     environ: dict[str, str] | None = None,
+    flush: Hook | None = None,
 ) -> AsyncIterator[LocalRuntimeApi]:
     """The loop, in this process, serving `stream` to a strict Runtime API."""
     api = LocalRuntimeApi(timeout=lambda_timeout, max_response=max_response)
     await api.start()
     variables = {} if environ is None else environ
     variables |= {"AWS_LAMBDA_RUNTIME_API": api.address, "_HANDLER": "handler.handler"}
-    loop = asyncio.create_task(serve(variables, load=lambda _: Application(stream)))
+    loop = asyncio.create_task(serve(variables, load=lambda _: Application(stream, flush=flush or _nothing)))
     try:
         yield api
     finally:

@@ -203,6 +203,29 @@ async def test_stream_that_overruns_is_ended_before_lambda_would() -> None:
     assert api.violations == []
 
 
+async def test_reader_that_stands_still_does_not_keep_the_function_beyond_its_time() -> None:
+    closed, flushed = asyncio.Event(), asyncio.Event()
+
+    async def endless() -> AsyncGenerator[bytes, None]:
+        try:
+            while True:
+                yield b"x" * 65_536
+        finally:
+            closed.set()
+
+    async def stream(_: Request) -> Reply:
+        return streaming(endless())
+
+    async def flush() -> None:
+        assert closed.is_set()
+        flushed.set()
+
+    async with running(stream, lambda_timeout=1.0, flush=flush) as api:
+        await api.submit(rest_event()).prelude()  # and nothing of the body
+        await flushed.wait()
+        assert not api.timed_out.is_set()
+
+
 async def test_answer_that_never_begins_is_a_504_before_lambdas_timeout() -> None:
     async def stream(_: Request) -> Reply:
         await asyncio.Event().wait()

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
 
 from isochrone.api.errors import ApiError, DeadlinePassed
 from isochrone.api.exchange import ByteStream, Reply, Request
@@ -28,6 +29,7 @@ from isochrone_streaming.wire import Connection, HttpReply, WireError
 RESERVE = 1.0  # seconds
 LAST_WORD = 0.5  # seconds
 _PATIENCE = 0.2  # seconds that a cancelled stream gets to clean up
+_GOODBYE = 0.3  # seconds, of LAST_WORD, that a Runtime API which does not read is waited for
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +44,10 @@ async def answer(api: RuntimeApi, invocation: Invocation, handle: Handle, *, now
         # Whoever sent this does not speak HTTP, so it is not told in HTTP.
         await api.invocation_error(invocation, Fault("Isochrone.NotAnHttpEvent", str(error)))
         return
-    head, reply = await _open(handle, request, cut)
+    opening = await _open(handle, request, cut)
+    reply = opening.reply
     try:
-        verdict = await _send(api, invocation, head, reply, cut)
+        verdict = await _send(api, invocation, opening, cut)
     except WireError as error:
         log.warning("%s: the response was cut: %s", invocation.id, error)
         api.disconnect()
@@ -55,52 +58,67 @@ async def answer(api: RuntimeApi, invocation: Invocation, handle: Handle, *, now
         await _close(reply.stream)
 
 
-async def _open(handle: Handle, request: Request, cut: float) -> tuple[bytes, Reply]:
-    """The prelude with the first bytes of the body, and the reply to go on with."""
+class _Opening(NamedTuple):
+    """A reply that has begun: `head` is its prelude with the first bytes of its body, `rest` gives the others."""
+
+    reply: Reply
+    head: bytes
+    rest: AsyncIterator[bytes] | None
+
+
+async def _open(handle: Handle, request: Request, cut: float) -> _Opening:
+    """Wait for the first bytes; what fails before them becomes an error reply."""
     reply = None
     limit = asyncio.timeout_at(cut)
     try:
         async with limit:
             reply = await handle(request)
-            return events.prelude(reply) + await _first_bytes(reply), reply
+            rest = aiter(reply.stream) if reply.stream else None
+            return _Opening(reply, events.prelude(reply) + (await _first(rest) if rest else reply.body), rest)
     except Exception as error:
         log.error("before the first byte: %s", Fault.of(error, "the request failed"))
         if reply:
             await _close(reply.stream)
         reply = events.error_reply(_late() if limit.expired() else ApiError("The edge failed.", code="internal_error"))
-        return events.prelude(reply) + reply.body, reply
+        return _Opening(reply, events.prelude(reply) + reply.body, None)
 
 
-async def _first_bytes(reply: Reply) -> bytes:
-    if reply.stream is None:
-        return reply.body
-    async for chunk in reply.stream:
+async def _first(chunks: AsyncIterator[bytes]) -> bytes:
+    async for chunk in chunks:
         if chunk:
             return chunk
     return b""
 
 
-async def _send(api: RuntimeApi, invocation: Invocation, head: bytes, reply: Reply, cut: float) -> HttpReply:
+async def _send(api: RuntimeApi, invocation: Invocation, opening: _Opening, cut: float) -> HttpReply:
     """Send the reply; gives what the Runtime API said. Raises WireError."""
-    if reply.stream is None:
-        return await api.respond(invocation, head)
-    post = await api.begin_response(invocation, head)
+    if opening.rest is None:
+        return await api.respond(invocation, opening.head)
+    post = await api.begin_response(invocation, opening.head)
     # Read from the start: a Runtime API that answers or hangs up early will not take the rest.
     answered = asyncio.create_task(post.read_reply())
-    pump = asyncio.create_task(_pump(reply.stream, post))
+    pump = asyncio.create_task(_pump(opening.rest, post))
     try:
         fault = await _outcome(pump, answered, cut)
         if fault:
             log.error("%s: the stream failed: %s", invocation.id, fault)
-            await _last_word(post, reply, fault)
-        await post.end_chunked(fault.trailers() if fault else {})
-        return await answered
+        async with asyncio.timeout_at(cut + _GOODBYE):
+            return await _end(post, opening.reply, fault, answered)
+    except TimeoutError:
+        raise WireError("the Runtime API does not read") from None
     finally:
         await _stop(pump, answered)
 
 
-async def _pump(stream: ByteStream, post: Connection) -> None:
-    async for chunk in stream:
+async def _end(post: Connection, reply: Reply, fault: Fault | None, answered: asyncio.Task[HttpReply]) -> HttpReply:
+    if fault:
+        await _last_word(post, reply, fault)
+    await post.end_chunked(fault.trailers() if fault else {})
+    return await answered
+
+
+async def _pump(chunks: AsyncIterator[bytes], post: Connection) -> None:
+    async for chunk in chunks:
         if chunk:  # an empty chunk would end the body
             await post.send_chunk(chunk)
 
