@@ -43,8 +43,8 @@ class SseDecoder:
 
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that `chunk` completes, in order. Raises EventTooLong."""
-        if not self._buffer and self._started and _is_one_plain_event(chunk):
-            return [Event(chunk, chunk[6:-2])]
+        if self._started and not self._buffer and chunk.endswith(b"\n\n") and b"\r" not in chunk:
+            return _plain_events(chunk)
         # An end can straddle the old bytes and the new ones, but not reach further back than its own length.
         unscanned = max(0, len(self._buffer) - _LONGEST_END)
         self._buffer += chunk
@@ -79,18 +79,17 @@ class SseDecoder:
         return events
 
 
-def _is_one_plain_event(chunk: bytes) -> bool:
-    """`data: ...` LF LF and nothing else: nearly every chunk of a real engine."""
-    return (
-        chunk.startswith(b"data: ")
-        and chunk.endswith(b"\n\n")
-        and chunk.find(b"\n") == len(chunk) - 2
-        and b"\r" not in chunk
-    )
+def _plain_events(chunk: bytes) -> list[Event]:
+    """Of whole events whose lines end with LF: nearly every chunk of a real engine, and most often only one event."""
+    if chunk.find(b"\n") == len(chunk) - 2 and chunk.startswith(b"data: "):
+        return [Event(chunk, chunk[6:-2])]
+    return [Event(lines + b"\n\n", _data_of(lines)) for lines in chunk[:-2].split(b"\n\n")]
 
 
 def _data_of(raw: bytes) -> bytes | None:
     """The values of the data lines (one leading space removed), joined by LF."""
+    if raw.startswith(b"data: ") and b"\n" not in raw and b"\r" not in raw:
+        return raw[6:]
     lines = []
     for line in _LINE_END.split(raw):
         if line.startswith(b"data:"):
