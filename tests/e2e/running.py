@@ -39,8 +39,8 @@ class Run:
     def __init__(self, folder: Path, ports: int, *options: str) -> None:
         self.folder = folder
         self.ports = ports
-        self.output = folder.with_suffix(".out")
         self._mark = uuid.uuid4().hex
+        self.output = folder.with_name(f"{self._mark}.out")
         places = ("--edge-port", ports, "--pool-port", ports + 3, "--cloud-port", ports + 6, "--wan-port", ports + 7)
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(

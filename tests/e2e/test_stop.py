@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import time
@@ -13,6 +14,7 @@ import pytest
 
 from tests.e2e.running import Run, free_block
 
+QUESTION = "Name a colour. Answer with one word."
 Start = Callable[..., Run]
 
 
@@ -35,24 +37,37 @@ def wait_for_child(run: Run, words: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def second(start: Start, edition: Run) -> Run:
-    """A run in the folder of one that was stopped. Whoever asks for `edition` after this gets a stopped one."""
-    edition.stop()
-    run = start("--restart", "--no-wan", folder=edition.folder, ports=edition.ports)
+def stopped(start: Start) -> Run:
+    """A run that was ready, answered one question and got its Ctrl-C."""
+    run = start()
+    run.wait_for("Logs:")
+    assert run.edge(0).ask(QUESTION, options={"seed": 7, "max_tokens": 50}).status == 200
+    assert run.stop(signal.SIGINT) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def second(start: Start, stopped: Run) -> Run:
+    """Another run in the folder of the one that was stopped."""
+    run = start("--restart", "--no-wan", folder=stopped.folder, ports=stopped.ports)
     run.wait_for("Logs:")
     return run
 
 
-def test_ctrl_c_stops_everything(edition: Run) -> None:
-    assert edition.stop(signal.SIGINT) == 0
-    assert edition.left_over() == []
-    assert "Traceback" not in edition.said
+def test_ctrl_c_stops_everything(stopped: Run) -> None:
+    assert stopped.left_over() == []
+    assert "nothing is left running" in stopped.said
+    assert "Traceback" not in stopped.said
 
 
-def test_second_start_finds_its_cloud_as_it_left_it(second: Run) -> None:
-    assert "deploying" not in second.said
-    assert second.edge(0).request("/readyz").status == 200
-    assert second.edge(2).ask("Hello again.").status == 200
+def test_second_start_finds_its_cloud_as_it_left_it(stopped: Run, second: Run) -> None:
+    assert re.findall(r"API +(http\S+)", second.said) == re.findall(r"API +(http\S+)", stopped.said)
+    known = second.edge(0).ask(QUESTION, options={"seed": 7, "max_tokens": 50}, x_isochrone_cache="only")
+    assert (known.status, known.headers["x-isochrone-cache"]) == (200, "hit")
+
+
+def test_without_the_wan_every_edge_still_answers(second: Run) -> None:
+    assert [second.edge(number).ask(f"Hello, {number}.").status for number in range(3)] == [200] * 3
 
 
 def test_pool_that_dies_is_started_again_when_that_was_asked_for(second: Run) -> None:
