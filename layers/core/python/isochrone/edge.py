@@ -14,7 +14,7 @@ from isochrone import __version__
 from isochrone.api.controls import request_id
 from isochrone.api.errors import ApiError, BadRequest, MethodNotAllowed, NotFound, status_of
 from isochrone.api.exchange import Reply, Request
-from isochrone.api.requests import OPERATIONS
+from isochrone.api.requests import OPERATIONS, Operation
 from isochrone.background import Background
 from isochrone.pipeline import JSON, Pipeline
 from isochrone.routing.fleet import BackendState
@@ -68,8 +68,18 @@ class Edge:
         if with_metrics:
             routes["/metrics"] = {"GET": self.show_metrics}
         for operation in OPERATIONS:
-            routes["/v1" + operation.path] = {"POST": partial(self.pipeline.generate, operation)}
+            routes["/v1" + operation.path] = {"POST": partial(self._generate, operation)}
         return routes
+
+    async def _generate(self, operation: Operation, request: Request) -> Reply:
+        """The pipeline's answer, counted apart from what probes and consoles ask: `status_200` has those in it too."""
+        try:
+            reply = await self.pipeline.generate(operation, request)
+        except Exception as error:
+            self._rooms.counters.add(f"answered_{status_of(error) if isinstance(error, ApiError) else 500}")
+            raise
+        self._rooms.counters.add(f"answered_{reply.status}")
+        return reply
 
     async def start(self) -> None:
         """Fetch what must be there before the first request (secrets), then be ready."""
@@ -187,6 +197,7 @@ class Edge:
             "name": state.facts.name,
             "kind": state.facts.kind,
             "region": state.facts.region,
+            "location": state.place,
             "models": list(state.facts.models),
             "healthy": standing in TAKES_REQUESTS,
             "standing": standing.value,
