@@ -6,7 +6,7 @@
 
 A script is a coroutine that writes one reply on an `Exchange`; `SCRIPTS` has them by name, and a test adds its own with
 `backend.scripts["mine"] = ...`. Everything goes over a raw socket, so that HTTP itself can be broken. What a script
-waits for is the client's leaving or a gate that the test opens, never a guess of how long something takes.
+waits for is the client's leaving or the `gate` that the test opens, never a guess of how long something takes.
 """
 
 from __future__ import annotations
@@ -472,50 +472,54 @@ async def redirected(exchange: Exchange) -> None:
 # -- failures after the first token ----------------------------------------------------------------------------------
 
 
+async def begun(exchange: Exchange, *, chunked: bool = True) -> None:
+    """The first words, and then the wait for the test's word that the client has read them.
+
+    Without that, a fault could overtake them: then nobody has seen a token, and it is no fault in mid-stream.
+    """
+    await exchange.begin_stream(chunked=chunked)
+    await exchange.send(*words()[:4])
+    await exchange.backend.gate.wait()
+
+
 async def cut(exchange: Exchange) -> None:
     """Chunked, closed without the last chunk."""
-    await exchange.begin_stream()
-    await exchange.send(*words()[:4])
+    await begun(exchange)
     exchange.hang_up()
 
 
 async def cut_by_reset(exchange: Exchange) -> None:
     """Chunked, reset."""
-    await exchange.begin_stream()
-    await exchange.send(*words()[:4])
-    # A reset overtakes what the client has not read yet; the gate is the test's word that it has.
-    await exchange.backend.gate.wait()
+    await begun(exchange)
     exchange.reset()
 
 
 async def ended_early(exchange: Exchange) -> None:
     """Legally ended, but in the middle of the answer."""
-    await exchange.stream(words()[:4])
+    await begun(exchange)
+    await exchange.end()
 
 
 async def closed_early(exchange: Exchange) -> None:
     """Ended by closing, in the middle of the answer: HTTP sees no fault at all."""
-    await exchange.begin_stream(chunked=False)
-    await exchange.send(*words()[:4])
+    await begun(exchange, chunked=False)
 
 
 async def closed_inside_an_event(exchange: Exchange) -> None:
     """Ended by closing, in the middle of an event."""
-    await exchange.begin_stream(chunked=False)
-    await exchange.send(*words()[:4], words()[5][:-20])
+    await begun(exchange, chunked=False)
+    await exchange.send(words()[5][:-20])
 
 
 async def stalled(exchange: Exchange) -> None:
     """A few words, and then silence."""
-    await exchange.begin_stream()
-    await exchange.send(*words()[:4])
+    await begun(exchange)
     await silent(exchange)
 
 
 async def commenting_after_words(exchange: Exchange) -> None:
     """A few words, and then keep-alive comments only."""
-    await exchange.begin_stream()
-    await exchange.send(*words()[:4])
+    await begun(exchange)
     while not exchange.received.client_left.is_set():
         await exchange.send(KEEP_ALIVE)
         await asyncio.sleep(0.02)
@@ -524,14 +528,16 @@ async def commenting_after_words(exchange: Exchange) -> None:
 
 async def error_after_words(exchange: Exchange) -> None:
     """A few words, and then an error event; the connection stays open."""
-    await exchange.begin_stream()
-    await exchange.send(*words()[:4], event({"error": {"message": "out of memory", "code": 500}}))
+    await begun(exchange)
+    await exchange.send(event({"error": {"message": "out of memory", "code": 500}}))
     await silent(exchange)
 
 
 async def senseless_after_words(exchange: Exchange) -> None:
     """A few words, and then an event that is no JSON."""
-    await exchange.stream([*words()[:4], b'data: {"choices": [\n\n', *words()[5:], *ending(exchange)])
+    await begun(exchange)
+    await exchange.send(b'data: {"choices": [\n\n', *words()[5:], *ending(exchange))
+    await exchange.end()
 
 
 async def endless(exchange: Exchange) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -71,18 +71,24 @@ class RunningEdge:
         self.url = url
         self.session = session
 
-    async def chat(self, *, headers: dict[str, str] | None = None, **fields: Any) -> Answer:
-        """One chat completion for the model "m"."""
+    async def chat(
+        self, *, headers: dict[str, str] | None = None, on_first: Callable[[], None] | None = None, **fields: Any
+    ) -> Answer:
+        """One chat completion for the model "m"; `on_first` is called when its first bytes are there."""
         asked: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "How far?"}], **fields}
-        return await self.request("POST", "/v1/chat/completions", json=asked, headers=headers)
+        return await self.request("POST", "/v1/chat/completions", json=asked, headers=headers, on_first=on_first)
 
-    async def request(self, method: str, path: str, **options: Any) -> Answer:
+    async def request(
+        self, method: str, path: str, *, on_first: Callable[[], None] | None = None, **options: Any
+    ) -> Answer:
         """Any request, its reply read to the end."""
         async with self.session.request(method, self.url + path, **options) as response:
             body, whole = bytearray(), True
             try:
                 async for piece in response.content.iter_any():
                     body += piece
+                    if on_first:
+                        on_first()
             except aiohttp.ClientPayloadError:
                 whole = False
             headers = {name.lower(): value for name, value in response.headers.items()}
@@ -100,6 +106,13 @@ class RunningEdge:
     async def settled(self) -> None:
         """Wait until the background has done what replies did not wait for."""
         await self.edge.flush()
+
+
+async def eventually(condition: Callable[[], bool | Awaitable[bool]], *, within: float = 1.0) -> None:
+    """Wait until it is so; TimeoutError when it is not within so many seconds."""
+    async with asyncio.timeout(within):
+        while not (met if isinstance(met := condition(), bool) else await met):  # noqa: ASYNC110 nobody tells
+            await asyncio.sleep(0.01)
 
 
 def backend(upstream: Upstream, script: str = "ok", *, place: int = 0, **more: Any) -> dict[str, Any]:
@@ -126,13 +139,14 @@ async def running_edge(*backends: dict[str, Any], **sections: Any) -> AsyncItera
     """An edge over these backends, drained and closed on the way out."""
     settings = settings_with(*backends, **sections)
     edge = build_edge(settings, region=REGIONS[0], environ={"POOL_KEY": "pool-secret"}, resident=True)
-    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    addresses: asyncio.Queue[str] = asyncio.Queue()
     door = LocalDoor(edge, max_body=settings.limits.body_bytes)
-    serving = asyncio.create_task(door.serve("127.0.0.1", 0, on_ready=ready.set_result))
+    serving = asyncio.create_task(door.serve("127.0.0.1", 0, on_ready=addresses.put_nowait))
     try:
-        await asyncio.wait([serving, asyncio.ensure_future(ready)], timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        async with asyncio.timeout(START_SECONDS):
+            url = await addresses.get()
         async with aiohttp.ClientSession(auto_decompress=False) as session:
-            yield RunningEdge(edge, ready.result(), session)
+            yield RunningEdge(edge, url, session)
     finally:
         serving.cancel()
         with suppress(asyncio.CancelledError):
