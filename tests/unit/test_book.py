@@ -87,6 +87,18 @@ async def test_concurrent_flushes_neither_lose_nor_double() -> None:
     assert (sorted(await kept(store)), len(book), book.lost) == ([f"r{number}" for number in range(5)], 0, 0)
 
 
+async def test_requests_get_their_turn_while_many_entries_are_flushed() -> None:
+    book = Book(MemoryLedgerStore())
+    for number in range(10 * ledger.AT_ONCE):
+        book.write(entry(number))
+    flush = asyncio.create_task(book.flush())
+    turns = 0
+    while not flush.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert (turns >= 10, len(book)) == (True, 0)
+
+
 async def test_entry_written_during_a_flush_goes_with_the_next() -> None:
     store = SlowStore()
     book = Book(store)
