@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
+from unittest.mock import patch
 
 import aiohttp
 import msgspec
 from msgspec import Struct
 
-from isochrone.doors.local import LocalDoor
+from isochrone.doors import local
 from isochrone.edge import Edge
 from isochrone.settings import Settings
 from isochrone.wiring import build_edge
@@ -140,21 +140,16 @@ async def running_edge(*backends: dict[str, Any], **sections: Any) -> AsyncItera
     settings = settings_with(*backends, **sections)
     edge = build_edge(settings, region=REGIONS[0], environ={"POOL_KEY": "pool-secret"}, resident=True)
     addresses: asyncio.Queue[str] = asyncio.Queue()
-    door = LocalDoor(edge, max_body=settings.limits.body_bytes)
-    serving = asyncio.create_task(door.serve("127.0.0.1", 0, on_ready=addresses.put_nowait))
-    try:
+    door = local.LocalDoor(edge, max_body=settings.limits.body_bytes)
+    # What the door does to the collector is for a process that only serves; this one also runs other tests.
+    with patch.object(local, "_settle_memory"):
+        serving = asyncio.create_task(door.serve("127.0.0.1", 0, on_ready=addresses.put_nowait))
         async with asyncio.timeout(START_SECONDS):
             url = await addresses.get()
+    try:
         async with aiohttp.ClientSession(auto_decompress=False) as session:
             yield RunningEdge(edge, url, session)
     finally:
         serving.cancel()
         with suppress(asyncio.CancelledError):
             await serving
-        _undo_freeze()
-
-
-def _undo_freeze() -> None:
-    """The door tunes the collector for a process that only serves; this one also runs other tests."""
-    gc.unfreeze()
-    gc.set_threshold(700, 10, 10)

@@ -1,0 +1,138 @@
+"""A known answer is told again at once, in either form, to its own tenant only."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from tests.faults.harness import Answer, RunningEdge, backend, running_edge
+from tests.upstream import REASONING, TEXT, USAGE, Upstream
+
+KEYS = [
+    {"id": tenant, "tenant": tenant, "sha256": sha256(f"key-of-{tenant}".encode()).hexdigest()} for tenant in ("a", "b")
+]
+
+
+def bearer(tenant: str) -> dict[str, str]:
+    return {"authorization": f"Bearer key-of-{tenant}"}
+
+
+def cache(answer: Answer) -> str:
+    return answer.headers["x-isochrone-cache"]
+
+
+async def asked_and_settled(edge: RunningEdge, **options: Any) -> Answer:
+    answer = await edge.chat(**options)
+    await edge.settled()
+    return answer
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["body first", "stream first"])
+@pytest.mark.parametrize("second", [False, True], ids=["then body", "then stream"])
+async def test_answer_is_a_miss_once_and_a_hit_afterwards_in_either_form(
+    near: Upstream, first: bool, second: bool
+) -> None:
+    async with running_edge(backend(near)) as edge:
+        miss = await asked_and_settled(edge, stream=first)
+        hit = await edge.chat(stream=second)
+        assert (cache(miss), cache(hit)) == ("miss", "hit")
+        assert miss.text() == hit.text() == TEXT
+        assert hit.headers["x-isochrone-backend"] == "pool-0"
+        assert hit.headers["x-isochrone-attempts"] == "0"
+        assert len(near.requests) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_hit_has_usage_and_thoughts_and_an_id_of_its_own(near: Upstream, stream: bool) -> None:
+    async with running_edge(backend(near, "reasoning")) as edge:
+        miss = await asked_and_settled(edge, stream=True, stream_options={"include_usage": True})
+        hit = await edge.chat(stream=stream, stream_options={"include_usage": True})
+        assert (hit.text("reasoning_content"), hit.text()) == ("".join(REASONING), TEXT)
+        whole = hit.chunks[-1] if stream else hit.fields
+        assert whole["usage"] == USAGE
+        assert whole["id"] != miss.chunks[0]["id"]
+        if stream:
+            assert hit.events[-1] == b"[DONE]"
+
+
+async def test_no_store_neither_reads_nor_writes(near: Upstream) -> None:
+    async with running_edge(backend(near)) as edge:
+        headers = {"x-isochrone-cache": "no-store"}
+        assert cache(await asked_and_settled(edge, headers=headers)) == "bypass"
+        assert cache(await asked_and_settled(edge)) == "miss"
+        assert cache(await edge.chat(headers=headers)) == "bypass"
+        assert len(near.requests) == 3
+
+
+async def test_no_cache_refreshes(near: Upstream) -> None:
+    async with running_edge(backend(near, "failing-once")) as edge:
+        await asked_and_settled(edge)
+        assert cache(await asked_and_settled(edge, headers={"x-isochrone-cache": "no-cache"})) == "miss"
+        assert cache(await edge.chat()) == "hit"
+        assert len(near.requests) == 3
+
+
+async def test_only_never_asks_a_backend(near: Upstream) -> None:
+    async with running_edge(backend(near)) as edge:
+        answer = await edge.chat(headers={"x-isochrone-cache": "only"})
+        assert (answer.status, answer.error["code"]) == (404, "not_cached")
+        assert near.requests == []
+        await asked_and_settled(edge)
+        assert cache(await edge.chat(headers={"x-isochrone-cache": "only"})) == "hit"
+
+
+async def test_senseless_cache_header_is_refused(near: Upstream) -> None:
+    async with running_edge(backend(near)) as edge:
+        answer = await edge.chat(headers={"x-isochrone-cache": "sometimes"})
+        assert (answer.status, answer.error["param"]) == (400, "x-isochrone-cache")
+
+
+async def test_other_tenant_sees_nothing_of_a_known_answer(near: Upstream) -> None:
+    async with running_edge(backend(near), key=KEYS, auth={"required": True}) as edge:
+        assert cache(await asked_and_settled(edge, headers=bearer("a"))) == "miss"
+        other = await asked_and_settled(edge, headers=bearer("b"))
+        assert cache(other) == "miss"
+        only = await edge.chat(headers={**bearer("b"), "x-isochrone-cache": "only"}, temperature=0)
+        assert only.status == 404
+        assert cache(await edge.chat(headers=bearer("a"))) == "hit"
+        assert len(near.requests) == 2
+
+
+async def test_other_tenants_ledger_is_not_shown(near: Upstream) -> None:
+    async with running_edge(backend(near), key=KEYS, auth={"required": True}) as edge:
+        await asked_and_settled(edge, headers=bearer("a"))
+        own = await edge.request("GET", "/v1/ledger", headers=bearer("a"))
+        other = await edge.request("GET", "/v1/ledger", headers=bearer("b"))
+        assert [entry["tenant"] for entry in own.fields["data"]] == ["a"]
+        assert other.fields["data"] == []
+
+
+async def test_request_that_differs_in_a_field_nobody_knows_is_another_one(near: Upstream) -> None:
+    async with running_edge(backend(near)) as edge:
+        await asked_and_settled(edge)
+        assert cache(await edge.chat(guided_regex="[a-z]+")) == "miss"
+
+
+@pytest.mark.parametrize(
+    "more", [{"n": 2}, {"temperature": 0.8}, {"tools": [{"type": "function"}]}, {"logprobs": True}]
+)
+async def test_answer_that_may_not_be_kept_says_bypass(near: Upstream, more: dict[str, Any]) -> None:
+    async with running_edge(backend(near)) as edge:
+        assert cache(await asked_and_settled(edge, **more)) == "bypass"
+        assert cache(await edge.chat(**more)) == "bypass"
+
+
+async def test_memory_forgets_when_its_time_is_over(near: Upstream) -> None:
+    async with running_edge(backend(near), answers={"exact": False}) as edge:
+        assert cache(await asked_and_settled(edge)) == "bypass"
+        assert cache(await edge.chat()) == "bypass"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models", "/v1/status", "/v1/nowhere"])
+async def test_no_proxy_on_the_way_may_keep_a_reply(near: Upstream, path: str) -> None:
+    async with running_edge(backend(near)) as edge:
+        answer = await (edge.chat() if path.endswith("completions") else edge.request("GET", path))
+        assert answer.headers["cache-control"] == "private, no-store"
+        assert answer.headers["vary"] == "authorization"
