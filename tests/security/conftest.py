@@ -1,0 +1,24 @@
+"""One edge with one sound backend, and a way to send it bytes that no client library would send."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.faults.harness import RunningEdge, backend, running_edge
+from tests.upstream import Upstream
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    """Answers whatever it is asked."""
+    async with Upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+async def edge(upstream: Upstream) -> AsyncIterator[RunningEdge]:
+    """Takes bodies of up to 100,000 bytes and 50 messages."""
+    async with running_edge(backend(upstream), limits={"body_bytes": 100_000, "messages": 50}) as edge:
+        yield edge

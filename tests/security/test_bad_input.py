@@ -1,0 +1,268 @@
+"""Bad input gets an error that names what is wrong, costs no upstream call, and the process answers afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from io import BytesIO
+from typing import Any
+
+import pytest
+
+from tests.faults.harness import Answer, RunningEdge, backend, running_edge
+from tests.upstream import TEXT, Upstream
+
+CHAT = "/v1/chat/completions"
+JSON = {"content-type": "application/json"}
+USER = {"role": "user", "content": "How far?"}
+GOOD: dict[str, Any] = {"model": "m", "messages": [USER]}
+
+
+def good(**more: Any) -> bytes:
+    return json.dumps({**GOOD, **more}).encode()
+
+
+BAD_BODIES: dict[str, tuple[bytes, int, str, str | None]] = {
+    "empty": (b"", 400, "invalid_json", None),
+    "cut short": (good()[:-1], 400, "invalid_json", None),
+    "two values": (good() + good(), 400, "invalid_json", None),
+    "an array": (b"[]", 400, "invalid_json", None),
+    "a number": (b"1", 400, "invalid_json", None),
+    "NaN": (b'{"model": "m", "temperature": NaN}', 400, "invalid_json", None),
+    "Infinity": (b'{"model": "m", "temperature": -Infinity}', 400, "invalid_json", None),
+    "a number beyond all bounds": (b'{"model": "m", "temperature": 1e999}', 400, "invalid_json", None),
+    "an integer of 5,000 digits": (b'{"model": "m", "seed": ' + b"9" * 5000 + b"}", 400, "invalid_json", None),
+    "30,000 levels deep": (b'{"messages": ' + b"[" * 30_000 + b"]" * 30_000 + b"}", 400, "invalid_json", None),
+    "99,000 levels never closed": (b"[" * 99_000, 400, "invalid_json", None),
+    "a lone surrogate": (b'{"model": "\\ud800", "messages": [{"role": "user"}]}', 400, "invalid_json", None),
+    "not UTF-8": (b'{"model": "\xff\xfe"}', 400, "invalid_json", None),
+    "UTF-16": ('{"model": "m"}'.encode("utf-16"), 400, "invalid_json", None),
+    "no model": (b'{"messages": [{"role": "user"}]}', 400, "missing_required_parameter", "model"),
+    "no messages": (b'{"model": "m"}', 400, "missing_required_parameter", "messages"),
+    "empty messages": (good(messages=[]), 400, "invalid_value", "messages"),
+    "too many messages": (good(messages=[USER] * 51), 400, "invalid_value", "messages"),
+    "messages of a wrong type": (good(messages="How far?"), 400, "invalid_type", "messages"),
+    "a role of a wrong type": (good(messages=[{"role": 5}]), 400, "invalid_type", "messages[0].role"),
+    "a model of a wrong type": (good(model=["m"]), 400, "invalid_type", "model"),
+    "an unknown model": (good(model="gpt-9"), 404, "model_not_found", "model"),
+    "a model of many bytes": (good(model="m" * 5000), 400, "invalid_value", "model"),
+    "a model with line ends": (good(model="m\r\nx-evil: 1"), 404, "model_not_found", "model"),
+    "a million choices": (good(n=1_000_000), 400, "invalid_value", "n"),
+    "too hot": (good(temperature=99), 400, "invalid_value", "temperature"),
+    "too large": (good(padding="x" * 100_000), 413, "body_too_large", None),
+}
+
+
+def assert_openai_shaped(answer: Answer, status: int, code: str, param: str | None) -> None:
+    assert (answer.status, answer.error["code"], answer.error["param"]) == (status, code, param)
+    assert set(answer.error) == {"message", "type", "code", "param"}
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-request-id"]
+    assert len(answer.body) < 2000
+
+
+@pytest.mark.parametrize(("body", "status", "code", "param"), BAD_BODIES.values(), ids=BAD_BODIES)
+async def test_bad_body_is_refused_before_any_backend_is_asked(
+    edge: RunningEdge, upstream: Upstream, body: bytes, status: int, code: str, param: str | None
+) -> None:
+    answer = await edge.request("POST", CHAT, data=body, headers=JSON)
+    assert_openai_shaped(answer, status, code, param)
+    assert upstream.requests == []
+    assert (await edge.chat()).text() == TEXT
+
+
+@pytest.mark.parametrize("depth", [*range(100, 1000, 75), *range(930, 1100, 10), 5000])
+async def test_nesting_is_either_served_or_refused_and_never_an_accident(edge: RunningEdge, depth: int) -> None:
+    body = b'{"model": "m", "messages": [{"role": "user"}], "x": ' + b"[" * depth + b"]" * depth + b"}"
+    answer = await edge.request("POST", CHAT, data=body, headers=JSON)
+    assert answer.status in (200, 400)
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+async def test_wrong_content_type_is_415(edge: RunningEdge, content_type: str) -> None:
+    answer = await edge.request("POST", CHAT, data=good(), headers={"content-type": content_type})
+    assert_openai_shaped(answer, 415, "unsupported_media_type", None)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/v1", "/v1/", "/v1/chat", "/v1/chat/completions/", "/V1/models", "/v1//models", "/admin", "/%00", "/é"],
+)
+async def test_unknown_path_is_404(edge: RunningEdge, path: str) -> None:
+    assert_openai_shaped(await edge.request("GET", path), 404, "unknown_url", None)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("GET", CHAT, "POST"),
+        ("DELETE", CHAT, "POST"),
+        ("OPTIONS", CHAT, "POST"),
+        ("POST", "/v1/models", "GET"),
+        ("PUT", "/v1/status", "GET"),
+        ("PATCH", "/healthz", "GET"),
+    ],
+)
+async def test_wrong_method_is_405_and_names_the_right_one(
+    edge: RunningEdge, method: str, path: str, allow: str
+) -> None:
+    answer = await edge.request(method, path)
+    assert_openai_shaped(answer, 405, "method_not_allowed", None)
+    assert answer.headers["allow"] == allow
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "1001", "many", "1e3", "9" * 5000])
+async def test_senseless_page_of_the_ledger_is_refused(edge: RunningEdge, limit: str) -> None:
+    answer = await edge.request("GET", "/v1/ledger", params={"limit": limit})
+    assert_openai_shaped(answer, 400, "invalid_value", "limit")
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("x-isochrone-timeout", "-1"),
+        ("x-isochrone-timeout", "nan"),
+        ("x-isochrone-cache", "maybe"),
+        ("x-isochrone-recovery", "hope"),
+    ],
+)
+async def test_senseless_wish_is_refused_by_name(edge: RunningEdge, header: str, value: str) -> None:
+    answer = await edge.chat(headers={header: value})
+    assert_openai_shaped(answer, 400, "invalid_value", header)
+
+
+# -- what only a raw socket can say ----------------------------------------------------------------------------------
+
+
+class Wire:
+    """A connection to the edge on which a test writes its own HTTP."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def post(self, body: bytes, *headers: bytes) -> tuple[int, bytes]:
+        lines = [b"POST /v1/chat/completions HTTP/1.1", b"Host: edge", b"Content-Type: application/json", *headers]
+        await self.send(b"\r\n".join([*lines, b"Content-Length: %d" % len(body), b"", b""]) + body)
+        return await self.reply()
+
+    async def reply(self) -> tuple[int, bytes]:
+        """Status and everything until the other side closes or has said it all."""
+        async with asyncio.timeout(5):
+            head = await self.reader.readuntil(b"\r\n\r\n")
+            lengths = [
+                line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
+            ]
+            body = await self.reader.readexactly(int(lengths[0])) if lengths else b""
+        return int(head.split(b" ")[1]), body
+
+
+@pytest.fixture
+async def wire(edge: RunningEdge) -> AsyncIterator[Wire]:
+    host, port = edge.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    yield Wire(reader, writer)
+    writer.close()
+
+
+@pytest.mark.parametrize("value", [b"Bearer \xff\xfe", b"Bearer " + b"k" * 5000, b"\xff", b"Bearer"])
+async def test_key_of_any_bytes_is_only_an_unknown_key(upstream: Upstream, value: bytes) -> None:
+    async with running_edge(backend(upstream), auth={"required": True}) as edge:
+        host, port = edge.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        status, body = await Wire(reader, writer).post(good(), b"Authorization: " + value)
+        writer.close()
+        assert (status, json.loads(body)["error"]["code"]) == (401, "invalid_api_key")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"X-Request-Id: \xff",
+        b"X-Request-Id: a b",
+        b"X-Forwarded-For: \xff, 1.2.3.4",
+        b"X-Forwarded-For: " + b"1," * 3000,
+        b"Content-Type: \xff",
+        b"X-Isochrone-Cache: \xff",
+        b"X-Isochrone-Timeout: \xff",
+    ],
+    ids=lambda header: repr(header[:30]),
+)
+async def test_header_of_any_bytes_is_no_accident(edge: RunningEdge, wire: Wire, header: bytes) -> None:
+    status, _ = await wire.post(good(), header)
+    assert status in (200, 400, 415)
+    assert (await edge.chat()).status == 200
+
+
+async def test_body_that_only_claims_to_be_too_large_is_refused_unread(wire: Wire) -> None:
+    await wire.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: edge\r\nContent-Length: 20971520\r\n\r\n")
+    status, body = await wire.reply()
+    assert (status, json.loads(body)["error"]["code"]) == (413, "body_too_large")
+
+
+async def test_chunked_body_is_cut_off_at_the_limit(edge: RunningEdge, upstream: Upstream, wire: Wire) -> None:
+    await wire.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: edge\r\nTransfer-Encoding: chunked\r\n\r\n")
+    sent = 0
+    while sent <= 100_000:
+        await wire.send(b"2000\r\n" + b"x" * 0x2000 + b"\r\n")
+        sent += 0x2000
+    status, body = await wire.reply()
+    assert (status, json.loads(body)["error"]["code"]) == (413, "body_too_large")
+    assert upstream.requests == []
+    assert (await edge.chat()).status == 200
+
+
+async def test_twenty_megabytes_are_refused_and_the_edge_goes_on() -> None:
+    async with Upstream() as upstream, running_edge(backend(upstream)) as edge:
+        body = BytesIO(good(padding="x" * 20_000_000))
+        answer = await edge.request("POST", CHAT, data=body, headers=JSON)
+        assert_openai_shaped(answer, 413, "body_too_large", None)
+        assert (await edge.chat()).status == 200
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"POST / HTTP/1.1\r\nHost: e\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: e\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: e\r\nContent-Length: +5\r\n\r\nhello",
+        b"GET /healthz HTTP/1.1\r\nHost: e\r\nX: a\r\n b\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost : e\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    ],
+    ids=["both lengths", "two lengths", "signed length", "folded header", "space before colon", "TLS"],
+)
+async def test_ambiguous_framing_is_refused(edge: RunningEdge, upstream: Upstream, wire: Wire, raw: bytes) -> None:
+    await wire.send(raw)
+    async with asyncio.timeout(5):
+        assert b" 400 " in await wire.reader.readline()
+    assert upstream.requests == []
+    assert (await edge.chat()).status == 200
+
+
+async def test_body_after_expect_is_asked_for(wire: Wire) -> None:
+    body = good()
+    await wire.send(
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: e\r\nContent-Type: application/json\r\n"
+        b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
+    )
+    async with asyncio.timeout(5):
+        assert await wire.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    await wire.send(body)
+    assert (await wire.reply())[0] == 200
+
+
+async def test_client_that_hangs_up_in_its_body_leaves_nothing(edge: RunningEdge, upstream: Upstream) -> None:
+    host, port = edge.url.removeprefix("http://").split(":")
+    for _ in range(10):
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: e\r\nContent-Length: 500\r\n\r\n{")
+        writer.close()
+        await writer.wait_closed()
+    assert (await edge.chat()).status == 200
+    assert len(upstream.requests) == 1
