@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN_ARGS ?=
 TEST_ARGS ?=
+BENCH_ARGS ?=
 
 .PHONY: help install run test check format bench lock clean
 
@@ -32,8 +33,8 @@ format: install ## put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: install ## print every performance figure of the README
-	@$(BIN)/python scripts/bench.py
+bench: install ## print every performance figure of the README; options: make bench BENCH_ARGS="--help"
+	@$(BIN)/python scripts/bench.py $(BENCH_ARGS)
 
 lock: install ## compile requirements*.txt from requirements*.in
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.txt

@@ -8,6 +8,8 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 import msgspec
@@ -17,12 +19,12 @@ from benchmark.contestants import CONTESTANTS, LITELLM, ROOT, Contestant, has_pl
 from benchmark.edge_costs import COSTS, Costs
 from benchmark.errors import BenchError
 from benchmark.machine import circumstances, cores, run_in_real_time
-from benchmark.measure import Plan, Row, measure
+from benchmark.measure import Plan, Row, measure, measure_direct
 from benchmark.report import Report, as_text
 from benchmark.tools import build_tools
 
 FOLDER = ROOT / ".local" / "bench"
-NAMES = (*COSTS, *(contestant.name for contestant in CONTESTANTS))
+NAMES = (*COSTS, "direct", *(contestant.name for contestant in CONTESTANTS))
 
 
 class Names(click.ParamType[tuple[str, ...]]):
@@ -46,7 +48,7 @@ class Names(click.ParamType[tuple[str, ...]]):
 def main(quick: bool, rounds: int | None, only: tuple[str, ...], real_time: bool, as_json: bool) -> None:
     """Print every performance figure with the command, the machine and the date.
 
-    A full run takes about nine minutes, --quick two. Everything stays on 127.0.0.1, and every load ends by itself.
+    A full run takes about ten minutes, --quick two. Everything stays on 127.0.0.1, and every load ends by itself.
     Exit status: 0 when everything could be measured or left out with a reason, 1 when not.
     """
     plan = Plan(rounds or 3, low=3.0, limit=2.0) if not quick else Plan(rounds or 1, low=1.0, limit=1.0)
@@ -71,10 +73,13 @@ def run(plan: Plan, only: Sequence[str], *, real_time: bool, install: bool) -> R
         _install_litellm()
     around = circumstances(ROOT, real_time=real_time and run_in_real_time())
     report = Report(circumstances=around, rounds=plan.rounds, places=has_places(), costs=Costs(), rows=[], load_after=0)
-    with Arena(tools, cores(), FOLDER / "run") as arena:
+    with TemporaryDirectory(prefix="run-", dir=FOLDER) as folder, Arena(tools, cores(), Path(folder)) as arena:
         for name in [name for name in COSTS if name in only]:
             _say(f"{name}: measuring")
             COSTS[name](arena, plan, report.costs)
+        if "direct" in only:
+            _say("direct: measuring")
+            report.rows.append(measure_direct(arena, plan))
         for contestant in [contestant for contestant in CONTESTANTS if contestant.name in only]:
             report.rows.append(_row(arena, contestant, plan))
     report.load_after = round(os.getloadavg()[0], 2)
@@ -84,7 +89,7 @@ def run(plan: Plan, only: Sequence[str], *, real_time: bool, install: bool) -> R
 def _install_litellm() -> None:
     with suppress(BenchError):  # why it is not there is said where its row would stand
         _say(f"{LITELLM}: installing into .local/bench/litellm unless it is there (540 MB)")
-        install_litellm(FOLDER)
+        install_litellm()
 
 
 def _row(arena: Arena, contestant: Contestant, plan: Plan) -> Row:

@@ -99,7 +99,6 @@ class Arena:
         self.mock_port = free_port()
 
     def __enter__(self) -> Self:
-        self.folder.mkdir(parents=True, exist_ok=True)
         command: list[str | Path] = [self._tools.mock_backend, str(self.mock_port), str(_LONGEST_SECONDS)]
         self.mock = self.start("mock backend", command, core=self.cores.load)
         self._wait_for_answer(self.mock, Request(f"http://127.0.0.1:{self.mock_port}/health"), 10)
@@ -146,9 +145,9 @@ class Arena:
         deadline = time.monotonic() + seconds
         while not _answers(request):
             if server.process.poll() is not None:
-                raise BenchError(f"it ended with status {server.process.returncode}: {_last_line(server.log)}")
+                raise BenchError(f"it ended with status {server.process.returncode}: {last_line(server.log)}")
             if time.monotonic() > deadline:
-                raise BenchError(f"it did not answer within {seconds:.0f} s: {_last_line(server.log)}")
+                raise BenchError(f"it did not answer within {seconds:.0f} s: {last_line(server.log)}")
             time.sleep(0.05)
 
     def load(self, target: Target, *flags: str | float, seconds: float) -> Load:
@@ -221,7 +220,8 @@ def _end(process: subprocess.Popen[str]) -> None:
             continue
 
 
-def _last_line(log: Path) -> str:
+def last_line(log: Path) -> str:
+    """What a process said last."""
     lines = log.read_text(errors="replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
 

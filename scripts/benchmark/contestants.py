@@ -21,6 +21,7 @@ REGIONS = ("us-east-1", "eu-west-1", "ap-southeast-1")
 KEY = "sk-benchmark-0123456789abcdef0123456789"
 # Released before 1.107.0, a release that was tampered with.
 LITELLM = "litellm[proxy]==1.102.4"
+LITELLM_HOME = ROOT / ".local" / "bench" / "litellm"
 INSTALL_SECONDS = 600
 
 AUTHORIZED = f"Authorization: Bearer {KEY}"
@@ -164,8 +165,8 @@ def aiohttp(folder: Path, mock_port: int) -> Launch:
 
 
 def litellm(folder: Path, mock_port: int) -> Launch:
-    """Its proxy, one worker, in an environment of its own beside `folder`."""
-    program = folder.parent / "litellm" / "bin" / "litellm"
+    """Its proxy, one worker, in an environment of its own."""
+    program = LITELLM_HOME / "bin" / "litellm"
     if not program.exists():
         raise BenchError(f"{LITELLM} is not installed (a run without --quick installs it)")
     port, file = free_port(), folder / "litellm.yaml"
@@ -198,14 +199,13 @@ general_settings: {{ disable_spend_logs: true }}
     return Launch([*command, "--telemetry", "False"], Target(port), environ, patience=120.0)
 
 
-def install_litellm(folder: Path) -> None:
-    """LiteLLM into folder/litellm, unless it is there. Raises BenchError."""
-    home = folder / "litellm"
-    if (home / "bin" / "litellm").exists():
+def install_litellm() -> None:
+    """LiteLLM into an environment of its own, unless it is there. Raises BenchError."""
+    if (LITELLM_HOME / "bin" / "litellm").exists():
         return
     uv = Path(sys.executable).with_name("uv")
-    _run([uv, "venv", "--quiet", str(home)])
-    _run([uv, "pip", "install", "--quiet", "--python", str(home), LITELLM])
+    _run([uv, "venv", "--quiet", str(LITELLM_HOME)])
+    _run([uv, "pip", "install", "--quiet", "--python", str(LITELLM_HOME), LITELLM])
 
 
 def _run(command: Sequence[str | Path]) -> None:

@@ -12,7 +12,7 @@ from statistics import median
 
 from msgspec import Struct
 
-from benchmark.arena import Arena, Target
+from benchmark.arena import Arena, Target, last_line
 from benchmark.contestants import AUTHORIZED, NEW, REGIONS, ROOT, edge_command, edge_config
 from benchmark.errors import BenchError
 from benchmark.machine import cpu_seconds, memory, on_core
@@ -52,7 +52,7 @@ def _start(arena: Arena) -> tuple[float, float]:
     try:
         while "ready http://" not in server.log.read_text():
             if server.process.poll() is not None or time.monotonic() - begun > 30:
-                raise BenchError(f"isochrone serve did not get ready: see {server.log}")
+                raise BenchError(f"isochrone serve did not get ready: {last_line(server.log)}")
             time.sleep(0.002)
         return time.monotonic() - begun, cpu_seconds(server.pid)
     finally:

@@ -108,6 +108,15 @@ def measure(arena: Arena, contestant: Contestant, plan: Plan, say: Say) -> Row:
     return row
 
 
+def measure_direct(arena: Arena, plan: Plan) -> Row:
+    """What the load and the mock backend can do on the core that they share: no server can show more."""
+    row = Row(name="direct", note="the load straight to the mock backend, both on one core")
+    trial = Trial(arena, arena.mock, arena.direct, plan)
+    _request_limit(trial, row)
+    _stream_limit(trial, row)
+    return row
+
+
 def _low_load(trial: Trial, row: Row) -> None:
     trial.arena.configure(first_token_us=0, gap_us=0, tokens=32, body_us=5_000)
     bodies = _pairs(trial, "--connections", 8, "--rate", BODY_RATE)

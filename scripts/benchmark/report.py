@@ -120,7 +120,7 @@ def _number(value: float | None) -> str:
 
 
 def _rows(rows: Sequence[Row]) -> str:
-    measured = [row for row in rows if row.body]
+    measured = [row for row in rows if row.requests_per_s]
     if not measured:
         return ""
     nginx = next((row for row in measured if row.name == "nginx"), _NOTHING)
@@ -141,7 +141,7 @@ def _cells(row: Row, nginx: Row) -> list[str]:
         _ratio(_share(row.requests_per_s, nginx.requests_per_s)),
         _number(row.events_per_s),
         _ratio(_share(row.events_per_s, nginx.events_per_s)),
-        f"{_number(row.rss_idle_mb)} -> {_number(row.rss_peak_mb)}",
+        f"{_number(row.rss_idle_mb)} -> {_number(row.rss_peak_mb)}" if row.rss_peak_mb else _WITHOUT,
     ]
 
 
