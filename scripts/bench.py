@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -87,9 +86,11 @@ def run(plan: Plan, only: Sequence[str], *, real_time: bool, install: bool) -> R
 
 
 def _install_litellm() -> None:
-    with suppress(BenchError):  # why it is not there is said where its row would stand
-        _say(f"{LITELLM}: installing into .local/bench/litellm unless it is there (540 MB)")
+    _say(f"{LITELLM}: installing into .local/bench/litellm unless it is there (540 MB)")
+    try:
         install_litellm()
+    except BenchError as error:
+        _say(f"litellm: {error}")
 
 
 def _row(arena: Arena, contestant: Contestant, plan: Plan) -> Row:

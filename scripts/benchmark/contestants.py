@@ -168,7 +168,7 @@ def litellm(folder: Path, mock_port: int) -> Launch:
     """Its proxy, one worker, in an environment of its own."""
     program = LITELLM_HOME / "bin" / "litellm"
     if not program.exists():
-        raise BenchError(f"{LITELLM} is not installed (a run without --quick installs it)")
+        raise BenchError(f"{LITELLM} is not installed (only a run without --quick installs it)")
     port, file = free_port(), folder / "litellm.yaml"
     file.write_text(
         f"""\

@@ -20,7 +20,9 @@ typedef struct {
     size_t length, capacity;
 } series;
 
-static series latency = {.name = "latency"}, first_token = {.name = "first_token"}, token_delay = {.name = "token_delay"};
+static series latency = {.name = "latency"};
+static series first_token = {.name = "first_token"};
+static series token_delay = {.name = "token_delay"};
 
 typedef struct {
     int fd, status;
@@ -45,7 +47,7 @@ static buffer request, headers;
 static size_t number_at, address_at; // where in the request its number and its client's address stand
 static uint64_t answered, tokens, failed, statuses[600];
 
-// -- what was measured -------------------------------------------------------------------------------------------------
+// -- what was measured ----------------------------------------------------------------------------------------------
 
 static void record(series *s, uint64_t from, uint64_t to) {
     if (!measuring) return;
@@ -93,7 +95,7 @@ static void start_measuring(void) {
     memset(statuses, 0, sizeof statuses);
 }
 
-// -- requests ----------------------------------------------------------------------------------------------------------
+// -- requests -------------------------------------------------------------------------------------------------------
 
 static void add_header(buffer *to, const char *line) {
     append(to, line, strlen(line));
@@ -103,11 +105,12 @@ static void add_header(buffer *to, const char *line) {
 static void build_request(void) {
     char body[512], head[512];
     int length = sprintf(body,
-                         "{\"model\":\"%.100s\",\"stream\":%s,\"max_tokens\":64,\"temperature\":0,\"messages\":[{\"role\":\"system\","
-                         "\"content\":\"You are a helpful assistant.\"},{\"role\":\"user\",\"content\":\"Say hello to the router. "
-                         "%0*d\"}]}",
+                         "{\"model\":\"%.100s\",\"stream\":%s,\"max_tokens\":64,\"temperature\":0,\"messages\":["
+                         "{\"role\":\"system\",\"content\":\"You are a helpful assistant.\"},"
+                         "{\"role\":\"user\",\"content\":\"Say hello to the router. %0*d\"}]}",
                          option.model, option.stream ? "true" : "false", NUMBER_WIDTH, 0);
-    append(&request, head, snprintf(head, sizeof head, "POST %.200s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n", option.path, option.port));
+    int n = sprintf(head, "POST %.200s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n", option.path, option.port);
+    append(&request, head, n);
     add_header(&request, "Content-Type: application/json");
     add_header(&request, "Accept: */*");
     append(&request, headers.at, headers.length);
@@ -141,7 +144,8 @@ static void vary_request(void) {
     }
     if (option.vary_client) {
         uint64_t r = random_bits();
-        sprintf(text, "%d.%d.%d.%d", (int)(r % 106 + 20), (int)(r >> 16 & 255), (int)(r >> 24 & 255), (int)(r >> 32 & 255));
+        int octets[] = {r % 106 + 20, r >> 16 & 255, r >> 24 & 255, r >> 32 & 255};
+        sprintf(text, "%d.%d.%d.%d", octets[0], octets[1], octets[2], octets[3]);
         put_padded(address_at, ADDRESS_WIDTH, text);
     }
 }
@@ -185,7 +189,7 @@ static void begin(conn *c, uint64_t due) {
     c->busy = false;
 }
 
-// -- answers -----------------------------------------------------------------------------------------------------------
+// -- answers --------------------------------------------------------------------------------------------------------
 
 static void read_line(conn *c, const char *line, size_t n, uint64_t now) {
     if (n < 5 || memcmp(line, "data:", 5)) return;
@@ -298,7 +302,7 @@ static void on_readable(conn *c) {
     if (closed) hang_up(c);
 }
 
-// -- the loop ----------------------------------------------------------------------------------------------------------
+// -- the loop -------------------------------------------------------------------------------------------------------
 
 static void run(conn *conns) {
     struct epoll_event events[MAX_EVENTS];

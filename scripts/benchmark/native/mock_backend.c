@@ -11,9 +11,11 @@
 #include "common.h"
 
 #define MAX_EVENTS 512
-#define COMPLETION "{\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion\",\"created\":1700000000,\"model\":\"%s\",\"choices\":[%s]%s}"
-#define CHUNK \
-    "data: {\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"%s\",\"choices\":[%s]%s}\n\n"
+#define OBJECT(kind) \
+    "{\"id\":\"chatcmpl-mock\",\"object\":\"" kind "\",\"created\":1700000000,\"model\":\"%s\",\"choices\":[%s]%s}"
+#define COMPLETION OBJECT("chat.completion")
+#define CHUNK "data: " OBJECT("chat.completion.chunk") "\n\n"
+#define MODELS "{\"object\":\"list\",\"data\":[{\"id\":\"mock\",\"object\":\"model\"}]}"
 #define PIECE "{\"index\":0,\"delta\":%s,\"logprobs\":null,\"finish_reason\":%s}"
 #define USAGE ",\"usage\":{\"prompt_tokens\":24,\"completion_tokens\":%ld,\"total_tokens\":%ld}"
 
@@ -36,7 +38,7 @@ typedef struct conn {
 static int ep;
 static conn *graveyard; // freed after a round of events, since later events of the round may still name them
 
-// -- timers ------------------------------------------------------------------------------------------------------------
+// -- timers ---------------------------------------------------------------------------------------------------------
 
 static struct {
     conn **at;
@@ -89,7 +91,7 @@ static void stop_timer(conn *c) {
     heap_up(slot);
 }
 
-// -- connections -------------------------------------------------------------------------------------------------------
+// -- connections ----------------------------------------------------------------------------------------------------
 
 static void end(conn *c) {
     stop_timer(c);
@@ -130,7 +132,7 @@ static void finish(conn *c) {
     if (c->in.length) serve_next(c);
 }
 
-// -- replies -----------------------------------------------------------------------------------------------------------
+// -- replies --------------------------------------------------------------------------------------------------------
 
 static void reply(conn *c, const char *type, const char *body) {
     char head[256];
@@ -186,8 +188,8 @@ static void reply_whole(conn *c) {
     char usage[128], body[1024];
     sprintf(usage, USAGE, config.tokens, 24 + config.tokens);
     sprintf(body, COMPLETION, c->model,
-            "{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"Hello! This is a canned answer from the mock backend, "
-            "long enough to look like a short reply.\"},\"logprobs\":null,\"finish_reason\":\"stop\"}",
+            "{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"Hello! This is a canned answer from the mock "
+            "backend, long enough to look like a short reply.\"},\"logprobs\":null,\"finish_reason\":\"stop\"}",
             usage);
     reply(c, "application/json", body);
 }
@@ -205,7 +207,7 @@ static void proceed(conn *c) {
     set_timer(c, next < now ? now : next);
 }
 
-// -- requests ----------------------------------------------------------------------------------------------------------
+// -- requests -------------------------------------------------------------------------------------------------------
 
 // Where the value of a JSON key begins; NULL when it is not there.
 static const char *value_of(const char *body, size_t length, const char *key) {
@@ -254,8 +256,8 @@ static void handle(conn *c, const char *head, const char *body, size_t length) {
     if (!strcmp(method, "POST") && strstr(path, "completions")) return complete(c, body, length);
     if (!strcmp(method, "POST") && !strcmp(path, "/")) return reply(c, "application/x-amz-json-1.0", "{}");
     if (!strncmp(path, "/_mock/config", 13)) configure(path);
-    if (strstr(path, "/metrics")) return reply(c, "text/plain", "vllm:num_requests_running 0\nvllm:num_requests_waiting 0\n");
-    if (strstr(path, "/models")) return reply(c, "application/json", "{\"object\":\"list\",\"data\":[{\"id\":\"mock\",\"object\":\"model\"}]}");
+    if (strstr(path, "/metrics")) return reply(c, "text/plain", "vllm:num_requests_waiting 0\n");
+    if (strstr(path, "/models")) return reply(c, "application/json", MODELS);
     reply(c, "application/json", "{\"status\":\"ok\"}");
 }
 
