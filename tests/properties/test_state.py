@@ -1,0 +1,168 @@
+"""Small state machines beside their simplest models: health, the memory tier, the retry budget."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from isochrone.answers.memory_tier import MemoryTier
+from isochrone.routing.health import (
+    CONSECUTIVE_FAILURES,
+    DOUBT_SECONDS,
+    EJECTION_BASE_SECONDS,
+    EJECTION_CAP_SECONDS,
+    Health,
+    Standing,
+)
+from isochrone.upstream.budget import FLOOR_PER_SECOND, RetryBudget
+
+seconds = st.integers(0, 100)
+
+
+class HealthMachine(RuleBasedStateMachine):
+    """The model: failures in a row, ejections in a row, and until when; probes are said apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.health = Health()
+        self.now = 0.0
+        self.failures = 0
+        self.ejections = 0
+        self.until = 0.0
+        self.last_failure_unreachable = False
+        self.down = False
+
+    @rule(seconds=seconds)
+    def time_passes(self, seconds: int) -> None:
+        self.now += seconds
+
+    @rule()
+    def an_attempt_succeeds(self) -> None:
+        self.health.on_success()
+        self.failures = self.ejections = 0
+        self.down = False
+
+    @rule(unreachable=st.booleans())
+    def an_attempt_fails(self, unreachable: bool) -> None:
+        self.health.on_failure(self.now, "failed", unreachable=unreachable)
+        self.failures += 1
+        self.last_failure_unreachable = unreachable
+        over = self.now >= self.until
+        if (self.ejections and over) or (not self.ejections and self.failures >= CONSECUTIVE_FAILURES):
+            self.ejections += 1
+            self.until = self.now + min(EJECTION_CAP_SECONDS, EJECTION_BASE_SECONDS * self.ejections)
+
+    @rule(reached=st.booleans())
+    def a_probe_comes_back(self, reached: bool) -> None:
+        self.health.on_probe(reached=reached, reason="no answer")
+        self.down = not reached
+        if reached and (self.last_failure_unreachable or not self.failures):
+            self.failures = self.ejections = 0
+            self.last_failure_unreachable = False
+
+    @invariant()
+    def stands_where_the_model_says(self) -> None:
+        expected = Standing.HEALTHY
+        if self.down:
+            expected = Standing.UNREACHABLE
+        elif self.ejections:
+            expected = Standing.EJECTED if self.now < self.until else Standing.TRIAL
+        assert self.health.standing(self.now) is expected
+
+    @invariant()
+    def is_never_ejected_below_the_threshold(self) -> None:
+        if self.failures < CONSECUTIVE_FAILURES:
+            assert self.health.retry_in(self.now) == 0
+
+    @invariant()
+    def no_ejection_is_longer_than_the_cap_or_for_good(self) -> None:
+        assert self.health.retry_in(self.now) <= EJECTION_CAP_SECONDS
+        assert self.health.standing(self.now + EJECTION_CAP_SECONDS) is not Standing.EJECTED
+
+    @invariant()
+    def doubts_are_fresh_failures_only(self) -> None:
+        assert 0 <= self.health.doubts(self.now) < CONSECUTIVE_FAILURES
+        assert self.health.doubts(self.now + DOUBT_SECONDS) == 0
+
+
+TestHealth = HealthMachine.TestCase
+TestHealth.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+
+
+class MemoryTierMachine(RuleBasedStateMachine):
+    """The model: a dict of the last put per key. What the tier gives is that value, or nothing."""
+
+    MAX_BYTES = 3000
+    TTL = 50.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tier = MemoryTier(max_bytes=self.MAX_BYTES, ttl=self.TTL)
+        self.model: dict[str, tuple[bytes, float]] = {}
+        self.now = 0.0
+
+    keys = st.sampled_from("abcdefghij")
+
+    @rule(seconds=seconds)
+    def time_passes(self, seconds: int) -> None:
+        self.now += seconds
+
+    @rule(key=keys, size=st.integers(0, 3500), fill=st.binary(min_size=1, max_size=1), lives=st.integers(0, 200))
+    def put(self, key: str, size: int, fill: bytes, lives: int) -> None:
+        value = fill * size
+        self.tier.put(key, value, expires=self.now + lives, now=self.now)
+        self.model[key] = (value, self.now + min(lives, self.TTL))
+        if size < 2000 and lives > 0:
+            assert self.tier.get(key, now=self.now) == value
+
+    @rule(key=keys)
+    def get(self, key: str) -> None:
+        found = self.tier.get(key, now=self.now)
+        value, expires = self.model.get(key, (None, 0.0))
+        assert found is None or (found == value and self.now < expires)
+
+    @rule(key=keys)
+    def discard(self, key: str) -> None:
+        self.tier.discard(key)
+        self.model.pop(key, None)
+        assert self.tier.get(key, now=self.now) is None
+
+    @invariant()
+    def is_within_its_bounds(self) -> None:
+        assert 0 <= self.tier.bytes_held <= self.MAX_BYTES
+        assert (self.tier.bytes_held == 0) == (len(self.tier) == 0)
+
+
+TestMemoryTier = MemoryTierMachine.TestCase
+TestMemoryTier.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+
+
+@given(
+    st.floats(0, 1),
+    st.lists(st.tuples(st.floats(0, 3), st.integers(0, 5)), max_size=200),
+)
+@settings(max_examples=200, deadline=None)
+def test_further_attempts_never_exceed_ratio_floor_and_cap(ratio: float, steps: list[tuple[float, int]]) -> None:
+    """Each step: some seconds pass, a request comes in, and wants so many further attempts."""
+    now, granted = 0.0, 0
+    budget = RetryBudget(ratio, now=now)
+    for pause, wanted in steps:
+        now += pause
+        budget.deposit(now)
+        granted += sum(budget.withdraw() for _ in range(wanted))
+    cap = FLOOR_PER_SECOND * 10
+    assert granted <= len(steps) * ratio + FLOOR_PER_SECOND * now + cap + 1e-6
+    if ratio == 0:
+        assert granted == 0
+
+
+@given(st.floats(0.01, 1), st.integers(1, 300))
+@settings(max_examples=100, deadline=None)
+def test_outage_at_one_instant_costs_at_most_the_ratio_beyond_the_cap(ratio: float, requests: int) -> None:
+    budget = RetryBudget(ratio, now=0.0)
+    granted = 0
+    for _ in range(requests):
+        budget.deposit(0.0)
+        granted += budget.withdraw() + budget.withdraw()
+    assert granted <= requests * ratio + FLOOR_PER_SECOND * 10 + 1e-6
