@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -120,7 +120,7 @@ class Circumstances(Struct, kw_only=True):
 def circumstances(root: Path, *, real_time: bool) -> Circumstances:
     """Now, here."""
     return Circumstances(
-        command=" ".join(["python", *sys.argv]),
+        command=_command(sys.argv[1:]),
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         commit=_commit(root),
         processor=_processor(),
@@ -131,6 +131,10 @@ def circumstances(root: Path, *, real_time: bool) -> Circumstances:
         load_before=round(os.getloadavg()[0], 2),
         real_time=real_time,
     )
+
+
+def _command(arguments: Sequence[str]) -> str:
+    return f'make bench BENCH_ARGS="{" ".join(arguments)}"' if arguments else "make bench"
 
 
 def _processor() -> str:

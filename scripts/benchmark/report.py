@@ -89,7 +89,7 @@ def _head(report: Report) -> str:
         [
             f"{around.date}, commit {around.commit}: `{around.command}`",
             f"{around.processor}, {around.cores} cores, {around.memory_gb} GB; {around.system}; Python {around.python}",
-            f"Medians of {report.rounds} rounds, {urgency}, {places} the location database; "
+            f"Rounds: {report.rounds} (medians), {urgency}, {places} the location database; "
             f"load average before {around.load_before}, after {report.load_after}.",
         ]
     )
