@@ -133,11 +133,12 @@ class Exchange(Struct, kw_only=True):
 
 
 class Upstream:
-    """One backend. `requests` are those to /v1, in order; `probes` counts all others."""
+    """One backend. `requests` are those to /v1, in order; `probes` counts all others, which get `metrics` as answer."""
 
     def __init__(self) -> None:
         self.requests: list[Received] = []
         self.probes = 0
+        self.metrics = b""
         self.scripts = dict(SCRIPTS)
         self.gate = asyncio.Event()
         self.port = 0
@@ -206,7 +207,8 @@ class Upstream:
                 await self.scripts[received.fields["model"]](exchange)
             else:
                 self.probes += 1
-                await exchange.json({"status": "ok"})
+                await exchange.head(content_type="text/plain", content_length=str(len(self.metrics)))
+                await exchange.write(self.metrics)
             if not exchange.keep_alive:
                 return
 

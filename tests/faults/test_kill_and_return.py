@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.faults.harness import backend, eventually, running_edge
 from tests.upstream import TEXT, Upstream
 
@@ -58,3 +60,22 @@ async def test_connection_that_was_closed_while_idle_does_not_fail_the_next_requ
             assert (await edge.chat(headers=NO_STORE)).status == 200
             await near.stop()
             await near.start()
+
+
+@pytest.mark.parametrize(
+    "metrics", [b"vllm:num_requests_waiting e\n", b"\xff\xfe\x00", b"vllm:num_requests_waiting 1e999\n", b"<html>"]
+)
+async def test_senseless_metrics_do_not_end_the_probing(near: Upstream, metrics: bytes) -> None:
+    near.metrics = metrics
+    async with running_edge(backend(near, engine="vllm"), routing={"probe_interval": 0.01}) as edge:
+        await eventually(lambda: near.probes >= 10, within=10)
+        assert (await edge.status())["backends"][0]["standing"] == "healthy"
+
+
+async def test_requests_that_wait_in_an_engine_are_seen_by_its_probe(near: Upstream, far: Upstream) -> None:
+    near.metrics = b'vllm:num_requests_waiting{model_name="m"} 40\n'
+    pools = backend(near, engine="vllm"), backend(far, place=1)
+    async with running_edge(*pools, routing={"probe_interval": 0.01}) as edge:
+        await eventually(lambda: near.probes >= 4, within=10)
+        assert (await edge.status())["backends"][0]["waiting"] == 40
+        assert (await edge.chat(headers=NO_STORE)).headers["x-isochrone-backend"] == "pool-1"

@@ -61,6 +61,7 @@ def build_edge(
         names = ", ".join(known.name for known in settings.region)
         raise SettingsError(f"region {region!r} is not in the configuration; it has {names}")
     _say_what_is_not_enforced(settings)
+    locator = locator_of(settings, environ)  # first, because it can fail: nothing is open yet
     stores = open_stores(settings, region, environ)
     fleet = Fleet(settings.backend, edge_region=region)
     book = Book(stores.ledger)
@@ -69,7 +70,7 @@ def build_edge(
     rooms = Rooms(
         address=AddressRule(settings.geo.trusted_proxies),
         keys=KeyRing(settings.key, required=settings.auth.required),
-        locator=locator_of(settings, environ),
+        locator=locator,
         library=Library(stores.answers, _memory_tier(settings), ttl=settings.answers.ttl),
         fleet=fleet,
         means=Means(
@@ -214,7 +215,10 @@ class _Life:
     async def _keep_flushing(self) -> None:
         while True:
             await asyncio.sleep(_LEDGER_FLUSH_SECONDS)
-            await self._rooms.book.flush()
+            try:
+                await self._rooms.book.flush()
+            except Exception:
+                log.exception("the ledger cannot be flushed; its entries wait")
 
     async def close(self) -> None:
         """After the last request."""

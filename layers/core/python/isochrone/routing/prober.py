@@ -7,6 +7,7 @@ connection is tried. An answer below 500 counts as reached: what the answer mean
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
 from contextlib import suppress
@@ -16,6 +17,8 @@ import aiohttp
 from yarl import URL
 
 from isochrone.routing.fleet import BackendState, Fleet
+
+log = logging.getLogger("isochrone.prober")
 
 TIMEOUT_SECONDS = 2.0
 _QUEUE_METRIC = {"vllm": "vllm:num_requests_waiting", "llama.cpp": "llamacpp:requests_deferred"}
@@ -42,7 +45,10 @@ def open_session() -> aiohttp.ClientSession:
 async def keep_probing(fleet: Fleet, session: aiohttp.ClientSession, interval: float) -> None:
     """Probe every backend each `interval` seconds, until cancelled."""
     while True:
-        await asyncio.gather(*(_probe_into(state, session) for state in fleet.states))
+        probes = (_probe_into(state, session) for state in fleet.states)
+        for outcome in await asyncio.gather(*probes, return_exceptions=True):
+            if outcome is not None:
+                log.error("a probe failed by itself", exc_info=outcome)
         await asyncio.sleep(interval)
 
 
@@ -74,7 +80,7 @@ async def _ask_engine(root: URL, engine: str, session: aiohttp.ClientSession) ->
     if response.status >= 500:
         return Probe(reached=False, rtt_ms=rtt_ms, reason=f"its health route answers {response.status}")
     async with session.get(root.with_path("/metrics")) as response:
-        text = await response.text() if response.status == 200 else ""
+        text = await response.text(errors="replace") if response.status == 200 else ""
     return Probe(reached=True, rtt_ms=rtt_ms, waiting=waiting_in(text, engine))
 
 
@@ -91,6 +97,6 @@ async def _connect_ms(root: URL) -> float:
 
 def waiting_in(exposition: str, engine: str) -> int | None:
     """Requests in the engine's queue, summed over its models, from its Prometheus text; None when it does not say."""
-    pattern = rf"^{re.escape(_QUEUE_METRIC[engine])}(?:\{{[^}}]*\}})?\s+([0-9.eE+-]+)\s*$"
+    pattern = rf"^{re.escape(_QUEUE_METRIC[engine])}(?:\{{[^}}]*\}})?\s+(\d{{1,9}}(?:\.\d+)?(?:[eE]\+?\d)?)\s*$"
     counts = re.findall(pattern, exposition, re.MULTILINE)
     return round(sum(float(count) for count in counts)) if counts else None
