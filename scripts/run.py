@@ -25,6 +25,7 @@ PORT = click.IntRange(1, 65_535)
 @click.option("--pool-port", type=PORT, default=9101, help="first port for the model servers, one each")
 @click.option("--wan-port", type=PORT, default=9201, help="first port for the WAN links, one for each edge and pool")
 @click.option("--cloud-port", type=PORT, default=4566, help="port of MiniStack, the AWS emulator")
+@click.option("--console-port", type=PORT, default=8800, help="port of the console page")
 @click.option(
     "--pools", "pool_count", type=click.IntRange(1, len(POOL_NAMES)), default=3, help="how many model servers"
 )
@@ -39,7 +40,7 @@ PORT = click.IntRange(1, 65_535)
     help="where state, logs and generated configuration go",
 )
 def main(model_threads: int, restart: bool, **where: Any) -> None:
-    """Run Isochrone on this machine: three edges, real model servers and an AWS emulator with the CDK app in it.
+    """Run Isochrone on this machine: three edges, model servers, an AWS emulator with the CDK app in it, a console.
 
     Everything listens on 127.0.0.1 only. Ctrl-C stops it all; a second Ctrl-C does not wait for open answers.
     """

@@ -18,6 +18,7 @@ def ready(layout: Layout, pids: dict[str, int], apis: dict[str, str]) -> str:
     lines = ["", "Isochrone is ready", ""]
     lines += [f"  edge  http://127.0.0.1:{edge.port}   {edge.region}{_links(layout, edge)}" for edge in layout.edges]
     lines += [f"  pool  http://127.0.0.1:{pool.port}   {pool.name}, pid {pids[pool.name]}" for pool in layout.pools]
+    lines += [f"  page  http://127.0.0.1:{layout.console_port}   console: map, health, traffic, cost, a box to try it"]
     lines += [f"  AWS   {layout.cloud_url}   MiniStack, with what `cdk deploy` made; its gateway does not stream"]
     lines += [f"  API   {url}   {region}" for region, url in apis.items()]
     lines += ["", "Ask:", f"  {curl(last)}"]

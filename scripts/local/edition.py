@@ -63,11 +63,12 @@ class Edition:
                 await until_ready(child, partial(answers, pool.port, "/health"), 120)
         with self._screen.step(f"CDK app in {len(self._layout.edges)} regions") as news:
             apis = await self._deploy(news)
+        console = await self._start_console()
         with self._screen.step(f"edges in {len(self._layout.edges)} regions"):
             edges = await self._start_edges()
         self._screen.say(banner.ready(self._layout, {pool.name: child.pid for pool, child in pools.items()}, apis))
         async with asyncio.TaskGroup() as watching:
-            for child in (cloud, *wan, *edges):
+            for child in (cloud, *wan, *edges, console):
                 watching.create_task(self._report_end(child))
             for pool, child in pools.items():
                 watching.create_task(self._watch_pool(pool, child))
@@ -110,6 +111,14 @@ class Edition:
         command = (_BIN / "isochrone", "serve", "--config", self._layout.edge_config(edge), "--region", edge.region)
         where = ("--host", "127.0.0.1", "--port", str(edge.port))
         return await self._children.start(f"edge-{edge.region}", (*command, *where), round=_EDGES_FIRST)
+
+    async def _start_console(self) -> Child:
+        """The edition runs on without it, so nobody waits for it."""
+        edges = [f"--edge={edge.region}=http://127.0.0.1:{edge.port}" for edge in self._layout.edges]
+        pools = [f"--pool={pool.name}=http://127.0.0.1:{pool.port}" for pool in self._layout.pools]
+        command = (sys.executable, "-m", "local.console", "--port", str(self._layout.console_port), *edges, *pools)
+        path = {"PYTHONPATH": str(ROOT / "scripts")}
+        return await self._children.start("console", command, environ=path, round=_EDGES_FIRST)
 
     async def _report_end(self, child: Child) -> None:
         await child.end()

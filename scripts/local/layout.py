@@ -45,6 +45,7 @@ class Layout:
     pool_port: int
     wan_port: int
     cloud_port: int
+    console_port: int
     pool_count: int
     wan: bool
 
@@ -95,6 +96,7 @@ class Layout:
             "--pool-port": [pool.port for pool in self.pools],
             "--wan-port": [link.port for link in self.links],
             "--cloud-port": [self.cloud_port],
+            "--console-port": [self.console_port],
         }
 
     def clashes(self) -> set[int]:

@@ -45,10 +45,10 @@ def test_every_table_is_described() -> None:
 
 def test_ports_of_the_local_edition_are_those_of_make_run() -> None:
     script = next(tree for path, tree in trees(ROOT / "scripts") if path.name == "run.py")
-    assert {"--edge-port", "--pool-port", "--wan-port", "--cloud-port"} <= set(constants(script))
+    assert {"--edge-port", "--pool-port", "--wan-port", "--cloud-port", "--console-port"} <= set(constants(script))
     text = PAGE.section("The local edition").text
     assert [name for name in (*REGIONS, *POOL_NAMES) if name not in text] == []
     source = (ROOT / "scripts/run.py").read_text()
     defaults = re.findall(r'-port", type=PORT, default=(\d+)', source)
-    assert len(defaults) == 4
+    assert len(defaults) == 5
     assert [port for port in defaults if port not in text] == []

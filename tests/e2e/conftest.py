@@ -9,7 +9,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.e2e.running import Run, free_block
+from tests.e2e.running import PORTS, Run, free_block
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Ru
 
     def start_one(*options: str, folder: Path | None = None, ports: int | None = None) -> Run:
         place = folder or tmp_path_factory.mktemp("edition") / "run"
-        runs.append(Run(place, ports or free_block(16), *options))
+        runs.append(Run(place, ports or free_block(PORTS), *options))
         return runs[-1]
 
     yield start_one

@@ -22,6 +22,7 @@ RUN = (sys.executable, ROOT / "scripts/run.py")
 START_SECONDS = 240.0  # a first deploy beside other work on two cores
 MARK = "ISOCHRONE_TEST_RUN"
 MODEL = "smollm2-135m"
+PORTS = 17  # of one run: edges, pools, emulator, WAN links, console
 
 
 class Response(NamedTuple):
@@ -41,7 +42,8 @@ class Run:
         self.ports = ports
         self._mark = uuid.uuid4().hex
         self.output = folder.with_name(f"{self._mark}.out")
-        places = ("--edge-port", ports, "--pool-port", ports + 3, "--cloud-port", ports + 6, "--wan-port", ports + 7)
+        first_of = {"edge": 0, "pool": 3, "cloud": 6, "wan": 7, "console": PORTS - 1}
+        places = [word for name, place in first_of.items() for word in (f"--{name}-port", ports + place)]
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 [*RUN, *map(str, places), "--folder", folder, *options],

@@ -96,7 +96,7 @@ def complaint(run: Run) -> str:
     return run.said
 
 
-@pytest.mark.parametrize("option", ["--edge-port", "--pool-port", "--cloud-port", "--wan-port"])
+@pytest.mark.parametrize("option", ["--edge-port", "--pool-port", "--cloud-port", "--wan-port", "--console-port"])
 def test_busy_port_is_one_line_with_the_port_its_holder_and_the_option(
     start: Start, busy_port: int, option: str
 ) -> None:
