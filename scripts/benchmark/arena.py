@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, NamedTuple, Self
 from urllib.error import URLError
-from urllib.request import Request, urlopen
+from urllib.request import ProxyHandler, Request, build_opener
 
 import msgspec
 from msgspec import Struct
@@ -30,6 +30,11 @@ _LONGEST_SECONDS = 3600
 _GRACE_SECONDS = 5.0
 _TETHER = Path(__file__).parent.parent / "local" / "tether.py"
 CHAT = "/v1/chat/completions"
+
+Say = Callable[[str], None]
+
+# Nothing here goes through a proxy that the environment may name.
+_open = build_opener(ProxyHandler({})).open
 
 
 class Series(Struct):
@@ -116,7 +121,7 @@ class Arena:
     def configure(self, **values: int) -> None:
         """How the mock backend answers from now on: first_token_us, gap_us, tokens, body_us."""
         query = "&".join(f"{name}={value}" for name, value in values.items())
-        urlopen(f"http://127.0.0.1:{self.mock_port}/_mock/config?{query}", timeout=5).close()
+        _open(f"http://127.0.0.1:{self.mock_port}/_mock/config?{query}", timeout=5).close()
 
     def start(
         self, name: str, command: Sequence[str | Path], *, core: int, environ: Mapping[str, str] | None = None
@@ -187,7 +192,7 @@ def popen(command: Sequence[str], environ: Mapping[str, str] | None, output: IO[
         stdout=output,
         stderr=output,
         text=True,
-        env={**os.environ, **(environ or {})},
+        env={**os.environ, "NO_PROXY": "127.0.0.1", **(environ or {})},
         process_group=0,
     )
 
@@ -202,7 +207,7 @@ def free_port() -> int:
 
 def _answers(request: Request) -> bool:
     try:
-        with urlopen(request, timeout=5) as reply:  # noqa: S310 - its address was made above
+        with _open(request, timeout=5) as reply:
             return bool(reply.status == 200)
     except (URLError, OSError):
         return False
@@ -224,6 +229,3 @@ def last_line(log: Path) -> str:
     """What a process said last."""
     lines = log.read_text(errors="replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-
-
-Say = Callable[[str], None]
