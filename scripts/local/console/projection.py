@@ -17,7 +17,7 @@ def _unit(latitude: float, longitude: float) -> tuple[float, float]:
     phi = math.radians(latitude)
     squared = phi * phi
     fourth = squared * squared
-    across = 0.8707 + squared * (-0.131979 + squared * (-0.013791 + fourth * (0.003971 - 0.001529 * squared)))
+    across = 0.8707 - 0.131979 * squared + fourth * (-0.013791 + fourth * squared * (0.003971 - 0.001529 * squared))
     up = 1.007226 + squared * (0.015085 + fourth * (-0.044475 + 0.028874 * squared - 0.005916 * fourth))
     east = (longitude - MIDDLE + 180) % 360 - 180
     return math.radians(east) * across, phi * up
