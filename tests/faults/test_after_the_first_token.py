@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.faults.harness import Answer, RunningEdge, backend, eventually, running_edge
-from tests.upstream import AFTER_THE_FIRST_TOKEN, TEXT, USAGE, WORDS, Exchange, Upstream, chunk, words
+from tests.upstream import AFTER_THE_FIRST_TOKEN, TEXT, USAGE, WORDS, Exchange, Upstream, begun, chunk, words
 
 ERROR = {"x-isochrone-recovery": "error"}
 BEGUN = "".join(WORDS[:3])
@@ -208,3 +208,32 @@ async def test_many_clients_that_leave_leak_nothing(near: Upstream) -> None:
         assert (await edge.status())["backends"][0]["in_flight"] == 0
         await edge.settled()
         assert len(edge.edge.pipeline.rooms.book) == 0
+
+
+async def test_stream_cut_between_two_choices_is_never_a_success(near: Upstream) -> None:
+    async def one_of_two(exchange: Exchange) -> None:
+        await begun(exchange)
+        await exchange.send(chunk(finish="stop"))
+        await exchange.end()
+
+    near.scripts["one-of-two"] = one_of_two
+    async with running_edge(backend(near, "one-of-two")) as edge:
+        assert_honest_end(await edge.chat(stream=True, n=2, headers=ERROR, on_first=near.gate.set))
+
+
+async def test_body_without_an_end_is_given_up_before_memory_is_gone(
+    near: Upstream, far: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("isochrone.upstream.attempt._MAX_BODY", 100_000)
+
+    async def without_end(exchange: Exchange) -> None:
+        exchange.chunked = True
+        await exchange.head(content_type="application/json", transfer_encoding="chunked")
+        while not exchange.received.client_left.is_set():
+            await exchange.send(b" " * 10_000)
+        exchange.hang_up()
+
+    near.scripts["without-end"] = without_end
+    async with running_edge(backend(near, "without-end"), backend(far, place=1)) as edge:
+        assert (await edge.chat()).text() == TEXT
+        assert (await edge.ledger())[0]["detail"] == "sent a body of more than 100000 bytes"

@@ -29,21 +29,21 @@ json_values = st.recursive(
 
 
 @given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d{1,2} [A-Z][a-z]{2} \d{1,6} \d\d:\d\d:\d\d ?[A-Z+0-9]{0,5}"))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_retry_after_is_a_finite_wait_or_none(value: str) -> None:
     wait = parse_retry_after(value, now=1_800_000_000.0)
     assert wait is None or (isfinite(wait) and wait >= 0)
 
 
 @given(st.text(), st.none() | st.text())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_forwarded_header_names_an_address_or_nobody(peer: str, forwarded: str | None) -> None:
     found = AddressRule(["0.0.0.0/0", "::/0"]).client_address(peer, forwarded, trust_forwarded=True)
     assert found == "" or str(parse_address(found)) == found
 
 
 @given(st.binary(max_size=300) | json_values.map(lambda value: json.dumps(value).encode()))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_any_body_is_a_request_or_an_error_of_ours(body: bytes) -> None:
     try:
         ask = parse(CHAT, body, None, max_messages=10)
@@ -54,14 +54,14 @@ def test_any_body_is_a_request_or_an_error_of_ours(body: bytes) -> None:
 
 
 @given(json_values)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_what_nobody_knows_survives_parsing(value: Any) -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "x", "extra": value}], "unknown": value}
     assert parse(CHAT, json.dumps(body).encode(), None, max_messages=10).fields == body
 
 
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_event_is_read_or_is_a_failure(data: bytes) -> None:
     transcript = Transcript(capture=True)
     try:
@@ -71,21 +71,21 @@ def test_any_event_is_read_or_is_a_failure(data: bytes) -> None:
 
 
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_refusal_becomes_openais_shape(sent: bytes) -> None:
     error = json.loads(UpstreamRefused(400, sent).body())["error"]
     assert {"message", "type", "code", "param"} <= set(error)
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_stored_bytes_are_an_answer_or_nothing(value: bytes) -> None:
     answer = from_bytes(value)
     assert answer is None or isinstance(answer, Answer)
 
 
 @given(st.dictionaries(st.text(), json_values, max_size=3), json_values)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_body_of_a_backend_can_be_judged(body: dict[str, Any], choices: Any) -> None:
     assert is_complete({**body, "choices": choices}) in (True, False)
 
@@ -94,7 +94,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
 
 @given(texts, texts)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_replayed_stream_says_the_text_of_the_body(content: str, thoughts: str) -> None:
     message = {"role": "assistant", "content": content, "reasoning_content": thoughts}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
@@ -107,7 +107,7 @@ def test_replayed_stream_says_the_text_of_the_body(content: str, thoughts: str) 
 
 
 @given(texts.filter(len), st.integers(0, 60), st.lists(st.integers(0, 60), max_size=10))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_spliced_answer_is_exactly_the_rest(text: str, known: int, cuts: list[int]) -> None:
     """The client has the first `known` characters; the second telling comes in pieces cut anywhere."""
     told = text[:known]

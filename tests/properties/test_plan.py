@@ -62,7 +62,7 @@ def takes_requests(step: Step) -> bool:
 
 
 @given(scenes, clients, nears)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_plan_keeps_its_order(
     scene: list[tuple[dict[str, Any], dict[str, Any]]], client: Location | None, near: Near
 ) -> None:
@@ -88,7 +88,7 @@ def test_plan_keeps_its_order(
 
 
 @given(scenes, clients)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_same_scene_has_the_same_plan(
     scene: list[tuple[dict[str, Any], dict[str, Any]]], client: Location | None
 ) -> None:

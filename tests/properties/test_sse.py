@@ -50,7 +50,7 @@ places = st.lists(st.integers(0, 10_000), max_size=30)
 
 
 @given(written_events, st.sampled_from(LINE_ENDS), st.booleans(), places)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_events_are_the_same_wherever_the_stream_is_cut(
     found: list[tuple[list[str], list[str]]], end: bytes, bom: bool, places: list[int]
 ) -> None:
@@ -62,14 +62,14 @@ def test_events_are_the_same_wherever_the_stream_is_cut(
 
 
 @given(st.binary(max_size=400), places)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_bytes_decode_the_same_wherever_they_are_cut(whole: bytes, places: list[int]) -> None:
     datas = [[event.data for event in decoded(chunks)[0]] for chunks in ([whole], cut_at(whole, places))]
     assert datas[0] == datas[1]
 
 
 @given(st.lists(st.sampled_from([b"\r", b"\n", b"data:", b" ", b"x", b": c", b"\xef\xbb\xbf"])), places)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_bytes_of_all_events_joined_are_the_stream_that_came(pieces: list[bytes], places: list[int]) -> None:
     whole = b"data: first\n\n" + b"".join(pieces)
     decoder = SseDecoder()
@@ -82,7 +82,7 @@ def test_bytes_of_all_events_joined_are_the_stream_that_came(pieces: list[bytes]
 
 
 @given(written_events.filter(len), st.sampled_from(LINE_ENDS), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_stream_cut_inside_an_event_says_so_and_never_shows_the_half(
     found: list[tuple[list[str], list[str]]], end: bytes, data: st.DataObject
 ) -> None:

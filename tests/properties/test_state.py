@@ -87,7 +87,7 @@ class HealthMachine(RuleBasedStateMachine):
 
 
 TestHealth = HealthMachine.TestCase
-TestHealth.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestHealth.settings = settings(max_examples=100, stateful_step_count=40)
 
 
 class MemoryTierMachine(RuleBasedStateMachine):
@@ -135,14 +135,14 @@ class MemoryTierMachine(RuleBasedStateMachine):
 
 
 TestMemoryTier = MemoryTierMachine.TestCase
-TestMemoryTier.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestMemoryTier.settings = settings(max_examples=100, stateful_step_count=40)
 
 
 @given(
     st.floats(0, 1),
     st.lists(st.tuples(st.floats(0, 3), st.integers(0, 5)), max_size=200),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_further_attempts_never_exceed_ratio_floor_and_cap(ratio: float, steps: list[tuple[float, int]]) -> None:
     """Each step: some seconds pass, a request comes in, and wants so many further attempts."""
     now, granted = 0.0, 0
@@ -158,7 +158,7 @@ def test_further_attempts_never_exceed_ratio_floor_and_cap(ratio: float, steps: 
 
 
 @given(st.floats(0.01, 1), st.integers(1, 300))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_outage_at_one_instant_costs_at_most_the_ratio_beyond_the_cap(ratio: float, requests: int) -> None:
     budget = RetryBudget(ratio, now=0.0)
     granted = 0

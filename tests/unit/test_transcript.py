@@ -196,3 +196,22 @@ def test_only_a_single_text_can_be_joined_to(transcript: Transcript, choice: dic
 def test_second_choice_of_the_older_route_cannot_be_joined_to(transcript: Transcript) -> None:
     said(transcript, {"index": 1, "text": "a"})
     assert not transcript.spliceable
+
+
+def test_answer_of_two_choices_is_not_whole_after_the_first() -> None:
+    transcript = Transcript(capture=False, choices=2)
+    said(transcript, delta(0, content="a"))
+    said(transcript, delta(0, finish="stop"))
+    assert not transcript.complete
+    said(transcript, delta(1, content="b"))
+    assert not transcript.complete
+    said(transcript, delta(1, finish="stop"))
+    assert transcript.complete
+
+
+def test_engine_that_gives_fewer_choices_than_asked_says_done() -> None:
+    transcript = Transcript(capture=False, choices=2)
+    said(transcript, delta(0, content="a"))
+    said(transcript, delta(0, finish="stop"))
+    transcript.read(b"[DONE]")
+    assert transcript.complete

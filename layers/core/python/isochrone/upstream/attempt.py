@@ -73,7 +73,7 @@ async def attempt(
             raise AttemptFailed(Cause.BROKEN, "answered a stream request with something else than a stream")
         answer = StreamAnswer(
             lambda until: bounded(response.content.readany(), until),
-            Transcript(capture=capture),
+            Transcript(capture=capture, choices=ask.fields.get("n") or 1),
             stall=deadlines.stall,
             ends_at=ends_at,
             close=lambda: _give_back(response),
@@ -124,9 +124,7 @@ async def _refusal(response: aiohttp.ClientResponse, until: float) -> AttemptFai
 
 
 async def _whole_body(response: aiohttp.ClientResponse, until: float) -> BodyAnswer:
-    if (response.content_length or 0) > _MAX_BODY:
-        raise AttemptFailed(Cause.BROKEN, f"sent a body of more than {_MAX_BODY} bytes")
-    raw = await bounded(response.read(), until)
+    raw = await bounded(_read_within_bounds(response.content), until)
     try:
         body = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -136,6 +134,15 @@ async def _whole_body(response: aiohttp.ClientResponse, until: float) -> BodyAns
     if not isinstance(body, dict) or body.get("error") or not (body.get("choices") or "data" in body):
         raise AttemptFailed(Cause.BROKEN, "sent a body that is no completion", body=raw[:_ERROR_BODY])
     return BodyAnswer(raw, body)
+
+
+async def _read_within_bounds(content: aiohttp.StreamReader) -> bytes:
+    body = bytearray()
+    while chunk := await content.readany():
+        body += chunk
+        if len(body) > _MAX_BODY:
+            raise AttemptFailed(Cause.BROKEN, f"sent a body of more than {_MAX_BODY} bytes")
+    return bytes(body)
 
 
 def _give_back(response: aiohttp.ClientResponse) -> None:

@@ -1,7 +1,8 @@
 """What a stream has said so far, and the verdict on it.
 
-Success is decided by the stream's own ending, never by the transport: a stream is complete when every choice that
-began has a finish_reason (or, where an engine sends none, when [DONE] came). Progress is a token, not a byte.
+Success is decided by the stream's own ending, never by the transport: a stream is complete when every choice that was
+asked for has a finish_reason (or, where an engine sends fewer or none, when [DONE] came). Progress is a token, not
+a byte.
 """
 
 from __future__ import annotations
@@ -56,13 +57,16 @@ class Reading(Enum):
 
 
 class Transcript:
-    """Fed every event's data of one stream. `capture` keeps the text, so that the answer can be stored or joined to.
+    """Fed every event's data of one stream; `choices` is how many were asked for. `capture` keeps the text, so that the
+    answer can be stored or joined to.
 
     `spliceable` says that the text is all there is: one choice, no calls of tools.
     """
 
     __slots__ = (
+        "_asked_for",
         "_capture",
+        "_closed",
         "_finished",
         "_head",
         "_open",
@@ -74,12 +78,14 @@ class Transcript:
         "usage",
     )
 
-    def __init__(self, *, capture: bool) -> None:
+    def __init__(self, *, capture: bool, choices: int = 1) -> None:
         self.tokens = 0
         self.done = False
         self.finish_reason: str | None = None
         self.usage: dict[str, Any] | None = None
+        self._asked_for = choices
         self._open: set[int] = set()
+        self._closed: set[int] = set()
         self._finished = False
         self._capture = capture
         self._texts: dict[str, list[str]] = {}
@@ -89,7 +95,7 @@ class Transcript:
     @property
     def complete(self) -> bool:
         """True when the answer is whole."""
-        return self._finished or (self.done and self.tokens > 0 and not self.finish_reason)
+        return self._finished or (self.done and self.tokens > 0 and not (self.finish_reason and self._open))
 
     def read(self, data: bytes | None) -> Reading:
         """Take in one event's data (None: a comment). Raises AttemptFailed for an error or a senseless event."""
@@ -124,8 +130,9 @@ class Transcript:
                 token = True
                 self.finish_reason = choice.finish_reason
                 self._open.discard(choice.index)
+                self._closed.add(choice.index)
         self.tokens += token
-        self._finished = self.finish_reason is not None and not self._open
+        self._finished = len(self._closed) >= self._asked_for and not self._open
         return Reading.TOKEN if token else Reading.QUIET
 
     def _said_something(self, choice: _Choice) -> bool:
