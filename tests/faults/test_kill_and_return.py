@@ -72,6 +72,16 @@ async def test_senseless_metrics_do_not_end_the_probing(near: Upstream, metrics:
         assert (await edge.status())["backends"][0]["standing"] == "healthy"
 
 
+async def test_engine_that_hangs_is_not_let_back_in_by_a_probe(near: Upstream) -> None:
+    deadlines = {"first_token": 0.05}
+    async with running_edge(backend(near, "silent", engine="vllm"), deadlines=deadlines, **PROBING) as edge:
+        for _ in range(3):
+            assert (await edge.chat(stream=True)).status == 504
+        probes = near.probes
+        await eventually(lambda: near.probes >= probes + 4, within=10)
+        assert (await edge.status())["backends"][0]["standing"] == "ejected"
+
+
 async def test_requests_that_wait_in_an_engine_are_seen_by_its_probe(near: Upstream, far: Upstream) -> None:
     near.metrics = b'vllm:num_requests_waiting{model_name="m"} 40\n'
     pools = backend(near, engine="vllm"), backend(far, place=1)

@@ -87,3 +87,23 @@ def test_only_streams_say_how_fast_a_first_token_is(step: Step, book: Book) -> N
     assert visit.first_token_ms is None
     visit.answered(streaming=True)
     assert visit.first_token_ms is not None
+
+
+@pytest.mark.parametrize(
+    ("cause", "standing"),
+    [
+        (Cause.UNREACHABLE, Standing.HEALTHY),
+        (Cause.DROPPED, Standing.EJECTED),
+        (Cause.SILENT, Standing.EJECTED),
+        (Cause.BROKEN, Standing.EJECTED),
+    ],
+)
+def test_probe_clears_only_what_it_has_tried_itself(
+    step: Step, book: Book, monkeypatch: pytest.MonkeyPatch, cause: Cause, standing: Standing
+) -> None:
+    """A probe connects; an engine that accepts connections and then hangs would be let back in at once."""
+    monkeypatch.setattr("isochrone.upstream.visit.time.monotonic", lambda: 100.0)
+    for _ in range(3):
+        begin(step, book).failed(AttemptFailed(cause, "why"))
+    step.backend.health.on_probe(reached=True)
+    assert step.backend.health.standing(100.0) is standing

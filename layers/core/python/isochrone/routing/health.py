@@ -70,7 +70,7 @@ class Health:
         self.reason = ""
 
     def on_failure(self, now: float, reason: str, *, unreachable: bool) -> None:
-        """An attempt failed through the backend's fault; `unreachable` when no reply came at all."""
+        """An attempt failed through the backend's fault; `unreachable` when not even a connection came about."""
         self.consecutive_failures += 1
         self.reason = reason
         self._failed_at = now

@@ -115,7 +115,7 @@ async def bounded(call: Awaitable[T], until: float) -> T:
     except aiohttp.ClientPayloadError:
         raise AttemptFailed(Cause.CUT, "cut its reply short") from None
     except (aiohttp.ClientError, OSError) as error:
-        raise AttemptFailed(Cause.UNREACHABLE, f"dropped the connection ({type(error).__name__})") from None
+        raise AttemptFailed(Cause.DROPPED, f"dropped the connection ({type(error).__name__})") from None
 
 
 async def _refusal(response: aiohttp.ClientResponse, until: float) -> AttemptFailed:

@@ -1,7 +1,8 @@
 """Why an attempt failed, and what follows from it.
 
 cause         what was seen                                     try another?  speaks against its health?
-UNREACHABLE   no connection, or it went before a reply           yes           yes
+UNREACHABLE   no connection                                      yes           yes, until a probe connects
+DROPPED       a connection that went before a reply              yes           yes
 SILENT        a connection but no first token in time            yes           yes
 OVERLOADED    429                                                yes           no: it works, it is only full
 BROKEN        5xx, an empty or senseless reply, an error event   yes           yes
@@ -23,6 +24,7 @@ class Cause(Enum):
     """See the table above."""
 
     UNREACHABLE = "unreachable"
+    DROPPED = "dropped"
     SILENT = "silent"
     OVERLOADED = "overloaded"
     BROKEN = "broken"

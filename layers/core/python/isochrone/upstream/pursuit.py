@@ -34,7 +34,7 @@ _BACKOFF_SECONDS = 0.05
 _BACKOFF_CAP_SECONDS = 2.0
 _WAIT_HINT_SECONDS = 5.0
 # Asking the same backend again makes sense only where the failure may have been a passing one.
-_PASSING = frozenset({Cause.UNREACHABLE, Cause.BROKEN, Cause.OVERLOADED, Cause.CUT})
+_PASSING = frozenset({Cause.UNREACHABLE, Cause.DROPPED, Cause.BROKEN, Cause.OVERLOADED, Cause.CUT})
 
 
 class Means(NamedTuple):

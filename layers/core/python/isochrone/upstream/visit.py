@@ -9,8 +9,6 @@ from isochrone.ledger.book import Book, Entry, cost_of, usage_of
 from isochrone.routing.plan import Step
 from isochrone.upstream.failure import AttemptFailed, Cause
 
-_NO_REPLY = frozenset({Cause.UNREACHABLE, Cause.SILENT})
-
 
 class Visit:
     """Holds a place at the backend until `ended`; then health, load and the ledger have learnt of it."""
@@ -37,7 +35,7 @@ class Visit:
     def failed(self, failure: AttemptFailed, usage: dict[str, Any] | None = None) -> None:
         """It ended without a complete answer."""
         if failure.against_health:
-            unreachable = failure.cause in _NO_REPLY
+            unreachable = failure.cause is Cause.UNREACHABLE
             self.step.backend.health.on_failure(time.monotonic(), failure.detail, unreachable=unreachable)
         self._end(failure.cause.value, usage, failure.detail)
 
