@@ -88,11 +88,12 @@ class FakeEdge:
         return web.json_response({"data": 1} if self.odd else body)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        self.prompts.append((dict(request.headers), json.loads(await request.read())))
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.prompts.append((headers, json.loads(await request.read())))
         if self.odd:
             return web.json_response({"error": {"message": "no such model"}}, status=404)
-        headers = {"x-isochrone-backend": "pool-eu", "x-isochrone-reason": "near", "x-private": "no"}
-        response = web.StreamResponse(headers={**headers, "content-type": "text/event-stream"})
+        own = {"x-isochrone-backend": "pool-eu", "x-isochrone-reason": "near", "x-private": "no"}
+        response = web.StreamResponse(headers={**own, "content-type": "text/event-stream"})
         await response.prepare(request)
         for piece in ANSWER[:2] if self.dies else ANSWER:
             await response.write(piece)

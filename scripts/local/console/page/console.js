@@ -59,7 +59,7 @@ function draw(id, facts, build) {
 }
 
 const sign = (state) => make("span", { class: "sign", "data-state": state });
-const stateOf = (state) => make("span", { class: "state", "data-state": state }, sign(state), say(state));
+const stateOf = (state, word = state) => make("span", { class: "state", "data-state": state }, sign(state), say(word));
 const row = (head, cells) => make("tr", {}, make("th", { scope: "row" }, ...[head].flat()), cells);
 const heads = (titles) =>
   make("thead", {}, make("tr", {}, titles.map(([title, kind]) => make("th", { scope: "col", class: kind ?? "" }, title))));
@@ -229,7 +229,7 @@ function viewCell(view) {
 
 function directly(kind, failure) {
   if (failure) return [stateOf("unreachable"), why(say(failure))];
-  return kind === "pool" ? [stateOf("healthy")] : ["–"];
+  return kind === "pool" ? [stateOf("healthy", "answers")] : ["–"];
 }
 
 function drawEdges({ edges }) {
