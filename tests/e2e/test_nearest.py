@@ -8,9 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -55,27 +59,72 @@ def test_every_edge_is_alive_and_ready(edition: Run) -> None:
     assert statuses == [200] * 6
 
 
-def test_killed_pool_costs_no_request_and_serves_again_once_it_is_back(edition: Run) -> None:
+@pytest.fixture(scope="module")
+def without_the_nearest_pool(edition: Run) -> Iterator[Dead]:
+    """pool-ap is killed while it answers; it is brought back by hand afterwards."""
     edge = edition.edge(2)
     assert backend(edge, "before") == "pool-ap"
     with ThreadPoolExecutor(3) as asking:
+        stream = asking.submit(streamed, edge, "Tell a long story.", on_fifth_piece=partial(kill, edition, "pool-ap"))
         answered = [asking.submit(backend, edge, f"during {number}") for number in range(18)]
-        answered[1].result()
-        os.kill(edition.pool_pid("pool-ap"), signal.SIGKILL)
-        assert answered[-1].result() in ("pool-eu", "pool-us")
-        assert {one.result() for one in answered} <= {"pool-ap", "pool-eu", "pool-us"}
+    yield Dead(stream.result(), [one.result() for one in answered])
+    with pool_started_by_hand(edition, "pool-ap"):
+        edition.wait_for("pool-ap answers again", 30)
+        until(lambda: backend(edge, str(time.monotonic())) == "pool-ap", 60)
+
+
+def test_killed_pool_costs_no_request(edition: Run, without_the_nearest_pool: Dead) -> None:
+    assert without_the_nearest_pool.backends[-1] in ("pool-eu", "pool-us")
     edition.wait_for("pool-ap was ended by SIGKILL", 10)
     port = edition.pool_port("pool-ap")
     assert f"start it again with: .venv/bin/python scripts/local/model_server.py --port {port}" in edition.said
-    revived = subprocess.Popen(
-        [sys.executable, ROOT / "scripts/local/model_server.py", "--port", str(port)], stdout=subprocess.DEVNULL
-    )
+
+
+def test_stream_cut_by_a_killed_pool_is_whole_or_says_that_it_is_not(without_the_nearest_pool: Dead) -> None:
+    stream = without_the_nearest_pool.stream
+    whole = stream.endswith("data: [DONE]") and '"finish_reason":"' in stream
+    assert whole != ('"error"' in stream)
+
+
+class Dead(NamedTuple):
+    """What clients got from before a pool's death until after it: one stream's text, and who answered the others."""
+
+    stream: str
+    backends: list[str]
+
+
+def kill(edition: Run, pool: str) -> None:
+    os.kill(edition.pool_pid(pool), signal.SIGKILL)
+
+
+@contextmanager
+def pool_started_by_hand(edition: Run, pool: str) -> Iterator[None]:
+    command = (sys.executable, ROOT / "scripts/local/model_server.py", "--port", str(edition.pool_port(pool)))
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        edition.wait_for("pool-ap answers again", 30)
-        until(lambda: backend(edge, str(time.monotonic())) == "pool-ap", 60)
+        yield
     finally:
-        revived.kill()
-        revived.wait()
+        process.kill()
+        process.wait()
+
+
+def streamed(edge: Edge, prompt: str, *, on_fifth_piece: Callable[[], None]) -> str:
+    """All that a stream says to a caller in Tokyo."""
+    body = {
+        "model": MODEL,
+        "stream": True,
+        "temperature": 0,
+        "max_tokens": 60,
+        "messages": [{"role": "user", "content": prompt}],
+    }
+    headers = {"content-type": "application/json", "x-forwarded-for": TOKYO}
+    request = urllib.request.Request(f"{edge.url}/v1/chat/completions", json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=60) as response:
+        events = (line.decode().strip() for line in response if line.strip())
+        lines = [next(events) for _ in range(5)]
+        on_fifth_piece()
+        lines += events
+    return "\n".join(lines)
 
 
 def backend(edge: Edge, words: str) -> str:
