@@ -120,3 +120,11 @@ def test_networks_hold_addresses_of_their_own_family_only() -> None:
     inside = [within(parse_address(text), networks) for text in ("10.1.1.1", "2001:db8::9", "11.0.0.1", "::1")]
     assert inside == [True, True, False, False]
     assert not within(None, networks)
+
+
+def test_long_forwarded_headers_are_read_but_not_kept() -> None:
+    rule = AddressRule()
+    for number in range(50):
+        header = ", ".join(["10.0.0.1"] * 40 + [f"192.0.2.{number}"])
+        assert rule.client_address("127.0.0.1", header, trust_forwarded=True) == f"192.0.2.{number}"
+    assert rule._find.cache_info().currsize == 0

@@ -120,3 +120,15 @@ def test_damaged_bytes_are_no_answer(value: bytes) -> None:
 )
 def test_only_one_choice_that_ended_by_itself_is_complete(body: dict[str, Any], complete: bool) -> None:
     assert is_complete(body) is complete
+
+
+def test_replay_has_an_id_of_its_routes_kind() -> None:
+    body = {"id": "cmpl-1", "object": "text_completion", "choices": [{"text": "a", "finish_reason": "stop"}]}
+    known = Answer(operation="completion", backend="pool", created=CREATED, body=body)
+    assert json.loads(replay_body(known, request_id="r9", now=CREATED))["id"] == "cmpl-r9"
+
+
+def test_replay_of_an_embedding_gets_no_id_that_the_route_does_not_have() -> None:
+    body = {"object": "list", "data": [{"index": 0, "embedding": [0.5]}]}
+    known = Answer(operation="embedding", backend="pool", created=CREATED, body=body)
+    assert json.loads(replay_body(known, request_id="r9", now=CREATED)) == body

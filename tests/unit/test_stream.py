@@ -9,6 +9,7 @@ from isochrone.api.sse import DONE_EVENT, KEEP_ALIVE
 from isochrone.upstream import relay as relaying
 from isochrone.upstream.failure import AttemptFailed, Cause
 from isochrone.upstream.relay import relay
+from isochrone.upstream.splice import Splice
 from isochrone.upstream.stream import StreamAnswer
 from isochrone.upstream.transcript import Transcript
 from tests.upstream import chunk, event
@@ -217,3 +218,12 @@ async def test_release_of_an_unfinished_stream_reads_nothing_more() -> None:
     await backend.open()
     await backend.answer.release()
     assert (backend.closed, backend.script) == (1, [TWO])
+
+
+async def test_client_is_kept_awake_while_a_new_attempt_retells_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relaying, "HEARTBEAT_SECONDS", 0.0)
+    answer = await Backend(ONE, TWO, STOP).open()
+    known = Splice({"content": "one "})
+    got = [data async for data in relay(answer, include_usage=False, splice=known)]
+    assert got[0] == KEEP_ALIVE
+    assert b"".join(got).replace(KEEP_ALIVE, b"") == TWO + STOP + DONE_EVENT

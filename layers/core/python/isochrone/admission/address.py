@@ -15,6 +15,8 @@ Address = IPv4Address | IPv6Address
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 UNKNOWN = ""
+# A longer header is read anew each time: thousands of long ones must not stay in memory.
+_LONGEST_KEPT = 200
 
 
 def networks_of(texts: Sequence[str]) -> tuple[Network, ...]:
@@ -31,7 +33,9 @@ class AddressRule:
 
     def client_address(self, peer: str, forwarded_for: str | None, *, trust_forwarded: bool) -> str:
         """The address in its normal form, or UNKNOWN when what should name the client cannot be read."""
-        return self._find(peer, forwarded_for if trust_forwarded else None)
+        header = forwarded_for if trust_forwarded else None
+        find = self._find if len(header or "") <= _LONGEST_KEPT else self._find_uncached
+        return find(peer, header)
 
     def _find_uncached(self, peer: str, forwarded_for: str | None) -> str:
         address = parse_address(peer)

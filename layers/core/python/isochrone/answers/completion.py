@@ -11,6 +11,7 @@ from msgspec import Struct
 from isochrone.api.sse import DONE_EVENT
 
 _encode = msgspec.json.encode
+_ID_PREFIX = {"chat": "chatcmpl-", "completion": "cmpl-"}
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -50,12 +51,12 @@ def is_complete(body: dict[str, Any]) -> bool:
 
 def replay_body(answer: Answer, *, request_id: str, now: float) -> bytes:
     """The JSON reply with an id and a time of its own."""
-    return _encode(_renewed(answer.body, request_id, now))
+    return _encode(_renewed(answer, request_id, now))
 
 
 def replay_stream(answer: Answer, *, request_id: str, now: float, include_usage: bool) -> bytes:
     """The same answer as a legal event stream, ended by [DONE]."""
-    whole = _renewed(answer.body, request_id, now)
+    whole = _renewed(answer, request_id, now)
     choice = whole.get("choices", [{}])[0]
     base = {key: value for key, value in whole.items() if key not in ("choices", "usage")}
     pieces: Callable[[dict[str, Any]], list[dict[str, Any]]] = _text_pieces
@@ -68,10 +69,11 @@ def replay_stream(answer: Answer, *, request_id: str, now: float, include_usage:
     return b"".join(b"data: %b\n\n" % _encode(chunk) for chunk in chunks) + DONE_EVENT
 
 
-def _renewed(body: dict[str, Any], request_id: str, now: float) -> dict[str, Any]:
-    if "id" not in body:
-        return body
-    return {**body, "id": f"chatcmpl-{request_id}", "created": int(now)}
+def _renewed(answer: Answer, request_id: str, now: float) -> dict[str, Any]:
+    prefix = _ID_PREFIX.get(answer.operation)
+    if prefix is None:
+        return answer.body
+    return {**answer.body, "id": prefix + request_id, "created": int(now)}
 
 
 def _delta_pieces(choice: dict[str, Any]) -> list[dict[str, Any]]:

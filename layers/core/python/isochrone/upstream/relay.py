@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Sequence
 
 from isochrone.api.sse import DONE_EVENT, KEEP_ALIVE
@@ -16,14 +17,16 @@ HEARTBEAT_SECONDS = 15.0
 async def relay(answer: StreamAnswer, *, include_usage: bool, splice: Splice | None = None) -> AsyncIterator[bytes]:
     """The bytes for the client. Raises AttemptFailed when the stream failed, or says something else than `splice`."""
     events: Sequence[Read] | None = answer.first
+    quiet_since = time.monotonic()
     while events is not None:
+        quiet = not events or time.monotonic() - quiet_since >= HEARTBEAT_SECONDS
         if not include_usage:
             events = _without_usage(events)
-        if data := splice.join(events) if splice else b"".join([event.raw for event, _ in events]):
-            yield data
+        data = splice.join(events) if splice else b"".join([event.raw for event, _ in events])
+        if data or quiet:
+            yield data or KEEP_ALIVE
+            quiet_since = time.monotonic()
         events = await answer.next_events(HEARTBEAT_SECONDS)
-        if events == []:
-            yield KEEP_ALIVE
     if not answer.transcript.done:
         yield DONE_EVENT
 
