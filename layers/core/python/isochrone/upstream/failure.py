@@ -9,7 +9,8 @@ BROKEN        5xx, an empty or senseless reply, an error event   yes           y
 CREDENTIALS   401, 402, 403: our key there, not the caller's     yes           yes
 MISSING       404: the model is not loaded there                 yes           no
 REFUSED       another 4xx: the caller's request                  no            no
-CUT           the stream ended before its finish_reason          yes, before the client saw a token
+CUT           the stream ended before its finish_reason          yes           yes
+DIVERGED      it took over a stream and says something else      yes           no
 """
 
 from __future__ import annotations
