@@ -85,8 +85,8 @@ def view(name: str, *backends: dict[str, Any], failure: str = "", **facts: Any) 
     return EdgeView(name, "http://127.0.0.1:1", failure, msgspec.convert(status, Status))
 
 
-def merged(*edges: EdgeView, **failing: str) -> dict[str, Any]:
-    return merge(edges, {name.replace("_", "-"): how for name, how in failing.items()}, Tally(), now=1.0)
+def merged(*edges: EdgeView, **direct: str) -> dict[str, Any]:
+    return merge(edges, {name.replace("_", "-"): how for name, how in direct.items()}, Tally(), now=1.0)
 
 
 def test_load_is_summed_over_edges_but_the_engines_queue_is_one() -> None:
@@ -119,6 +119,12 @@ def test_what_a_silent_edge_said_of_health_is_no_longer_shown_but_its_backends_s
 def test_pool_that_does_not_answer_is_unreachable_whatever_edges_still_think() -> None:
     picture = merged(view("eu-west-1", seen()), pool_eu="refused")
     assert (picture["backends"][0]["standing"], picture["backends"][0]["failure"]) == ("unreachable", "refused")
+
+
+def test_pool_that_nobody_asked_directly_is_not_said_to_answer() -> None:
+    edge = view("eu-west-1", seen(), seen("pool-us"), seen("pool-ap"))
+    answers = {one["name"]: one["answers"] for one in merged(edge, pool_eu="", pool_us="silent")["backends"]}
+    assert answers == {"pool-eu": True, "pool-us": False, "pool-ap": False}
 
 
 def test_edge_that_drains_is_neither_well_nor_gone() -> None:

@@ -30,13 +30,13 @@ class EdgeView:
         return {} if self.failure or self.status is None else {seen.name: seen for seen in self.status.backends}
 
 
-def merge(edges: Sequence[EdgeView], failing: Mapping[str, str], tally: Tally, *, now: float) -> dict[str, Any]:
-    """The picture at `now` (epoch seconds). `failing` says which pools do not answer the console itself, and how."""
+def merge(edges: Sequence[EdgeView], direct: Mapping[str, str], tally: Tally, *, now: float) -> dict[str, Any]:
+    """The picture at `now` (epoch seconds). `direct` has how each pool that was asked directly fails, or ""."""
     known = _known_backends(edges)
     return {
         "at": now,
         "edges": [_edge(edge) for edge in edges],
-        "backends": [_backend(facts, edges, failing.get(name, "")) for name, facts in known.items()],
+        "backends": [_backend(facts, edges, direct.get(name)) for name, facts in known.items()],
         "models": sorted({model for facts in known.values() for model in facts.models}),
         "totals": tally.totals(),
         "attempts": tally.newest(),
@@ -81,7 +81,7 @@ def _view(seen: Seen) -> dict[str, Any]:
     }
 
 
-def _backend(facts: Seen, edges: Iterable[EdgeView], failure: str) -> dict[str, Any]:
+def _backend(facts: Seen, edges: Iterable[EdgeView], failure: str | None) -> dict[str, Any]:
     seen = {edge.name: edge.sees[facts.name] for edge in edges if facts.name in edge.sees}
     standing = "unreachable" if failure else worst(one.standing for one in seen.values())
     troubled = [name for name, one in seen.items() if one.standing == standing != "healthy"]
@@ -94,6 +94,7 @@ def _backend(facts: Seen, edges: Iterable[EdgeView], failure: str) -> dict[str, 
         "standing": standing,
         "seen_by": troubled,
         "failure": failure or None,
+        "answers": failure == "",
         "in_flight": sum(one.in_flight for one in seen.values()),
         # The engine's own queue is the same for every edge.
         "waiting": max((one.waiting for one in seen.values()), default=0),

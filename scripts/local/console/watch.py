@@ -38,7 +38,7 @@ class Watch:
         self.edges = dict(edges)
         self._views = [EdgeView(name, url) for name, url in edges.items()]
         self._pools = dict(pools)
-        self._failing: dict[str, str] = {}
+        self._direct: dict[str, str] = {}
         self._tally = Tally()
         self._session = session
         self._clock, self._now = clock, now
@@ -52,7 +52,7 @@ class Watch:
             if self._clock() - self._looked_at >= INTERVAL:
                 self._looked_at = self._clock()
                 await self._look()
-                self._picture = msgspec.json.encode(merge(self._views, self._failing, self._tally, now=self._now()))
+                self._picture = msgspec.json.encode(merge(self._views, self._direct, self._tally, now=self._now()))
         return self._picture
 
     async def pause(self) -> None:
@@ -91,9 +91,9 @@ class Watch:
         try:
             await self._get(f"{url}/health", dict)
         except FAILURES as error:
-            self._failing[name] = failure_of(error)
+            self._direct[name] = failure_of(error)
         else:
-            self._failing.pop(name, None)
+            self._direct[name] = ""
 
     async def _get(self, url: str, kind: type[Report]) -> Report:
         async with asyncio.timeout(PATIENCE), self._session.get(url, raise_for_status=True) as response:

@@ -5,7 +5,8 @@ const TEXTS = JSON.parse(document.getElementById("texts").textContent);
 const HISTORY = 60; // seconds of requests per second
 const RECENT = 4; // seconds for which a finished attempt still shows as traffic
 const CHANGES = 30; // lines kept
-const SILENCE = 5000; // ms without a picture after which the console itself counts as gone
+const DOUBT = 1500; // ms without a picture and without a connection after which the console counts as gone
+const SILENCE = 5000; // ms without a picture after which it does in any case, and a new connection is tried
 
 let language = "en";
 let picture = null; // the last one
@@ -39,15 +40,14 @@ function shape(tag, attributes) {
 
 /** The text of `key` in the page's language; {names} are filled in. */
 function say(key, values = {}) {
-  const text = TEXTS[language][key] ?? key;
-  return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+  return TEXTS[language][key].replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 }
 
 const number = (value, digits = 0) =>
   new Intl.NumberFormat(language, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
 const milliseconds = (value) => (value == null ? "–" : say("ms", { ms: number(value, value < 10 ? 1 : 0) }));
 const dollars = (value) => `$${number(value, value && value < 1 ? 6 : 2)}`;
-const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString(language, { hour12: false });
+const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString(language, { hourCycle: "h23" });
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 
 /** Draw a part of the page only when what it shows has changed, so that a selection in it stays. */
@@ -206,14 +206,14 @@ function drawHealth({ edges, backends }) {
   const facts = {
     names: backends.map(({ name, place }) => [name, place]),
     load: backends.map((one) => [one.in_flight, one.waiting]),
-    failures: backends.map((one) => one.failure),
+    direct: backends.map((one) => [one.answers, one.failure]),
     rows: edges.map((edge) => [edge.name, edge.failure, backends.map(({ name }) => edge.sees[name] ?? null)]),
   };
   draw("health", facts, () => [
     heads([[say("ofEdge")], ...backends.map(({ name, place }) => [place ? name : `${name} (${say("noPlace")})`])]),
     make("tbody", {},
       edges.map((edge) => row([edge.name, why(edge.failure && say(edge.failure))], backends.map(({ name }) => viewCell(edge.sees[name])))),
-      row(say("ownRow"), backends.map(({ failure, kind }) => cell(directly(kind, failure)))),
+      row(say("ownRow"), backends.map((one) => cell(directly(one)))),
       row(say("loadRow"), backends.map((one) => cell(say("loadParts", { inFlight: number(one.in_flight), waiting: number(one.waiting) }))))),
   ]);
 }
@@ -227,9 +227,9 @@ function viewCell(view) {
   ]);
 }
 
-function directly(kind, failure) {
+function directly({ answers, failure }) {
   if (failure) return [stateOf("unreachable"), why(say(failure))];
-  return kind === "pool" ? [stateOf("healthy", "answers")] : ["–"];
+  return answers ? [stateOf("healthy", "answers")] : ["–"];
 }
 
 function drawEdges({ edges }) {
@@ -240,8 +240,8 @@ function drawEdges({ edges }) {
       row([edge.name, make("span", { class: "why" }, edge.url)], [
         cell([stateOf(edge.state), why(edge.failure && say(edge.failure))]),
         cell(edge.per_second == null ? "–" : number(edge.per_second, 1), "number"),
-        cell(counts(edge.answered)),
-        cell(counts(edge.cache)),
+        cell(counts(edge.answered), "text"),
+        cell(counts(edge.cache), "text"),
       ]))),
   ]);
 }
@@ -330,8 +330,9 @@ function listen() {
 
 /** The browser reconnects by itself in most cases; this covers the rest, and says so meanwhile. */
 function checkSilence() {
-  const silent = performance.now() - heardAt > SILENCE;
-  const broken = stream && stream.readyState !== EventSource.OPEN && picture;
+  const quiet = performance.now() - heardAt;
+  const silent = quiet > SILENCE;
+  const broken = quiet > DOUBT && stream.readyState !== EventSource.OPEN;
   if (document.hidden || !(silent || broken)) return;
   byId("lost").hidden = false;
   if (silent || stream.readyState === EventSource.CLOSED) listen();
@@ -376,7 +377,8 @@ async function converse(signal, begun) {
   return say("complete", { first: milliseconds((first ?? performance.now()) - begun), total: milliseconds(performance.now() - begun) });
 }
 
-const complaint = ({ error }) => say(error.message);
+/** The console's own words are translated; those of an edge are shown as they are. */
+const complaint = ({ error }) => (Object.hasOwn(TEXTS[language], error.message) ? say(error.message) : error.message);
 
 function showHeaders(headers) {
   const shown = [...headers].filter(([name]) => name === "x-request-id" || name.startsWith("x-isochrone-"));
@@ -399,10 +401,14 @@ async function* pieces(body) {
 async function* events(body) {
   let rest = "";
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  for (let part = await reader.read(); !part.done; part = await reader.read()) {
-    const blocks = (rest + part.value).split(/\r?\n\r?\n/);
-    rest = blocks.pop();
-    for (const block of blocks) if (block.startsWith("data:")) yield block.slice(5).trim();
+  try {
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      const blocks = (rest + part.value).split(/\r?\n\r?\n/);
+      rest = blocks.pop();
+      for (const block of blocks) if (block.startsWith("data:")) yield block.slice(5).trim();
+    }
+  } finally {
+    reader.cancel().catch(() => {}); // it may have broken already
   }
 }
 
