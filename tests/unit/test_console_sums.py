@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 
+from isochrone.routing import health
+from local.console import reports
 from local.console.reports import Attempt, Status
 from local.console.snapshot import EdgeView, merge, worst
 from local.console.tally import RATE_SECONDS, SHOWN, Rate, Tally
@@ -106,6 +108,10 @@ def test_standings_are_ordered_and_nobodys_view_is_unknown() -> None:
     assert worst(["trial", "ejected"]) == "ejected"
     assert worst(["healthy", "trial"]) == "trial"
     assert worst([]) == "unknown"
+
+
+def test_console_knows_every_standing_that_an_edge_can_give() -> None:
+    assert set(get_args(reports.Standing)) == {standing.value for standing in health.Standing}
 
 
 def test_what_a_silent_edge_said_of_health_is_no_longer_shown_but_its_backends_stay_on_the_map() -> None:

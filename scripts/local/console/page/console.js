@@ -43,6 +43,9 @@ function say(key, values = {}) {
   return TEXTS[language][key].replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 }
 
+/** A word that the console may or may not know: others' own words are shown as they are. */
+const translated = (word) => (Object.hasOwn(TEXTS[language], word) ? say(word) : word);
+
 const number = (value, digits = 0) =>
   new Intl.NumberFormat(language, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
 const milliseconds = (value) => (value == null ? "–" : say("ms", { ms: number(value, value < 10 ? 1 : 0) }));
@@ -222,7 +225,7 @@ function viewCell(view) {
   if (!view) return cell(stateOf("unknown"));
   return cell([
     stateOf(view.standing),
-    make("span", { class: "rtt" }, `${milliseconds(view.rtt_ms)} ${say(view.rtt_from)}`),
+    make("span", { class: "rtt" }, `${milliseconds(view.rtt_ms)} ${translated(view.rtt_from)}`),
     why(view.why),
   ]);
 }
@@ -377,8 +380,7 @@ async function converse(signal, begun) {
   return say("complete", { first: milliseconds((first ?? performance.now()) - begun), total: milliseconds(performance.now() - begun) });
 }
 
-/** The console's own words are translated; those of an edge are shown as they are. */
-const complaint = ({ error }) => (Object.hasOwn(TEXTS[language], error.message) ? say(error.message) : error.message);
+const complaint = ({ error }) => translated(error.message);
 
 function showHeaders(headers) {
   const shown = [...headers].filter(([name]) => name === "x-request-id" || name.startsWith("x-isochrone-"));
