@@ -96,8 +96,13 @@ async def test_edge_that_dies_is_shown_so_and_shown_well_again_when_it_is_back(s
 
 async def test_edge_that_hangs_is_shown_as_silent_and_holds_nobody_else_up(stage: Stage) -> None:
     stage.edges[0].healthy = False
-    picture = await stage.snapshot()
+    async with asyncio.timeout(10):  # far above PATIENCE, far below what a client waits by itself
+        picture = await stage.snapshot()
     assert [edge["failure"] for edge in picture["edges"]] == ["silent", None, None]
+
+
+async def test_nobody_is_silent_for_two_seconds_before_it_shows() -> None:
+    assert watch.INTERVAL + watch.PATIENCE < 2.0
 
 
 async def test_something_else_on_an_edges_port_is_shown_as_odd(stage: Stage) -> None:
