@@ -159,6 +159,21 @@ def test_alarm_watches_and_tells(app: Synthesis, name: str, threshold: float, pe
     assert len(alarm["AlarmActions"]) == 1
 
 
+def test_every_topic_that_an_alarm_tells_lets_cloudwatch_of_this_account_speak(app: Synthesis) -> None:
+    edge = app.edge()
+    told = {action["Ref"] for alarm in resources(edge, "AWS::CloudWatch::Alarm") for action in alarm["AlarmActions"]}
+    assert told
+    allowed = {
+        statement["Resource"]["Ref"]
+        for policy in resources(edge, "AWS::SNS::TopicPolicy")
+        for statement in policy["PolicyDocument"]["Statement"]
+        if statement["Effect"] == "Allow"
+        and (statement["Principal"], statement["Action"]) == ({"Service": "cloudwatch.amazonaws.com"}, "sns:Publish")
+        and statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+    }
+    assert allowed == told
+
+
 def test_slow_alarm_measures_the_first_byte_not_the_length_of_a_stream(app: Synthesis) -> None:
     metric = only(app.edge(), "AWS::Logs::MetricFilter")
     access_log = only(app.edge(), "AWS::ApiGateway::Stage")["AccessLogSetting"]["Format"].split()
