@@ -62,17 +62,18 @@ class BufferedDoor:
         self._runner.close()
 
 
-_pulse = Pulse(partial(print, flush=True))
+_settings = load(os.environ["ISOCHRONE_CONFIG"])
+_pulse = Pulse(_settings.service.name, partial(print, flush=True))
 
 
 async def _settle(edge: Edge) -> None:
     """After a reply, before Lambda may freeze us: finish what is open, and say how the pools are (for the alarm)."""
     await edge.flush()
-    _pulse.beat(lambda: {"HealthyPools": edge.healthy_pools()}, {"Region": edge.region}, now=time.time())
+    _pulse.beat({"HealthyPools": edge.healthy_pools()}, {"Region": edge.region}, now=time.time())
 
 
 def _build() -> Edge:
-    return build_edge(load(os.environ["ISOCHRONE_CONFIG"]), region=os.environ["AWS_REGION"], environ=os.environ)
+    return build_edge(_settings, region=os.environ["AWS_REGION"], environ=os.environ)
 
 
 def _inside_a_loop() -> bool:

@@ -236,3 +236,31 @@ async def test_cancellation_ends_the_visit_too(scene: SceneOf) -> None:
         await it.pursue()
     assert it.in_flight == [0, 0]
     assert (await it.book.recent("t", limit=9))[0]["outcome"] == "cancelled"
+
+
+def plan_of(*kinds: str, attempts: int = 3) -> str:
+    """The order in which a plan of pools, apis and pools of another model is gone through: "p", "a", "f"."""
+    facts = [
+        Backend(
+            name=f"{kind}{i}",
+            base_url="http://127.0.0.1:9",
+            kind="api" if kind == "a" else "pool",
+            models={"fallback" if kind == "f" else "m": "m"},
+            region=REGIONS[i % len(REGIONS)],
+        )
+        for i, kind in enumerate(kinds)
+    ]
+    steps = plan("m", ("fallback",), Fleet(facts, edge_region="us-east-1"), client=None, near="edge", now=0.0)
+    return "".join(step.backend.facts.name[0] for step in pursuit.with_last_resort(steps, attempts))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "order"),
+    [("ppp", "ppp"), ("pppa", "ppap"), ("pppf", "ppfp"), ("ppppaf", "ppappf"), ("ppa", "ppa"), ("aaaa", "aaaa")],
+)
+def test_last_attempt_is_kept_for_what_does_not_fail_with_the_others(kinds: str, order: str) -> None:
+    assert plan_of(*kinds) == order
+
+
+def test_single_attempt_goes_to_the_best_backend() -> None:
+    assert plan_of("p", "a", attempts=1) == "pa"

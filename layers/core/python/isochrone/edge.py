@@ -41,6 +41,7 @@ class Edge:
         background: Background,
         *,
         on_start: Hook,
+        on_flush: Hook,
         on_close: Hook,
         with_metrics: bool,
         new_id: Callable[[], str],
@@ -51,7 +52,7 @@ class Edge:
         self.ready = False
         self._rooms = pipeline.rooms
         self._background = background
-        self._on_start, self._on_close = on_start, on_close
+        self._on_start, self._on_flush, self._on_close = on_start, on_flush, on_close
         self._new_id = new_id
         self._clock = clock
         self._routes = self._route_table(with_metrics=with_metrics)
@@ -86,21 +87,26 @@ class Edge:
         await self._on_start()
         self.ready = True
 
-    def healthy_pools(self) -> int:
-        """How many pools take requests, as far as this process knows."""
+    def healthy_pools(self) -> int | None:
+        """How many pools are known to take requests; None while none of them has been tried."""
         now = self._clock()
-        pools = [state for state in self._rooms.fleet.states if state.facts.kind == "pool"]
-        return sum(state.health.standing(now) in TAKES_REQUESTS for state in pools)
+        pools = [state.health for state in self._rooms.fleet.states if state.facts.kind == "pool"]
+        if not any(health.tried for health in pools):
+            return None
+        return sum(health.tried and health.standing(now) in TAKES_REQUESTS for health in pools)
 
     async def flush(self) -> None:
-        """Finish what was left to the background: a Lambda calls this before it lets itself be frozen."""
+        """Finish what was left to the background and do the chores that are due: a Lambda calls this before it lets
+        itself be frozen."""
         await self._background.finish()
         await self._rooms.book.flush()
+        await self._on_flush()
 
     async def close(self) -> None:
         """Stop being ready, finish the background, close every connection."""
         self.ready = False
-        await self.flush()
+        await self._background.finish()
+        await self._rooms.book.flush()
         await self._on_close()
 
     async def handle(self, request: Request) -> Reply:
@@ -202,6 +208,7 @@ class Edge:
             "healthy": standing in TAKES_REQUESTS,
             "standing": standing.value,
             "why": state.health.reason or None,
+            "ejected_for_s": round(state.health.retry_in(now), 1),
             "in_flight": state.in_flight,
             "waiting": state.engine_waiting,
             "rtt_ms": round(state.expected_rtt_ms if measured is None else measured, 3),

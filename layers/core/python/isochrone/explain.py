@@ -88,7 +88,8 @@ def explain(
         raise ValueError(f"--region {region!r} is not in the configuration; it has {', '.join(names)}")
     nearest = _nearest(settings.region, client)
     edge_region = region or nearest or names[0]
-    fleet = Fleet(settings.backend, edge_region=edge_region)
+    stated = next(known.location for known in settings.region if known.name == edge_region)
+    fleet = Fleet(settings.backend, edge_region=edge_region, edge_place=stated)
     if not fleet.serving(model):
         raise ValueError(f"--model {model!r} is served by no backend; there are {', '.join(fleet.models)}")
     fallback = next((known.fallback for known in settings.model if known.name == model), ())

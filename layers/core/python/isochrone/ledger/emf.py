@@ -6,13 +6,11 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-NAMESPACE = "Isochrone"
 
-
-def emf_line(metrics: Mapping[str, float], dimensions: Mapping[str, str], *, now: float) -> str:
+def emf_line(namespace: str, metrics: Mapping[str, float], dimensions: Mapping[str, str], *, now: float) -> str:
     """Counts with their dimensions at `now` (epoch seconds), as one line of JSON."""
     described = {
-        "Namespace": NAMESPACE,
+        "Namespace": namespace,
         "Dimensions": [list(dimensions)],
         "Metrics": [{"Name": name, "Unit": "Count"} for name in metrics],
     }
@@ -21,16 +19,19 @@ def emf_line(metrics: Mapping[str, float], dimensions: Mapping[str, str], *, now
 
 
 class Pulse:
-    """Says a metric at most once each `interval` seconds, however many requests there are."""
+    """Says metrics at most once each `interval` seconds, however many requests there are. The namespace has the
+    service's name in it, so that two of them in one account do not speak for one another."""
 
-    def __init__(self, say: Callable[[str], None], *, interval: float = 60.0) -> None:
+    def __init__(self, service: str, say: Callable[[str], None], *, interval: float = 60.0) -> None:
+        self._namespace = f"Isochrone/{service}"
         self._say = say
         self._interval = interval
         self._said_at = float("-inf")
 
-    def beat(self, metrics: Callable[[], Mapping[str, float]], dimensions: Mapping[str, str], *, now: float) -> None:
-        """`now` is epoch seconds; `metrics` is asked only when its answer will be said."""
-        if now - self._said_at < self._interval:
+    def beat(self, metrics: Mapping[str, float | None], dimensions: Mapping[str, str], *, now: float) -> None:
+        """`now` is epoch seconds. A metric of which nothing is known (None) is not said, and costs no beat."""
+        known = {name: value for name, value in metrics.items() if value is not None}
+        if not known or now - self._said_at < self._interval:
             return
         self._said_at = now
-        self._say(emf_line(metrics(), dimensions, now=now))
+        self._say(emf_line(self._namespace, known, dimensions, now=now))

@@ -26,10 +26,12 @@ class BackendState:
         "in_flight", "place", "rtt_source",
     )  # fmt: skip
 
-    def __init__(self, facts: Backend, *, edge_region: str) -> None:
+    def __init__(self, facts: Backend, *, edge_region: str, edge_place: Point | None = None) -> None:
         self.facts = facts
         self.place: Point | None = facts.location or region_location(facts.region or "")
-        self.expected_rtt_ms, self.rtt_source = _expected_rtt(facts, self.place, edge_region)
+        self.expected_rtt_ms, self.rtt_source = _expected_rtt(
+            facts, self.place, edge_region, edge_place or region_location(edge_region)
+        )
         self.health = Health()
         self.in_flight = 0
         self.engine_waiting = 0
@@ -76,11 +78,10 @@ class BackendState:
         return float(self._first_token_ms * 0.5 ** ((now - self._first_token_at) / _HALF_LIFE_SECONDS))
 
 
-def _expected_rtt(facts: Backend, place: Point | None, edge_region: str) -> tuple[float, str]:
+def _expected_rtt(facts: Backend, place: Point | None, edge_region: str, edge: Point | None) -> tuple[float, str]:
     """(ms, where it comes from): the measured matrix, the estimate by distance, or the constant for the unknown."""
     if facts.location is None and facts.region and (known := rtt_between_regions(edge_region, facts.region)):
         return known.ms, "matrix" if known.source == "measured" else "estimate"
-    edge = region_location(edge_region)
     if place is None or edge is None:
         return UNKNOWN_RTT_MS, "unknown"
     return rtt_between_points(edge, place), "estimate"
@@ -89,8 +90,8 @@ def _expected_rtt(facts: Backend, place: Point | None, edge_region: str) -> tupl
 class Fleet:
     """All backends of the configuration, by model."""
 
-    def __init__(self, backends: Sequence[Backend], *, edge_region: str) -> None:
-        self.states = tuple(BackendState(facts, edge_region=edge_region) for facts in backends)
+    def __init__(self, backends: Sequence[Backend], *, edge_region: str, edge_place: Point | None = None) -> None:
+        self.states = tuple(BackendState(facts, edge_region=edge_region, edge_place=edge_place) for facts in backends)
         self._by_model: dict[str, list[BackendState]] = {}
         for state in self.states:
             for model in state.facts.models:

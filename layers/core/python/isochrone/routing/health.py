@@ -35,16 +35,18 @@ TAKES_REQUESTS = frozenset({Standing.HEALTHY, Standing.TRIAL})
 
 
 class Health:
-    """One backend's health. Times are seconds on any one clock."""
+    """One backend's health. Times are seconds on any one clock; `tried` says that it was ever seen or asked."""
 
     __slots__ = (
         "_ejected_until", "_ejections", "_failed_at", "_failed_to_reach", "consecutive_failures", "reachable", "reason",
+        "tried",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.consecutive_failures = 0
         self.reachable: bool | None = None
         self.reason = ""
+        self.tried = False
         self._ejections = 0
         self._ejected_until = 0.0
         self._failed_at = 0.0
@@ -65,12 +67,14 @@ class Health:
 
     def on_success(self) -> None:
         """An attempt was answered."""
+        self.tried = True
         self.consecutive_failures = self._ejections = 0
         self.reachable = True if self.reachable is not None else None
         self.reason = ""
 
     def on_failure(self, now: float, reason: str, *, unreachable: bool) -> None:
         """An attempt failed through the backend's fault; `unreachable` when not even a connection came about."""
+        self.tried = True
         self.consecutive_failures += 1
         self.reason = reason
         self._failed_at = now
@@ -82,6 +86,7 @@ class Health:
 
     def on_probe(self, *, reached: bool, reason: str = "") -> None:
         """A probe came back (or did not)."""
+        self.tried = True
         self.reachable = reached
         if not reached:
             self.reason = reason

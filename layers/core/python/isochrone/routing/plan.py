@@ -63,7 +63,7 @@ def plan(
     for rank, name in enumerate((model, *fallback)):
         for state in fleet.serving(name):
             step = _step(state, name, origin, now)
-            order = (not _takes_requests(step), rank, state.facts.kind == "api", step.cost_ms, state.facts.name)
+            order = (not takes_requests(step), rank, state.facts.kind == "api", step.cost_ms, state.facts.name)
             ranked.append((order, step))
     ranked.sort(key=lambda pair: pair[0])
     return [step for _, step in ranked]
@@ -90,7 +90,7 @@ def _step(state: BackendState, model: str, origin: Point | None, now: float) -> 
     )
 
 
-def _takes_requests(step: Step) -> bool:
+def takes_requests(step: Step) -> bool:
     """A backend on trial gets one request at a time, so that a sick one can hurt only that."""
     return step.standing is Standing.HEALTHY or (step.standing is Standing.TRIAL and not step.backend.in_flight)
 

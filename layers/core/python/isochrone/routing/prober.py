@@ -42,14 +42,12 @@ def open_session() -> aiohttp.ClientSession:
     )
 
 
-async def keep_probing(fleet: Fleet, session: aiohttp.ClientSession, interval: float) -> None:
-    """Probe every backend each `interval` seconds, until cancelled."""
-    while True:
-        probes = (_probe_into(state, session) for state in fleet.states)
-        for outcome in await asyncio.gather(*probes, return_exceptions=True):
-            if outcome is not None:
-                log.error("a probe failed by itself", exc_info=outcome)
-        await asyncio.sleep(interval)
+async def probe_all(fleet: Fleet, session: aiohttp.ClientSession) -> None:
+    """Look once at every backend, side by side."""
+    probes = (_probe_into(state, session) for state in fleet.states)
+    for outcome in await asyncio.gather(*probes, return_exceptions=True):
+        if outcome is not None:
+            log.error("a probe failed by itself", exc_info=outcome)
 
 
 async def _probe_into(state: BackendState, session: aiohttp.ClientSession) -> None:

@@ -22,7 +22,7 @@ from isochrone.api.errors import (
     UpstreamRefused,
 )
 from isochrone.api.requests import Ask
-from isochrone.routing.plan import Step
+from isochrone.routing.plan import Step, takes_requests
 from isochrone.settings import Deadlines, Retry
 from isochrone.upstream.attempt import BodyAnswer, attempt
 from isochrone.upstream.budget import RetryBudget
@@ -72,7 +72,7 @@ async def pursue(
     `made` attempts with these `failures` came before: a stream that died is pursued further like any other failure.
     """
     failures = list(failures)
-    itinerary = islice(_itinerary(steps, failures), means.retry.attempts - made)
+    itinerary = islice(_itinerary(with_last_resort(steps, means.retry.attempts), failures), means.retry.attempts - made)
     for number, step in enumerate(itinerary, start=made + 1):
         if failures and not await _may_go_on(failures, step, means, ends_at):
             break
@@ -100,6 +100,24 @@ async def pursue(
             current.answered(streaming=ask.stream)
             return Won(answer, current)
     raise verdict_on(failures, out_of_time=time.monotonic() >= ends_at)
+
+
+def with_last_resort(steps: Sequence[Step], attempts: int) -> Sequence[Step]:
+    """The plan with its last attempt kept for another kind of backend, when all before it are of one kind.
+
+    Pools tend to fail together (none is up yet, one bad rollout); an API or another model does not fail with them.
+    """
+    reached, beyond = steps[:attempts], steps[attempts:]
+    if attempts < 2 or len({_kind(step) for step in reached}) != 1:
+        return steps
+    other = next((step for step in beyond if takes_requests(step) and _kind(step) != _kind(reached[0])), None)
+    if other is None:
+        return steps
+    return [*reached[:-1], other, reached[-1], *(step for step in beyond if step is not other)]
+
+
+def _kind(step: Step) -> tuple[str, str]:
+    return step.backend.facts.kind, step.model
 
 
 def _itinerary(steps: Sequence[Step], failures: Sequence[AttemptFailed]) -> Iterator[Step]:
