@@ -12,6 +12,10 @@ from infra.acknowledge import acknowledge
 from isochrone.settings import Settings, table_name
 from isochrone.stores.tables import Table
 
+# A first deployment that fails takes its tables with it: what stood in the way of the next try held nothing yet.
+# Deletion protection would keep CloudFormation from just that.
+KEPT = RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE
+
 
 class Tables(Construct):
     """The tables of one scope. `replicas`: further regions, for tables of global scope."""
@@ -31,8 +35,7 @@ class Tables(Construct):
             sort_key=_string(table.sort_key) if table.sort_key else None,
             billing=dynamodb.Billing.on_demand(),
             time_to_live_attribute=table.ttl,
-            deletion_protection=table.durable,
-            removal_policy=RemovalPolicy.RETAIN if table.durable else RemovalPolicy.DESTROY,
+            removal_policy=KEPT if table.durable else RemovalPolicy.DESTROY,
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
                 point_in_time_recovery_enabled=table.durable
             ),

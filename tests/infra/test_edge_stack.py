@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,28 @@ def test_global_table_stands_in_every_region(app: Synthesis, table: Table) -> No
 def test_durable_table_survives_a_mistake(app: Synthesis, table: Table) -> None:
     for replica in _table(app, table)["Replicas"]:  # type: ignore[attr-defined]
         assert replica["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
-        assert replica["DeletionProtectionEnabled"] is True
+    assert _resource(app, f"iso-{table.name}")["UpdateReplacePolicy"] == "Retain"
+
+
+@pytest.mark.parametrize("name", ["iso-directory", "iso-ledger"])
+def test_what_is_kept_does_not_block_the_next_try_after_a_first_deployment_that_failed(
+    app: Synthesis, name: str
+) -> None:
+    kept = _resource(app, name)
+    assert kept["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert not any(replica.get("DeletionProtectionEnabled") for replica in kept["Properties"]["Replicas"])
+
+
+def _resource(app: Synthesis, name: str) -> dict[str, Any]:
+    """The one table or secret of that name, with the policies around its properties."""
+    found = [resource for stack in ("iso-global", "iso-edge-eu-west-1") for resource in _named(app, stack, name)]
+    assert len(found) == 1, f"{len(found)} resources are called {name}"
+    return found[0]
+
+
+def _named(app: Synthesis, stack: str, name: str) -> list[dict[str, Any]]:
+    all_of_them = app.templates[stack]["Resources"].values()
+    return [r for r in all_of_them if name in (r["Properties"].get("TableName"), r["Properties"].get("Name"))]
 
 
 def test_every_route_streams_from_the_live_alias(app: Synthesis) -> None:
