@@ -47,6 +47,13 @@ class Deployment(NamedTuple):
         """Names of the backends' keys in Secrets Manager, each once, in the order of the file."""
         return tuple(dict.fromkeys(b.api_key_secret for b in self.settings.backend if b.api_key_secret))
 
+    @property
+    def own_secrets(self) -> frozenset[str]:
+        """Those of `secrets` whose value is made here: keys of pools that this app builds, and of nothing else."""
+        built = self.settings.pool.create
+        others = {b.api_key_secret for b in self.settings.backend if not (built and b.kind == "pool")}
+        return frozenset(self.secrets) - others
+
     def region(self, name: str) -> Region:
         return next(region for region in self.settings.region if region.name == name)
 

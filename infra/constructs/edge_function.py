@@ -30,11 +30,9 @@ from infra.layers import LEFTOVERS, ROOT, Layers
 from infra.settings import Deployment
 from isochrone.settings import table_name
 
-# What the function does with each table, and nothing else.
+# What the function does with each table that its code opens, and nothing else.
 TABLE_ACTIONS: Mapping[str, tuple[str, ...]] = {
-    "directory": ("GetItem", "Query"),
     "answers": ("GetItem", "PutItem", "DeleteItem"),
-    "fleet": ("GetItem", "PutItem", "UpdateItem", "DeleteItem"),
     "ledger": ("PutItem", "Query"),
 }
 MEMORY_MB = 512

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from aws_cdk import ArnFormat, Stack
+from aws_cdk import ArnFormat, RemovalPolicy, Stack
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from infra.acknowledge import acknowledge
+from infra.constructs.tables import KEPT
 
 
 class BackendSecrets(Construct):
     """One secret per name, replicated to the other regions so that every edge reads its own copy.
 
-    Each starts with a random value: right for a pool that this app builds, to be replaced by the operator for an API.
+    Each starts with a random value: right for those of `own`, to be replaced by the operator for the others, which
+    therefore stay when their backend, or the whole stack, goes.
     """
 
-    def __init__(self, scope: Construct, id: str, *, names: Sequence[str], replicas: Sequence[str]) -> None:
+    def __init__(
+        self, scope: Construct, id: str, *, names: Sequence[str], own: Collection[str], replicas: Sequence[str]
+    ) -> None:
         super().__init__(scope, id)
         for name in names:
             secret = secretsmanager.Secret(
@@ -29,6 +33,7 @@ class BackendSecrets(Construct):
                 generate_secret_string=secretsmanager.SecretStringGenerator(
                     exclude_punctuation=True, password_length=48
                 ),
+                removal_policy=RemovalPolicy.DESTROY if name in own else KEPT,
             )
             acknowledge(secret, SMG4="the other side of the key (an API, running GPU nodes) cannot rotate it in step")
 

@@ -26,5 +26,5 @@ class GlobalStack(Stack):
             replicas=others,
         )
         if deployment.secrets:
-            BackendSecrets(self, "Keys", names=deployment.secrets, replicas=others)
+            BackendSecrets(self, "Keys", names=deployment.secrets, own=deployment.own_secrets, replicas=others)
         CfnOutput(self, "DirectoryTable", value=table_name(deployment.settings, DIRECTORY.name))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infra.constructs.edge_function import TABLE_ACTIONS
+from isochrone import wiring
 from isochrone.stores.tables import TABLES, Table
 from tests.infra.conftest import BASE, Synthesis, Synthesise, only, resources
 
@@ -139,8 +142,9 @@ def test_streaming_wrapper_can_be_executed(app: Synthesis) -> None:
     assert wrapper.stat().st_mode & 0o111 == 0o111
 
 
-def test_function_may_touch_every_table_and_only_as_declared(app: Synthesis) -> None:
-    assert set(TABLE_ACTIONS) == {table.name for table in TABLES}
+def test_function_may_touch_the_tables_that_its_code_opens_and_only_as_declared(app: Synthesis) -> None:
+    opened = set(re.findall(r'table_name\(settings, "([a-z]+)"\)', inspect.getsource(wiring)))
+    assert opened == set(TABLE_ACTIONS)
     statements = [
         statement
         for policy in resources(app.edge(), "AWS::IAM::Policy")
@@ -216,6 +220,16 @@ def test_keys_of_backends_are_made_once_and_copied_to_every_region(app: Synthesi
     assert [secret["Name"] for secret in secrets] == ["iso/pool-eu", "iso/official"]
     for secret in secrets:
         assert {replica["Region"] for replica in secret["ReplicaRegions"]} == {"eu-west-1", "ap-southeast-1"}
+
+
+def test_key_that_an_operator_put_in_outlives_its_backend_and_one_that_was_made_here_does_not(app: Synthesis) -> None:
+    assert _resource(app, "iso/official")["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert _resource(app, "iso/pool-eu")["DeletionPolicy"] == "Delete"
+
+
+def test_key_of_a_pool_that_stood_before_is_the_operators_too(synthesise: Synthesise) -> None:
+    there = synthesise(BASE.replace("create = true", "create = false"))
+    assert _resource(there, "iso/pool-eu")["DeletionPolicy"] == "RetainExceptOnCreate"
 
 
 @pytest.mark.parametrize(
