@@ -16,9 +16,6 @@ from constructs import Construct
 from infra.constructs.streaming_api import ACCESS_LOG_FIELDS, StreamingApi
 from infra.settings import Deployment
 
-# The edge function writes its own metrics (embedded in its log) to this namespace, by region.
-NAMESPACE = "Isochrone"
-
 
 class Alarms(Construct):
     """Errors, slow first bytes, throttles and, where there are pools, no healthy one."""
@@ -35,6 +32,8 @@ class Alarms(Construct):
     ) -> None:
         super().__init__(scope, id)
         self._prefix = f"{deployment.name}-{region}"
+        # The edge function writes its own metrics (embedded in its log) to this namespace, by region.
+        self._namespace = f"Isochrone/{deployment.name}"
         limits = deployment.settings.alarms
         self._topic = self._mail_topic(limits.email) if limits.email else None
         self._errors(api.api, limits.error_rate)
@@ -69,7 +68,7 @@ class Alarms(Construct):
             "FirstContent",
             log_group=access_log,
             filter_pattern=logs.FilterPattern.literal(f"[{', '.join(_numeric_first_content())}]"),
-            metric_namespace=NAMESPACE,
+            metric_namespace=self._namespace,
             metric_name="FirstContent",
             metric_value="$first_content",
             unit=cloudwatch.Unit.MILLISECONDS,
@@ -82,7 +81,7 @@ class Alarms(Construct):
 
     def _no_healthy_pool(self, region: str) -> None:
         metric = cloudwatch.Metric(
-            namespace=NAMESPACE,
+            namespace=self._namespace,
             metric_name="HealthyPools",
             dimensions_map={"Region": region},
             period=Duration.minutes(1),

@@ -12,6 +12,7 @@ import pytest
 
 from infra.constructs.edge_function import TABLE_ACTIONS
 from isochrone import wiring
+from isochrone.ledger.emf import Pulse
 from isochrone.stores.tables import TABLES, Table
 from tests.infra.conftest import BASE, Synthesis, Synthesise, only, resources
 
@@ -92,6 +93,12 @@ def test_every_route_streams_from_the_live_alias(app: Synthesis) -> None:
         assert "2021-11-15/functions" in uri
         assert "/response-streaming-invocations" in uri
         assert "EdgeLive" in uri, "SnapStart only works on a published version"
+
+
+def test_log_role_of_the_whole_account_outlives_this_stack(app: Synthesis) -> None:
+    (account,) = [r for r in app.edge()["Resources"].values() if r["Type"] == "AWS::ApiGateway::Account"]
+    role = app.edge()["Resources"][account["Properties"]["CloudWatchRoleArn"]["Fn::GetAtt"][0]]
+    assert (account["DeletionPolicy"], role["DeletionPolicy"]) == ("Retain", "Retain")
 
 
 def test_api_is_regional_and_reached_by_its_domain_only(app: Synthesis) -> None:
@@ -198,6 +205,27 @@ def test_every_topic_that_an_alarm_tells_lets_cloudwatch_of_this_account_speak(a
         and statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
     }
     assert allowed == told
+
+
+def test_own_metrics_of_two_deployments_in_one_account_stay_apart(app: Synthesis) -> None:
+    assert only(app.edge(), "AWS::Logs::MetricFilter")["MetricTransformations"][0]["MetricNamespace"] == "Isochrone/iso"
+    own = [
+        alarm for alarm in resources(app.edge(), "AWS::CloudWatch::Alarm") if not alarm["Namespace"].startswith("AWS/")
+    ]
+    assert {alarm["MetricName"]: alarm["Namespace"] for alarm in own} == dict.fromkeys(
+        ("FirstContent", "HealthyPools"), "Isochrone/iso"
+    )
+
+
+def test_alarm_on_pools_watches_the_very_metric_that_the_edge_writes(app: Synthesis) -> None:
+    lines: list[str] = []
+    Pulse("iso", lines.append).beat({"HealthyPools": 1.0}, {"Region": "eu-west-1"}, now=0.0)
+    written = json.loads(lines[0])["_aws"]["CloudWatchMetrics"][0]
+    (alarm,) = [a for a in resources(app.edge(), "AWS::CloudWatch::Alarm") if a["MetricName"] == "HealthyPools"]
+    assert (alarm["Namespace"], [[d["Name"] for d in alarm["Dimensions"]]]) == (
+        written["Namespace"],
+        written["Dimensions"],
+    )
 
 
 def test_slow_alarm_measures_the_first_byte_not_the_length_of_a_stream(app: Synthesis) -> None:
