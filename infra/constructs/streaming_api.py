@@ -42,7 +42,8 @@ class StreamingApi(Construct):
             endpoint_types=[apigateway.EndpointType.REGIONAL],
             disable_execute_api_endpoint=only_by_domain,
             cloud_watch_role=True,
-            cloud_watch_role_removal_policy=RemovalPolicy.DESTROY,
+            # It is the whole account's in this region: other APIs may have come to log through it.
+            cloud_watch_role_removal_policy=RemovalPolicy.RETAIN,
             deploy_options=self._stage(),
         )
         integration = apigateway.LambdaIntegration(
