@@ -5,15 +5,13 @@ from __future__ import annotations
 from aws_cdk import aws_wafv2 as wafv2
 from constructs import Construct
 
-# Far above what one honest caller sends (its own limits are finer), far below what a flood needs.
-REQUESTS_PER_ADDRESS = 10_000
 WINDOW_SECONDS = 300
 
 
 class RateRule(Construct):
-    """Blocks an address above REQUESTS_PER_ADDRESS in WINDOW_SECONDS on the API stage `stage_arn`."""
+    """Blocks an address above `limit` requests in WINDOW_SECONDS on the API stage `stage_arn`."""
 
-    def __init__(self, scope: Construct, id: str, *, name: str, stage_arn: str) -> None:
+    def __init__(self, scope: Construct, id: str, *, name: str, stage_arn: str, limit: int) -> None:
         super().__init__(scope, id)
         acl = wafv2.CfnWebACL(
             self,
@@ -31,7 +29,7 @@ class RateRule(Construct):
                     statement=wafv2.CfnWebACL.StatementProperty(
                         rate_based_statement=wafv2.CfnWebACL.RateBasedStatementProperty(
                             aggregate_key_type="IP",
-                            limit=REQUESTS_PER_ADDRESS,
+                            limit=limit,
                             evaluation_window_sec=WINDOW_SECONDS,
                         )
                     ),

@@ -8,6 +8,7 @@ from constructs import Construct
 from infra.constructs.alarms import Alarms
 from infra.constructs.domain import EdgeDomain, import_zone
 from infra.constructs.edge_function import EdgeFunction
+from infra.constructs.gateway_errors import answer_errors
 from infra.constructs.records import EdgeRecords
 from infra.constructs.streaming_api import StreamingApi
 from infra.constructs.tables import Tables
@@ -35,7 +36,10 @@ class EdgeStack(Stack):
         front = StreamingApi(
             self, "Front", name=f"{deployment.name}-{region}", handler=edge.alias, only_by_domain=domain is not None
         )
-        RateRule(self, "Waf", name=f"{deployment.name}-{region}", stage_arn=front.api.deployment_stage.stage_arn)
+        limit = deployment.settings.limits.requests_per_5_minutes_per_address
+        stage_arn = front.api.deployment_stage.stage_arn
+        RateRule(self, "Waf", name=f"{deployment.name}-{region}", stage_arn=stage_arn, limit=limit)
+        answer_errors(front.api, requests_per_address=limit)
         Alarms(self, "Alarms", deployment=deployment, region=region, api=front, function=edge.function)
         if domain is not None:
             self._name(deployment, region, domain, front)

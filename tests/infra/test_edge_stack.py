@@ -81,6 +81,39 @@ def _named(app: Synthesis, stack: str, name: str) -> list[dict[str, Any]]:
     return [r for r in all_of_them if name in (r["Properties"].get("TableName"), r["Properties"].get("Name"))]
 
 
+# What API Gateway answers by itself -> status (None: its own), code, seconds to wait.
+OWN_ANSWERS = {
+    "DEFAULT_4XX": (None, "refused_by_api_gateway", None),
+    "DEFAULT_5XX": (None, "api_gateway_failed", None),
+    "REQUEST_TOO_LARGE": ("413", "body_too_large", None),
+    "THROTTLED": ("429", "edge_throttled", "'1'"),
+    "WAF_FILTERED": ("429", "address_over_limit", "'60'"),
+}
+
+
+@pytest.mark.parametrize("kind", OWN_ANSWERS)
+def test_what_the_api_answers_by_itself_is_an_error_that_openai_clients_read(app: Synthesis, kind: str) -> None:
+    own = {answer["ResponseType"]: answer for answer in resources(app.edge(), "AWS::ApiGateway::GatewayResponse")}
+    assert set(own) == set(OWN_ANSWERS)
+    status, code, wait = OWN_ANSWERS[kind]
+    assert own[kind].get("StatusCode") == status
+    assert own[kind].get("ResponseParameters", {}).get("gatewayresponse.header.retry-after") == wait
+    written = own[kind]["ResponseTemplates"]["application/json"]
+    error = json.loads(written.replace("$context.error.messageString", '"Forbidden"'))["error"]
+    assert list(error) == ["message", "type", "code", "param"]
+    assert (error["code"], error["param"]) == (code, None)
+    assert error["message"]
+
+
+def test_limit_per_address_is_a_setting_and_the_answer_names_it(synthesise: Synthesise) -> None:
+    limited = "\n[limits]\nrequests_per_5_minutes_per_address = 600\n"
+    edge = synthesise(BASE + limited).edge()
+    rate = only(edge, "AWS::WAFv2::WebACL")["Rules"][0]["Statement"]["RateBasedStatement"]
+    assert (rate["Limit"], rate["EvaluationWindowSec"]) == (600, 300)
+    answers = json.dumps(list(resources(edge, "AWS::ApiGateway::GatewayResponse")))
+    assert "more than 600 requests in 5 minutes" in answers
+
+
 def test_every_route_streams_from_the_live_alias(app: Synthesis) -> None:
     methods = list(resources(app.edge(), "AWS::ApiGateway::Method"))
     assert len(methods) == 2

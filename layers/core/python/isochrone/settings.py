@@ -126,6 +126,7 @@ class Key(_Table, frozen=True):
 class Limits(_Table, frozen=True):
     body_bytes: Count = 10_485_760
     messages: Count = 2_048
+    requests_per_5_minutes_per_address: Annotated[int, Meta(ge=10, le=2_000_000_000)] = 10_000
 
 
 class Pool(_Table, frozen=True):
