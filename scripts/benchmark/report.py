@@ -153,7 +153,7 @@ def _share(value: float | None, of: float | None) -> float | None:
 
 
 def _ratio(value: float | None) -> str:
-    return _WITHOUT if value is None else f"{value:.3f}"
+    return _WITHOUT if value is None else f"{value:#.2g}"
 
 
 def _notes(report: Report) -> Iterator[str]:

@@ -142,7 +142,7 @@ def test_report_shows_ratios_and_says_what_was_left_out_and_why() -> None:
         )
     )
     cells = next([cell.strip() for cell in line.split("|")] for line in text.splitlines() if "| isochrone" in line)
-    assert cells[6:9] == ["50.0", "0.250", "0.500"]
+    assert cells[6:9] == ["50.0", "0.25", "0.50"]
     assert "- litellm: left out: no disk" in text
     assert "Answers that were not 200, or did not come: isochrone 2" in text
 
