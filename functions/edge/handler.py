@@ -15,6 +15,7 @@ import atexit
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -25,7 +26,9 @@ from isochrone.ledger.emf import Pulse
 from isochrone.settings import load
 from isochrone.wiring import build_edge
 
-_RESERVE = 1.0  # seconds that the buffered door keeps for sending the reply
+# Seconds that the buffered door keeps: for settling after a reply, and for that and sending it.
+_SETTLE_SECONDS = 2.0
+_RESERVE = 3.0
 
 
 class Context(Protocol):
@@ -54,7 +57,9 @@ class BufferedDoor:
 
     async def _exchange(self, request: Request) -> dict[str, Any]:
         result = await events.buffered(await self._edge.handle(request))
-        await _settle(self._edge)
+        with suppress(TimeoutError):  # a reply that is there must not be lost to what comes after it
+            async with asyncio.timeout(_SETTLE_SECONDS):
+                await _settle(self._edge)
         return result
 
     def _close(self) -> None:

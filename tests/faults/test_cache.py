@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from hashlib import sha256
 from typing import Any
 
@@ -136,3 +137,31 @@ async def test_no_proxy_on_the_way_may_keep_a_reply(near: Upstream, path: str) -
         answer = await (edge.chat() if path.endswith("completions") else edge.request("GET", path))
         assert answer.headers["cache-control"] == "private, no-store"
         assert answer.headers["vary"] == "authorization"
+
+
+async def test_fallbacks_answer_is_not_kept_as_the_models_own(near: Upstream, far: Upstream) -> None:
+    resort = backend(far, place=1, models={"other": "ok"})
+    async with running_edge(backend(near, "dead"), resort, model=[{"name": "m", "fallback": ["other"]}]) as edge:
+        answers = [await asked_and_settled(edge, stream=stream) for stream in (False, True, False)]
+        assert [cache(answer) for answer in answers] == ["miss"] * 3
+        assert {answer.headers["x-isochrone-backend"] for answer in answers} == {"pool-1"}
+
+
+async def test_tenants_see_no_counts_of_known_answers_where_there_are_keys(near: Upstream) -> None:
+    async with running_edge(backend(near), auth={"required": True}, key=KEYS) as edge:
+        for _ in range(2):
+            await asked_and_settled(edge, headers=bearer("a"))
+        seen = (await edge.request("GET", "/v1/status", headers=bearer("b"))).fields["counters"]
+        assert seen["status_200"] == 2
+        assert not [name for name in seen if name.startswith("cache_")]
+
+
+async def test_look_up_counts_into_the_callers_time(near: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_edge(backend(near)) as edge:
+
+        async def never(*_: object, **__: object) -> None:
+            await asyncio.sleep(60)
+
+        monkeypatch.setattr(edge.edge.pipeline.rooms.library, "look_up", never)
+        answer = await edge.chat(headers={"x-isochrone-timeout": "0.2"})
+        assert (answer.status, answer.error["code"]) == (504, "deadline_passed")

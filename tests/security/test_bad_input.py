@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.faults.harness import Answer, RunningEdge, backend, running_edge
-from tests.upstream import TEXT, Upstream
+from isochrone.doors import local
+from tests.faults.harness import Answer, RunningEdge, backend, eventually, running_edge
+from tests.upstream import TEXT, Exchange, Upstream, chunk
 
 CHAT = "/v1/chat/completions"
 JSON = {"content-type": "application/json"}
@@ -266,3 +267,48 @@ async def test_client_that_hangs_up_in_its_body_leaves_nothing(edge: RunningEdge
         await writer.wait_closed()
     assert (await edge.chat()).status == 200
     assert len(upstream.requests) == 1
+
+
+async def test_body_whose_packing_is_broken_is_a_named_error(edge: RunningEdge) -> None:
+    headers = {**JSON, "content-encoding": "gzip"}
+    answer = await edge.request("POST", CHAT, data=b"no gzip at all", headers=headers)
+    assert (answer.status, answer.error["code"]) == (400, "invalid_body")
+    assert (await edge.chat()).text() == TEXT
+
+
+async def test_body_that_does_not_come_is_not_waited_for_beyond_measure(
+    edge: RunningEdge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_READ_SECONDS", 0.1)
+
+    async def never_ending() -> AsyncIterator[bytes]:
+        yield b'{"model":'
+        await asyncio.sleep(60)
+
+    answer = await edge.request("POST", CHAT, data=never_ending(), headers=JSON)
+    assert (answer.status, answer.error["code"]) == (408, "body_too_slow")
+
+
+async def without_end(exchange: Exchange) -> None:
+    """Words for as long as somebody takes them."""
+    await exchange.begin_stream()
+    while not exchange.received.client_left.is_set():
+        await exchange.send(chunk({"content": "x" * 20_000}))
+
+
+async def test_client_that_stops_reading_gives_its_backend_back(
+    upstream: Upstream, edge: RunningEdge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_WRITE_SECONDS", 0.1)
+    upstream.scripts["ok"] = without_end
+    host, port = edge.url.removeprefix("http://").split(":")
+    body = good(stream=True)
+    _, writer = await asyncio.open_connection(host, int(port))
+    writer.write(
+        b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+        % (CHAT.encode(), len(body), body)
+    )
+    state = edge.edge.pipeline.rooms.fleet.states[0]
+    await eventually(lambda: state.in_flight == 1)
+    await eventually(lambda: state.in_flight == 0, within=10)
+    writer.close()

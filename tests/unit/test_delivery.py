@@ -231,3 +231,19 @@ async def test_every_attempt_gives_its_place_and_its_connection_back() -> None:
     await scene.told()
     assert scene.closed == 3
     assert [step.backend.in_flight for step in scene.steps] == [0, 0, 0]
+
+
+async def test_whole_answer_counts_though_the_client_left_before_its_last_byte() -> None:
+    scene = Scene([b"".join(words()) + chunk(finish="stop"), DONE_EVENT])
+    delivery = await scene.delivery()
+    async for _ in delivery:
+        break
+    await delivery.aclose()
+    assert await scene.outcomes() == ["ok"]
+    assert len(scene.completed) == 1
+
+
+async def test_answer_that_is_whole_is_settled_once() -> None:
+    scene = Scene(WHOLE)
+    await scene.told()
+    assert len(scene.completed) == 1

@@ -264,3 +264,29 @@ def test_last_attempt_is_kept_for_what_does_not_fail_with_the_others(kinds: str,
 
 def test_single_attempt_goes_to_the_best_backend() -> None:
     assert plan_of("p", "a", attempts=1) == "pa"
+
+
+async def test_backend_that_failed_is_not_asked_for_the_fallback_before_others_were_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    it = Scene(monkeypatch, failed(Cause.UNREACHABLE), ANSWER)
+    both = Backend(name="both", base_url="http://127.0.0.1:9", models={"m": "m", "chat": "c"}, region=REGIONS[0])
+    api = Backend(name="api", base_url="http://127.0.0.1:9", models={"chat": "c"}, kind="api")
+    it.steps = plan("m", ("chat",), Fleet([both, api], edge_region=REGIONS[0]), client=None, near="edge", now=0.0)
+    await it.pursue(attempts=2)
+    assert it.asked == ["both", "api"]
+
+
+async def test_backend_that_lacks_the_model_is_asked_for_the_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
+    it = Scene(monkeypatch, failed(Cause.MISSING), ANSWER)
+    both = Backend(name="both", base_url="http://127.0.0.1:9", models={"m": "m", "chat": "c"}, region=REGIONS[0])
+    it.steps = plan("m", ("chat",), Fleet([both], edge_region=REGIONS[0]), client=None, near="edge", now=0.0)
+    won = await it.pursue()
+    assert (it.asked, won.visit.step.model) == (["both", "both"], "chat")
+
+
+async def test_attempt_that_time_forbids_costs_no_budget(scene: SceneOf) -> None:
+    it = scene(failed(Cause.BROKEN), backends=1)
+    before = it.budget._balance
+    await it.verdict(ends_in=0.01)
+    assert it.budget._balance == before

@@ -184,7 +184,7 @@ class Edge:
                 "version": __version__,
                 "ready": self.ready,
                 "backends": [self._backend(state) for state in self._rooms.fleet.states],
-                "counters": self._rooms.counters.as_dict(),
+                "counters": self._shown_counters(),
                 "ledger": {"waiting": len(self._rooms.book), "lost": self._rooms.book.lost},
                 "client": {
                     "address": caller.address or None,
@@ -194,6 +194,13 @@ class Edge:
                 },
             }
         )
+
+    def _shown_counters(self) -> dict[str, int]:
+        """Where there are tenants, none may see by a count that another one's answer was known."""
+        counts = self._rooms.counters.as_dict()
+        if self.pipeline.settings.auth.required:
+            return {name: count for name, count in counts.items() if not name.startswith("cache_")}
+        return counts
 
     def _backend(self, state: BackendState) -> dict[str, Any]:
         now = self._clock()

@@ -8,8 +8,10 @@ answers become. The doors and the other routes are in `isochrone.edge`.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -88,14 +90,15 @@ class Pipeline:
     async def generate(self, operation: Operation, request: Request) -> Reply:
         """Answer one generating request, from what is known or from a backend."""
         controls = controls_of(request.headers)
+        ends_at = self._ends_at(controls, request)
         caller = self.identify(request)
         ask = self.admit(operation, request)
         mark = self._fingerprint(caller, ask, controls)
-        if known := await self._look_up(mark, controls):
+        if known := await self._look_up(mark, controls, ends_at):
             return self._replay(known, ask, request)
         if controls.cache is CacheMode.ONLY:
             raise NotCached("This answer is not known, and x-isochrone-cache: only forbids to generate it.")
-        errand = self._errand(ask, caller, controls, request, mark)
+        errand = self._errand(ask, caller, controls=controls, request=request, mark=mark, ends_at=ends_at)
         won = await self._attempt(errand)
         return self._relay(won, errand)
 
@@ -127,10 +130,19 @@ class Pipeline:
             return None
         return fingerprint(caller.principal.tenant, ask)
 
-    async def _look_up(self, mark: str | None, controls: Controls) -> Answer | None:
+    def _ends_at(self, controls: Controls, request: Request) -> float:
+        """When the request must be over: the least of what the operator, the caller and the platform allow."""
+        limits = (self.settings.deadlines.total, controls.timeout, request.time_left)
+        return time.monotonic() + min(limit for limit in limits if limit is not None)
+
+    async def _look_up(self, mark: str | None, controls: Controls, ends_at: float) -> Answer | None:
+        """The known answer; one that is not found in time is a miss."""
         if mark is None or controls.cache is CacheMode.NO_CACHE:
             return None
-        return await self.rooms.library.look_up(mark, now=self._now())
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(ends_at):
+                return await self.rooms.library.look_up(mark, now=self._now())
+        return None
 
     def plan(self, model: str, client: Location | None) -> list[Step]:
         """The backends for this model, best first."""
@@ -143,15 +155,16 @@ class Pipeline:
             now=time.monotonic(),
         )
 
-    def _errand(self, ask: Ask, caller: Caller, controls: Controls, request: Request, mark: str | None) -> Errand:
-        limits = (self.settings.deadlines.total, controls.timeout, request.time_left)
+    def _errand(
+        self, ask: Ask, caller: Caller, *, controls: Controls, request: Request, mark: str | None, ends_at: float
+    ) -> Errand:
         return Errand(
             ask=ask,
             steps=self.plan(ask.model, caller.location),
             tenant=caller.principal.tenant,
             request_id=request.headers["x-request-id"],
             recovery=controls.recovery,
-            ends_at=time.monotonic() + min(limit for limit in limits if limit is not None),
+            ends_at=ends_at,
             mark=mark,
         )
 
@@ -193,15 +206,18 @@ class Pipeline:
         return Reply(status=200, headers={**headers, **EVENT_STREAM}, stream=stream)
 
     def _settle_stream(self, errand: Errand, won: Won, transcript: Transcript) -> None:
-        if errand.mark is None:
-            won.visit.succeeded(transcript.usage)
-        else:
+        if errand.mark and transcript.spliceable:
             self._settle(errand, won, transcript.to_body(model=errand.ask.model, created=int(self._now())))
+        else:
+            won.visit.succeeded(transcript.usage)
 
     def _settle(self, errand: Errand, won: Won, body: dict[str, Any]) -> None:
-        """The answer is complete: into the ledger, and into the store where it may be kept."""
+        """The answer is complete: into the ledger, and into the store where it may be kept.
+
+        A fallback's answer is not kept: it would go on answering for the model long after that is back.
+        """
         won.visit.succeeded(body.get("usage"))
-        if errand.mark:
+        if errand.mark and won.visit.step.model == errand.ask.model:
             backend = won.visit.step.backend.facts.name
             known = Answer(operation=errand.ask.operation.name, backend=backend, created=self._now(), body=body)
             self._background.start(self.rooms.library.keep(errand.mark, known, tenant=errand.tenant))

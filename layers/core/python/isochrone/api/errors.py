@@ -7,6 +7,7 @@
     ├── NotFound              404  no such path or model
     ├── MethodNotAllowed      405
     ├── NotCached             404  the caller asked for `x-isochrone-cache: only` and it is not known
+    ├── BodyTooSlow           408  the body did not come in time (local server)
     ├── BodyTooLarge          413
     ├── WrongContentType      415
     ├── UpstreamRefused       4xx  the backend found fault with the request; its own words are passed on
@@ -86,6 +87,10 @@ class MethodNotAllowed(ApiError):
 
 class NotCached(ApiError):
     status, type, default_code = 404, "invalid_request_error", "not_cached"
+
+
+class BodyTooSlow(ApiError):
+    status, type, default_code = 408, "timeout_error", "body_too_slow"
 
 
 class BodyTooLarge(ApiError):

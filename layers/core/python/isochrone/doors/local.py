@@ -10,14 +10,20 @@ from contextlib import suppress
 from typing import Any
 
 from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 
-from isochrone.api.errors import BodyTooLarge
+from isochrone.api.errors import ApiError, BadRequest, BodyTooLarge, BodyTooSlow
 from isochrone.api.exchange import Reply, Request
 from isochrone.edge import Edge
 
 DRAIN_SECONDS = 30.0
 _CLOSE_GRACE_SECONDS = 2.0
 _KEEP_ALIVE_SECONDS = 75.0
+# A whole body, and one write to a client that reads slowly, must be through within these.
+_READ_SECONDS = 30.0
+_WRITE_SECONDS = 30.0
+# Below asyncio's high-water mark: written to an empty buffer, it never waits.
+_FITS_AT_ONCE = 32 * 1024
 
 
 class LocalDoor:
@@ -69,17 +75,28 @@ class LocalDoor:
 
     async def _exchange(self, incoming: web.BaseRequest) -> web.StreamResponse:
         try:
-            body = await self._body_of(incoming)
-        except BodyTooLarge as error:
-            reply = self._edge.refuse(error)
-        else:
-            reply = await self._edge.handle(_request_of(incoming, body))
+            async with asyncio.timeout(_READ_SECONDS):
+                body = await self._body_of(incoming)
+        except ApiError as error:
+            return self._hang_up_on(incoming, error)
+        except TimeoutError:
+            return self._hang_up_on(incoming, BodyTooSlow(f"The body did not come within {_READ_SECONDS:g} s."))
+        reply = await self._edge.handle(_request_of(incoming, body))
         if reply.stream is None:
             return web.Response(status=reply.status, body=reply.body, headers=reply.headers)
         return await _send_stream(incoming, reply)
 
+    def _hang_up_on(self, incoming: web.BaseRequest, error: ApiError) -> web.Response:
+        """No other request on a connection whose body was refused; what cannot be unpacked is not read on."""
+        reply = self._edge.refuse(error)
+        response = web.Response(status=reply.status, body=reply.body, headers=reply.headers)
+        response.force_close()
+        if incoming.content.exception():
+            incoming.content.feed_eof()
+        return response
+
     async def _body_of(self, incoming: web.BaseRequest) -> bytes:
-        """The whole body, however it is framed. Raises BodyTooLarge before more than the limit was read."""
+        """The whole body, however it is framed and packed. Raises BodyTooLarge before more than the limit was read."""
         if (incoming.content_length or 0) > self._max_body:
             raise BodyTooLarge(f"The body is larger than {self._max_body} bytes.")
         if not incoming.can_read_body:
@@ -87,10 +104,13 @@ class LocalDoor:
         if incoming.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and incoming.transport:
             incoming.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = bytearray()
-        while chunk := await incoming.content.readany():
-            body += chunk
-            if len(body) > self._max_body:
-                raise BodyTooLarge(f"The body is larger than {self._max_body} bytes.")
+        try:
+            while chunk := await incoming.content.readany():
+                body += chunk
+                if len(body) > self._max_body:
+                    raise BodyTooLarge(f"The body is larger than {self._max_body} bytes.")
+        except (HttpProcessingError, web.RequestPayloadError) as error:
+            raise BadRequest(f"The body cannot be read: {error}.", code="invalid_body") from None
         return bytes(body)
 
 
@@ -116,13 +136,26 @@ async def _send_stream(incoming: web.BaseRequest, reply: Reply) -> web.StreamRes
     try:
         await response.prepare(incoming)
         async for data in reply.stream:
-            await response.write(data)
+            await _write(incoming, response, data)
         await response.write_eof()
     except ConnectionError:
         pass
+    except TimeoutError:
+        if incoming.transport:
+            incoming.transport.abort()
     finally:
         await reply.stream.aclose()
     return response
+
+
+async def _write(incoming: web.BaseRequest, response: web.StreamResponse, data: bytes) -> None:
+    """Raises TimeoutError for a client that takes nothing: it holds a backend's place meanwhile."""
+    transport = incoming.transport
+    if transport and not transport.get_write_buffer_size() and len(data) < _FITS_AT_ONCE:
+        await response.write(data)
+        return
+    async with asyncio.timeout(_WRITE_SECONDS):
+        await response.write(data)
 
 
 async def _until_told_to_stop() -> None:

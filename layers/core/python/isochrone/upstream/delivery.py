@@ -49,6 +49,8 @@ class Delivery:
         self._on_broken = on_broken
         self._told: dict[str, str] = {}
         self._failures: list[AttemptFailed] = []
+        self._splice: Splice | None = None
+        self._settled = False
         self._stream = self._tell()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -65,13 +67,12 @@ class Delivery:
         return self._won.answer
 
     async def _tell(self) -> AsyncGenerator[bytes, None]:
-        splice: Splice | None = None
         try:
             while True:
                 try:
-                    async for data in relay(self._answer, include_usage=self._include_usage, splice=splice):
+                    async for data in relay(self._answer, include_usage=self._include_usage, splice=self._splice):
                         yield data
-                    self._on_complete(self._won, self._answer.transcript)
+                    self._settle()
                     return
                 except AttemptFailed as failure:
                     broken = await self._recover(failure)
@@ -82,7 +83,7 @@ class Delivery:
                 if self._recovery is Recovery.RESTART:
                     yield RESTARTED
                 else:
-                    splice = Splice(self._told)
+                    self._splice = Splice(self._told)
         finally:
             await self._let_go()
 
@@ -107,6 +108,14 @@ class Delivery:
         told = "; ".join(f"{failure.backend} {failure.detail}" for failure in self._failures)
         return UpstreamFailed(f"The answer is not complete: {told}.", code="stream_incomplete")
 
+    def _settle(self) -> None:
+        if not self._settled:
+            self._settled = True
+            self._on_complete(self._won, self._answer.transcript)
+
     async def _let_go(self) -> None:
+        """Whatever became of it: a whole answer counts as one also for a client that left before its last byte."""
+        if self._answer.transcript.complete and not self._splice:
+            self._settle()
         self._won.visit.abandoned(self._answer.transcript.usage)
         await self._answer.release()

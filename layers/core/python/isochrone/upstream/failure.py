@@ -20,6 +20,9 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from math import isfinite
 
+# A day: nobody waits longer, and what a backend says also becomes a header of ours.
+_LONGEST_WAIT = 86_400.0
+
 
 class Cause(Enum):
     """See the table above."""
@@ -87,9 +90,9 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
     except ValueError:
         pass
     else:
-        return max(0.0, seconds) if isfinite(seconds) else None
+        return min(max(0.0, seconds), _LONGEST_WAIT) if isfinite(seconds) else None
     try:
         moment = parsedate_to_datetime(value)
     except ValueError:
         return None
-    return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now)
+    return min(_LONGEST_WAIT, max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now))

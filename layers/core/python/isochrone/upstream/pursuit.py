@@ -121,9 +121,14 @@ def _kind(step: Step) -> tuple[str, str]:
 
 
 def _itinerary(steps: Sequence[Step], failures: Sequence[AttemptFailed]) -> Iterator[Step]:
-    """Every backend of the plan that has not failed this request; then those again whose failure may have passed."""
-    failed = {failure.backend for failure in failures}
-    yield from (step for step in steps if step.backend.facts.name not in failed)
+    """Every backend of the plan once; then those again whose failure may have passed.
+
+    `failures` grows while this is iterated: a backend that also serves a fallback is not asked for that as well, unless
+    all that it lacked was the model.
+    """
+    for step in steps:
+        if all(failure.cause is Cause.MISSING for failure in _failures_of(step, failures)):
+            yield step
     while again := [step for step in steps if _may_have_passed(_failures_of(step, failures))]:
         yield from again
 
@@ -140,14 +145,13 @@ def _may_have_passed(failures: Sequence[AttemptFailed]) -> bool:
 
 async def _may_go_on(failures: Sequence[AttemptFailed], step: Step, means: Means, ends_at: float) -> bool:
     """Time and budget for one more attempt; waits a little first when it goes to a backend that has just failed."""
-    if not means.budget.withdraw():
+    own = _failures_of(step, failures)
+    pause = _pause(own, means.chance()) if own else 0.0
+    if time.monotonic() + pause >= ends_at or not means.budget.withdraw():
         return False
-    if own := _failures_of(step, failures):
-        pause = _pause(own, means.chance())
-        if time.monotonic() + pause >= ends_at:
-            return False
+    if pause:
         await asyncio.sleep(pause)
-    return time.monotonic() < ends_at
+    return True
 
 
 def _pause(failures: Sequence[AttemptFailed], chance: float) -> float:
