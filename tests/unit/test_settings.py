@@ -133,6 +133,20 @@ def test_geolocation_needs_a_default_region() -> None:
     assert "service.dns: geolocation needs exactly one" in error_of(text)
 
 
+@pytest.mark.parametrize("code", ["UK", "XX"])
+def test_place_that_geolocation_does_not_know_names_the_line(code: str) -> None:
+    text = GOOD.replace("default = true\n", f"default = true\nserves = ['EU', '{code}']\n", 1)
+    complaint = f"edge.toml:4: region[0].serves: {code!r} is no continent and no country; codes are those of ISO 3166"
+    assert error_of(text + "\n[service]\ndns = 'geolocation'\n").startswith(complaint)
+    assert parse(text).region[0].serves == ("EU", code), "nothing reads it without geolocation"
+
+
+def test_continents_and_countries_can_be_served() -> None:
+    everywhere = ("AF", "AN", "AS", "EU", "NA", "OC", "SA", "GB", "TW", "JP")
+    text = GOOD.replace("default = true\n", f"default = true\nserves = {list(everywhere)}\n", 1)
+    assert parse(text + "\n[service]\ndns = 'geolocation'\n").region[0].serves == everywhere
+
+
 def test_pool_without_a_region_cannot_be_created() -> None:
     text = GOOD.replace('region = "eu-west-1"\n', "") + "\n[pool]\ncreate = true\n"
     assert "backend[1].region: pool.create needs one of the regions us-east-1, eu-west-1" in error_of(text)

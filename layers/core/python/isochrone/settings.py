@@ -222,6 +222,8 @@ def _contradictions(settings: Settings) -> list[tuple[KeyPath, str]]:
     found += [(("region", i, "default"), "exactly one region may be the default") for i in defaults[1:]]
     if settings.service.dns == "geolocation" and not defaults:
         found.append((("service", "dns"), "geolocation needs exactly one [[region]] with default = true"))
+    if settings.service.dns == "geolocation":
+        found += _unknown_places(settings)
     if settings.service.domain and not settings.service.hosted_zone:
         found.append((("service", "domain"), "needs hosted_zone, the zone in Route 53 that holds its records"))
     for i, backend in enumerate(settings.backend):
@@ -246,6 +248,21 @@ def _contradictions(settings: Settings) -> list[tuple[KeyPath, str]]:
         except ValueError as error:
             found.append((path, str(error)))
     return found
+
+
+_CONTINENTS = frozenset(("AF", "AN", "AS", "EU", "NA", "OC", "SA"))
+_COUNTRIES = Path(__file__).with_name("routing") / "data" / "countries.json"
+
+
+def _unknown_places(settings: Settings) -> list[tuple[KeyPath, str]]:
+    """What `serves` names and no client can come from. Reads a file, so only for who asks for geolocation."""
+    named = [(i, code) for i, region in enumerate(settings.region) for code in region.serves]
+    known = _CONTINENTS.union(msgspec.json.decode(_COUNTRIES.read_bytes())) if named else _CONTINENTS
+    return [
+        (("region", i, "serves"), f"{code!r} is no continent and no country; codes are those of ISO 3166, such as GB")
+        for i, code in named
+        if code not in known
+    ]
 
 
 _STEP = re.compile(r"\.([A-Za-z0-9_-]+)|\[(\d+)\]|\[\.\.\.\]")
