@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, cast, get_args
+from urllib.parse import urlsplit
 
 from isochrone.settings import Backend, KeyPath, Region, Settings, SettingsError, error_at
 from isochrone.settings import load as load_settings
@@ -16,6 +17,9 @@ from isochrone.settings import load as load_settings
 Profile = Literal["aws", "local"]
 
 _REGION = re.compile(r"^[a-z]{2}(-[a-z]+)+-\d$")
+_DEFAULT_HTTPS = re.compile(r"^https://[^:/@]+(:443)?(/|$)")
+# RFC 2606 keeps these names for examples: nobody can prove that they are theirs.
+_RESERVED = re.compile(r"(^|\.)example(\.(com|net|org))?$")
 
 
 class Deployment(NamedTuple):
@@ -75,10 +79,45 @@ def load(path: Path, profile: str = "aws") -> Deployment:
     return deployment
 
 
-def _contradictions(deployment: Deployment) -> Iterator[tuple[KeyPath, str]]:
-    yield from _strange_regions(deployment.settings)
+def doubts(deployment: Deployment) -> Iterator[tuple[str, str]]:
+    """What can be deployed and is most likely not meant: (name of the doubt, one line for the operator)."""
+    settings = deployment.settings
+    if settings.state.kind == "memory":
+        yield "memory-state", 'state.kind = "memory": every execution environment keeps answers and health for itself'
     if deployment.local:
         return
+    if not settings.key:
+        yield "no-key", "there is no [[key]]: every request will be refused with 401 (docs/aws.md says how to make one)"
+    for backend in settings.backend:
+        if env := backend.api_key_env:
+            yield (
+                f"api-key-env:{backend.name}",
+                f"{backend.name}: nothing sets {env} in the function; use api_key_secret",
+            )
+    for host in filter(_RESERVED.search, _certified_hosts(deployment)):
+        yield (
+            f"reserved:{host}",
+            f"{host} can have no certificate: the deployment would wait for it for hours, then fail",
+        )
+
+
+def _certified_hosts(deployment: Deployment) -> Iterator[str]:
+    if domain := deployment.settings.service.domain:
+        yield domain
+    for region in deployment.regions:
+        yield from (urlsplit(pool.base_url).hostname or "" for pool in deployment.pools(region))
+
+
+def _contradictions(deployment: Deployment) -> Iterator[tuple[KeyPath, str]]:
+    yield from _strange_regions(deployment.settings)
+    service = deployment.settings.service
+    if service.hosted_zone and not service.hosted_zone_id:
+        how = f"aws route53 list-hosted-zones-by-name --dns-name {service.hosted_zone}"
+        yield ("service", "hosted_zone_id"), f"is missing; it is what `{how}` gives, without /hostedzone/"
+    if deployment.local:
+        return
+    if not deployment.settings.auth.required:
+        yield ("auth", "required"), "false is for the local edition only: on AWS everybody could spend your money"
     if deployment.settings.state.endpoint_url:
         yield ("state", "endpoint_url"), "is for an emulator; leave it out, or deploy with -c profile=local"
     if deployment.settings.service.dns == "geolocation":
@@ -105,11 +144,19 @@ def _geolocation_gaps(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _pool_mistakes(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+    holders: dict[str, str] = {}
     for i, backend in enumerate(settings.backend):
         if backend.kind != "pool":
             continue
-        if not backend.base_url.startswith("https://"):
-            yield ("backend", i, "base_url"), "a pool that pool.create builds answers on https only"
+        if not _DEFAULT_HTTPS.match(backend.base_url):
+            yield ("backend", i, "base_url"), "a pool that pool.create builds answers on https and port 443 only"
+        host = urlsplit(backend.base_url).hostname or ""
+        if host in holders:
+            yield (
+                ("backend", i, "base_url"),
+                f"{holders[host]} has this host already; each pool that is built needs its own",
+            )
+        holders.setdefault(host, backend.name)
         if not backend.api_key_secret:
             yield (
                 ("backend", i, "api_key_secret"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from aws_cdk import CfnParameter
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_certificatemanager as acm
 from aws_cdk import aws_route53 as route53
@@ -12,22 +11,13 @@ from infra.settings import Deployment
 
 
 def import_zone(scope: Construct, deployment: Deployment) -> route53.IHostedZone:
-    """The operator's hosted zone. Without its id in the file, the stack asks for it as a parameter."""
+    """The operator's hosted zone, as the file names it: nothing is looked up."""
     service = deployment.settings.service
     assert service.hosted_zone is not None
-    zone_id = service.hosted_zone_id or _zone_parameter(scope)
+    assert service.hosted_zone_id is not None
     return route53.HostedZone.from_hosted_zone_attributes(
-        scope, "Zone", hosted_zone_id=zone_id, zone_name=service.hosted_zone
+        scope, "Zone", hosted_zone_id=service.hosted_zone_id, zone_name=service.hosted_zone
     )
-
-
-def _zone_parameter(scope: Construct) -> str:
-    return CfnParameter(
-        scope,
-        "HostedZoneId",
-        type="AWS::Route53::HostedZone::Id",
-        description="Id of service.hosted_zone; service.hosted_zone_id in the configuration replaces this parameter",
-    ).value_as_string
 
 
 class EdgeDomain(Construct):

@@ -9,7 +9,6 @@ from pathlib import Path
 import jsii
 from aws_cdk import (
     Acknowledgment,
-    Annotations,
     AssetHashType,
     BundlingOptions,
     DockerImage,
@@ -77,19 +76,7 @@ class EdgeFunction(Construct):
                 reason="the API calls the live alias, which is a published version",
             )
         )
-        self._warn(deployment)
         self.alias = lambda_.Alias(self, "Live", alias_name="live", version=self.function.current_version)
-
-    def _warn(self, deployment: Deployment) -> None:
-        """What works on a laptop and is most likely not meant on AWS."""
-        notes = Annotations.of(self)
-        for backend in deployment.settings.backend:
-            if backend.api_key_env and not deployment.local:
-                text = f"{backend.name}: nothing sets {backend.api_key_env} in the function; use api_key_secret"
-                notes.add_warning_v2(f"isochrone:api-key-env:{backend.name}", text)
-        if deployment.settings.state.kind == "memory":
-            text = 'state.kind = "memory": every execution environment keeps answers and health for itself'
-            notes.add_warning_v2("isochrone:memory-state", text)
 
     def _layers(self, layers: Layers) -> list[lambda_.ILayerVersion]:
         return [

@@ -33,6 +33,11 @@ create = true
 [alarms]
 email = "ops@example.com"
 
+[[key]]
+id = "team-a-1"
+tenant = "team-a"
+sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+
 [[region]]
 name = "us-east-1"
 serves = ["NA", "SA"]

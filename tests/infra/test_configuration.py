@@ -28,6 +28,19 @@ MISTAKES = {
     ),
     "no key": ('api_key_secret = "iso/pool-eu"\n', "", "backend[0].api_key_secret: is missing"),
     "model": ("casperhansen/", "somebody/", "backend[0].models: none of them is pool.model"),
+    "port": ("example.com/v1", "example.com:8443/v1", "backend[0].base_url: a pool that pool.create builds answers on"),
+    "no port at all": ("example.com/v1", "example.com:x/v1", "backend[0].base_url: a pool that pool.create builds"),
+    "open to all": (
+        "[pool]",
+        "[auth]\nrequired = false\n[pool]",
+        "auth.required: false is for the local edition only",
+    ),
+    "no zone id": (
+        'hosted_zone_id = "Z0123456789ABC"\n',
+        "",
+        "service.hosted_zone_id: is missing; it is what "
+        "`aws route53 list-hosted-zones-by-name --dns-name example.com` gives",
+    ),
     "zone id": ("Z0123456789ABC", "example.com", "service.hosted_zone_id: "),
     "unknown key": ("create = true", "create = true\nspot = true", "pool.spot: unknown key"),
 }
@@ -50,6 +63,30 @@ def test_mistake_is_told_in_one_line_with_file_line_and_key(tmp_path: Path, mist
     assert (file, line.isdigit()) == (str(config), True)
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+SECOND_POOL = """
+[[backend]]
+name = "pool-us"
+kind = "pool"
+region = "us-east-1"
+base_url = "https://POOL.eu-west-1.example.com:443/v1"
+api_key_secret = "iso/pool-us"
+models = { "r1" = "casperhansen/deepseek-r1-distill-qwen-7b-awq" }
+"""
+
+
+def test_two_pools_that_want_one_host_are_told(tmp_path: Path) -> None:
+    config = tmp_path / "mine.toml"
+    config.write_text(BASE + SECOND_POOL)
+    with pytest.raises(SettingsError, match=r"backend\[2\]\.base_url: pool-eu has this host already"):
+        load(config)
+
+
+def test_two_pools_on_one_host_that_are_not_built_here_are_none_of_our_business(tmp_path: Path) -> None:
+    config = tmp_path / "mine.toml"
+    config.write_text((BASE + SECOND_POOL).replace("create = true", "create = false"))
+    assert len(load(config).settings.backend) == 3
 
 
 def test_mistake_points_at_the_very_line(tmp_path: Path) -> None:
@@ -77,7 +114,8 @@ def test_geolocation_that_route_53_would_refuse_or_never_use_is_told(
 
 def test_emulator_and_plain_http_are_fine_for_the_local_profile(tmp_path: Path) -> None:
     config = _mistaken(tmp_path, 'kind = "dynamodb"', 'kind = "dynamodb"\nendpoint_url = "http://127.0.0.1:1"')
-    config.write_text(config.read_text().replace("https://pool.eu", "http://pool.eu"))
+    text = config.read_text().replace("https://pool.eu", "http://pool.eu")
+    config.write_text(text.replace("[pool]", "[auth]\nrequired = false\n[pool]"))
     assert load(config, "local").settings.state.endpoint_url == "http://127.0.0.1:1"
 
 

@@ -293,17 +293,37 @@ def test_key_of_a_pool_that_stood_before_is_the_operators_too(synthesise: Synthe
     assert _resource(there, "iso/pool-eu")["DeletionPolicy"] == "RetainExceptOnCreate"
 
 
+KEY = BASE[BASE.index("[[key]]") : BASE.index("[[region]]")]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "warning"),
     [
         ('api_key_secret = "iso/official"', 'api_key_env = "KEY"', "official: nothing sets KEY in the function"),
         ('kind = "dynamodb"', 'kind = "memory"', "every execution environment keeps answers and health for itself"),
+        (KEY, "", "there is no [[key]]: every request will be refused with 401"),
+        ("llm.example.org", "llm.example.com", "llm.example.com can have no certificate: the deployment would wait"),
+        ("pool.eu-west-1.example.org", "pool.example", "pool.example can have no certificate: the deployment would"),
     ],
 )
-def test_what_only_works_on_a_laptop_is_warned_about(synthesise: Synthesise, old: str, new: str, warning: str) -> None:
-    assert old in BASE
-    manifests = [path.read_text() for path in synthesise(BASE.replace(old, new)).folder.rglob("*.json")]
-    assert any(warning in text for text in manifests)
+def test_what_is_most_likely_not_meant_is_warned_about(
+    synthesise: Synthesise, old: str, new: str, warning: str
+) -> None:
+    meant = BASE.replace("example.com", "example.org")
+    assert old in meant
+    assert warning in _manifests(synthesise(meant.replace(old, new)))
+
+
+def test_configuration_that_is_meant_draws_no_warning(synthesise: Synthesise) -> None:
+    assert "isochrone:" not in _manifests(synthesise(BASE.replace("example.com", "acme.dev"))).replace(
+        "isochrone:service", ""
+    )
+
+
+def _manifests(app: Synthesis) -> str:
+    """All that the app tells the command line, warnings among it."""
+    texts = [path.read_text() for path in app.folder.rglob("*.json") if ".template." not in path.name]
+    return "\n".join(texts)
 
 
 def _without_domain(text: str) -> str:

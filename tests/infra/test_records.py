@@ -69,9 +69,3 @@ def test_geolocation_follows_what_each_region_serves_and_has_one_default(variant
         "eu-west-1": [{"ContinentCode": "EU"}, {"ContinentCode": "AF"}, {"CountryCode": "IL"}],
         "ap-southeast-1": [{"ContinentCode": "AS"}, {"ContinentCode": "OC"}],
     }
-
-
-def test_zone_without_an_id_is_asked_for_when_the_stack_is_deployed(synthesise: Synthesise) -> None:
-    edge = synthesise(BASE.replace('hosted_zone_id = "Z0123456789ABC"', "")).edge()
-    assert edge["Parameters"]["HostedZoneId"]["Type"] == "AWS::Route53::HostedZone::Id"
-    assert all(record["HostedZoneId"] == {"Ref": "HostedZoneId"} for record in _records(edge))
