@@ -13,6 +13,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from isochrone.answers.library import Library
+from isochrone.answers.memory_tier import MemoryTier
 from isochrone.stores.dynamodb.answers import DynamoAnswerStore
 from isochrone.stores.dynamodb.client import DynamoClient, Timeouts, connect
 from isochrone.stores.dynamodb.credentials import Credentials
@@ -141,6 +143,19 @@ async def test_request_that_makes_no_sense_is_a_mistake_and_not_an_outage(
     with pytest.raises(InvalidCall, match=f"GetItem: {code}: as scripted"):
         await DynamoAnswerStore(client, "a").get("f", now=0)
     assert len(endpoint.requests) == 1
+
+
+async def test_answers_table_of_another_shape_is_a_miss_and_never_an_error(endpoint: Any, client: DynamoClient) -> None:
+    """DynamoDB calls a key that does not match the table's schema a ValidationException."""
+    endpoint.script = [endpoint.fault("ValidationException")]
+    library = Library(DynamoAnswerStore(client, "a"), MemoryTier(max_bytes=10_000, ttl=10), ttl=10)
+    assert await library.look_up("f", now=0) is None
+
+
+async def test_ledger_entry_that_dynamodb_finds_fault_with_is_no_outage(endpoint: Any, client: DynamoClient) -> None:
+    endpoint.script = [endpoint.fault("ValidationException")]
+    with pytest.raises(ValueError, match="ValidationException: as scripted"):
+        await DynamoLedgerStore(client, "l").append([ENTRY])
 
 
 async def test_redirect_is_not_followed(endpoint: Any, client: DynamoClient) -> None:

@@ -50,7 +50,8 @@ def usage_of(usage: Any) -> tuple[int | None, int | None]:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """What can be a number of tokens; stores and other readers take no larger ones exactly."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
 
 
 def cost_of(price: Price, input_tokens: int | None, output_tokens: int | None) -> float:
@@ -82,9 +83,12 @@ class Book:
     async def flush(self) -> None:
         """Hand everything to the store; what it does not take comes back here for the next flush."""
         for _ in range(0, len(self._buffer), AT_ONCE):
-            if not await self._hand_over([self._buffer.popleft() for _ in range(min(AT_ONCE, len(self._buffer)))]):
+            if not await self._hand_over(self._take(AT_ONCE)):
                 return
             await asyncio.sleep(0)
+
+    def _take(self, count: int) -> list[Entry]:
+        return [self._buffer.popleft() for _ in range(min(count, len(self._buffer)))]
 
     async def _hand_over(self, batch: list[Entry]) -> bool:
         try:
@@ -93,9 +97,28 @@ class Book:
             self._put_back(batch)
             log.warning("ledger store unavailable, %d entries wait: %s", len(self._buffer), error)
             return False
+        except Exception as fault:
+            return await self._hand_over_without_culprit(batch, fault)
         except BaseException:
             self._put_back(batch)
             raise
+        return True
+
+    async def _hand_over_without_culprit(self, batch: list[Entry], fault: Exception) -> bool:
+        """An entry that the store finds fault with must not hold up the others: they go one by one, it is lost."""
+        if len(batch) == 1:
+            self.lost += 1
+            log.error(
+                "ledger entry of request %s, attempt %d, cannot be stored and is lost: %s",
+                batch[0].request_id,
+                batch[0].attempt,
+                fault,
+            )
+            return True
+        self._put_back(batch)
+        for _ in batch:
+            if not await self._hand_over(self._take(1)):
+                return False
         return True
 
     def _put_back(self, batch: Sequence[Entry]) -> None:

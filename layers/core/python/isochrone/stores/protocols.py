@@ -37,8 +37,9 @@ class LedgerStore(Protocol):
     async def append(self, entries: list[dict[str, Any]]) -> None:
         """Write all; the same (request_id, attempt) twice is kept once: the first stays.
 
-        After StoreUnavailable some may be written; appending all of them again is right. `started_at` is part of the
-        name because callers choose request ids: a reused id must not swallow a second, real attempt.
+        After StoreUnavailable some may be written; appending all of them again is right. ValueError says that one of
+        them can never be stored. `started_at` is part of the name because callers choose request ids: a reused id must
+        not swallow a second, real attempt.
         """
 
     async def recent(self, tenant: str, *, limit: int = 100) -> list[dict[str, Any]]:

@@ -2,8 +2,8 @@
 
 StoreUnavailable        it may work later (throttled, 5xx, too slow, no connection): go on without the store
 └── StoreRefused        it will not work until somebody acts (no such table, access denied, no credentials)
+    └── InvalidCall     the request makes no sense there (a table of another shape, a name or a value that cannot be)
 ConditionFailed         the item that is stored does not fit the condition; `item` is what is stored
-InvalidCall             the request itself is wrong: a mistake in this program
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class StoreRefused(StoreUnavailable):
         self.code = code
 
 
+class InvalidCall(StoreRefused):
+    """DynamoDB could not make sense of the request: a mistake of set-up or of this program, not of the network."""
+
+
 class ConditionFailed(Exception):
     """A conditional write found something else. `item` is what is stored, in DynamoDB JSON; empty if nothing is."""
 
     def __init__(self, item: dict[str, Any]) -> None:
         super().__init__("the stored item does not fit the condition")
         self.item = item
-
-
-class InvalidCall(Exception):
-    """DynamoDB could not make sense of the request: a mistake in this program, not of the network."""
 
 
 class _Fault(Struct):
@@ -68,7 +68,7 @@ def error_of(operation: str, status: int, body: bytes) -> Exception:
     if status >= 500 or status == 429 or code in _PASSING:
         return StoreUnavailable(text)
     if code in _MISTAKES:
-        return InvalidCall(text)
+        return InvalidCall(text, code=code)
     return StoreRefused(text, code=code)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from isochrone.stores.dynamodb.client import DynamoClient
-from isochrone.stores.dynamodb.errors import ConditionFailed
+from isochrone.stores.dynamodb.errors import ConditionFailed, InvalidCall
 from isochrone.stores.dynamodb.items import Done, Item, from_item, to_item
 from isochrone.stores.limits import ledger_sort_key
 
@@ -59,6 +59,8 @@ class DynamoLedgerStore:
             await self._client.call("PutItem", put, Done)
         except ConditionFailed:
             return
+        except InvalidCall as error:
+            raise ValueError(str(error)) from None
 
     async def _pages(self, operation: str, request: dict[str, Any], limit: int | None) -> list[Item]:
         """The items of all pages, or of as many as `limit` needs."""
