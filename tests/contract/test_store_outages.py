@@ -17,7 +17,7 @@ from isochrone.answers.library import Library
 from isochrone.answers.memory_tier import MemoryTier
 from isochrone.stores.dynamodb.answers import DynamoAnswerStore
 from isochrone.stores.dynamodb.client import DynamoClient, Timeouts, connect
-from isochrone.stores.dynamodb.credentials import Credentials
+from isochrone.stores.dynamodb.credentials import ContainerCredentials, Credentials, CredentialSource
 from isochrone.stores.dynamodb.errors import InvalidCall, StoreRefused
 from isochrone.stores.dynamodb.fleet import DynamoFleetStore
 from isochrone.stores.dynamodb.ledger import DynamoLedgerStore
@@ -52,7 +52,7 @@ class Keys:
         return self._renewable
 
 
-def client_of(url: str, *, total: float = 20, keys: Keys | None = None) -> DynamoClient:
+def client_of(url: str, *, total: float = 20, keys: CredentialSource | None = None) -> DynamoClient:
     return DynamoClient(
         aiohttp.ClientSession(),
         keys or Keys(renewable=False),
@@ -87,6 +87,15 @@ async def test_hanging_endpoint_is_given_up_after_the_total_time_without_a_secon
         with pytest.raises(StoreUnavailable, match=r"no answer within 0\.3 s"):
             await method(client)
     assert len(endpoint.requests) <= 1
+
+
+async def test_hanging_credentials_are_given_up_after_the_total_time_of_a_call(endpoint: Any) -> None:
+    endpoint.script = [endpoint.hang]
+    async with aiohttp.ClientSession() as session:
+        keys = ContainerCredentials(session, endpoint.url)
+        async with client_of("http://127.0.0.1:1", total=0.1, keys=keys) as client:
+            with pytest.raises(StoreUnavailable, match=r"no answer within 0\.1 s"):
+                await DynamoAnswerStore(client, "a").get("f", now=0)
 
 
 @each_method

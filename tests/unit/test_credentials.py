@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,10 +33,12 @@ class Platform:
         self.status = 200
         self.expires = NOW + HOUR
         self.url = ""
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def serve(self, request: web.Request) -> web.Response:
         self.tokens.append(request.headers.get("authorization"))
-        await asyncio.sleep(0)
+        await self.answers.wait()
         expiration = datetime.fromtimestamp(self.expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         keys = {"AccessKeyId": f"AK{len(self.tokens)}", "SecretAccessKey": "s", "Token": "t", "Expiration": expiration}
         return web.json_response(keys, status=self.status)
@@ -47,7 +49,7 @@ async def platform() -> AsyncIterator[Platform]:
     platform = Platform()
     app = web.Application()
     app.router.add_get("/creds", platform.serve)
-    async with TestServer(app, host="127.0.0.1") as server:
+    async with TestServer(app, host="127.0.0.1", shutdown_timeout=0) as server:
         platform.url = str(server.make_url("/creds"))
         yield platform
 
@@ -99,12 +101,48 @@ async def test_missing_token_file_is_one_clear_error(session: aiohttp.ClientSess
         await source.get(NOW)
 
 
-async def test_keys_are_kept_until_five_minutes_before_their_expiry(
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what happens in the background."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 (nobody tells)
+            await asyncio.sleep(0.001)
+
+
+async def test_keys_are_renewed_five_minutes_before_their_expiry(
     source: ContainerCredentials, platform: Platform
 ) -> None:
     assert [(await source.get(NOW + age)).access_key for age in (0, 1800, HOUR - 301)] == ["AK1"] * 3
+    assert len(platform.tokens) == 1
     platform.expires = NOW + 2 * HOUR
-    assert (await source.get(NOW + HOUR - 300)).access_key == "AK2"
+    async with asyncio.timeout(10):
+        while (await source.get(NOW + HOUR - 300)).access_key != "AK2":  # noqa: ASYNC110 (as above)
+            await asyncio.sleep(0.001)
+    assert len(platform.tokens) == 2
+
+
+async def test_no_call_waits_for_a_renewal_while_its_keys_are_still_good(
+    source: ContainerCredentials, platform: Platform
+) -> None:
+    await source.get(NOW)
+    platform.answers.clear()
+    assert (await source.get(NOW + HOUR - 1)).access_key == "AK1"
+    assert len(platform.tokens) == 1, "the renewal has not even begun"
+    await until(lambda: len(platform.tokens) == 2)
+    assert (await source.get(NOW + HOUR - 1)).access_key == "AK1"
+
+
+async def test_caller_that_gives_up_does_not_take_the_fetch_from_the_next(
+    source: ContainerCredentials, platform: Platform
+) -> None:
+    platform.answers.clear()
+    hasty = asyncio.create_task(source.get(NOW))
+    await until(lambda: len(platform.tokens) == 1)
+    hasty.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await hasty
+    platform.answers.set()
+    assert (await source.get(NOW)).access_key == "AK1"
+    assert len(platform.tokens) == 1
 
 
 async def test_short_lived_keys_are_not_fetched_for_every_call(
@@ -124,11 +162,31 @@ async def test_keys_that_cannot_be_renewed_are_used_to_their_end_and_no_longer(
 ) -> None:
     await source.get(NOW)
     platform.status = 500
-    late = NOW + HOUR - 100
-    assert [(await source.get(late + wait)).access_key for wait in (0, 9, 10)] == ["AK1"] * 3
-    assert len(platform.tokens) == 3, "asks again every ten seconds, not on every call"
+    assert (await source.get(NOW + HOUR - 1)).access_key == "AK1"
     with pytest.raises(StoreUnavailable, match="answered 500"):
         await source.get(NOW + HOUR)
+
+
+async def test_endpoint_that_fails_is_left_alone_for_five_seconds_and_not_asked_on_every_call(
+    source: ContainerCredentials, platform: Platform
+) -> None:
+    platform.status = 500
+    for wait in (0, 1, 4.9):
+        with pytest.raises(StoreUnavailable, match="answered 500"):
+            await source.get(NOW + wait)
+    assert len(platform.tokens) == 1
+    platform.status = 200
+    assert (await source.get(NOW + 5)).access_key == "AK2"
+
+
+@pytest.mark.parametrize("token", [b"\xff\xfe", b"two\nlines"])
+async def test_token_file_that_cannot_be_a_token_is_one_clear_error(
+    session: aiohttp.ClientSession, tmp_path: Path, token: bytes
+) -> None:
+    (tmp_path / "token").write_bytes(token)
+    source = ContainerCredentials(session, "http://127.0.0.1:1/", token_file=str(tmp_path / "token"))
+    with pytest.raises(StoreUnavailable, match="AWS credentials"):
+        await source.get(NOW)
 
 
 async def test_forgotten_keys_are_fetched_again(source: ContainerCredentials) -> None:

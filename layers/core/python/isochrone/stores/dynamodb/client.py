@@ -100,9 +100,9 @@ class DynamoClient:
         return _decode(f"{self._service.title} {operation}", answer, reply)
 
     async def _in_time(self, operation: str, body: bytes) -> bytes:
-        credentials = await self._credentials.get(self._clock())
         try:
             async with asyncio.timeout(self._total):
+                credentials = await self._credentials.get(self._clock())
                 return await self._try_twice(operation, body, credentials)
         except TimeoutError:
             raise StoreUnavailable(f"{self._service.title} {operation}: no answer within {self._total:g} s") from None

@@ -24,7 +24,7 @@ from isochrone.stores.dynamodb.errors import StoreRefused
 from isochrone.stores.protocols import StoreUnavailable
 
 REFRESH_BEFORE_SECONDS = 300
-_TRY_AGAIN_SECONDS = 10
+_TRY_AGAIN_SECONDS = 5
 _ENDPOINT_SECONDS = 1.0
 _ECS_ENDPOINT = "http://169.254.170.2"
 _LINK_LOCAL = frozenset({"169.254.170.2", "169.254.170.23", "fd00:ec2::23"})
@@ -65,34 +65,47 @@ class FixedCredentials:
 
 
 class _Refreshed:
-    """Keys that are fetched again some time before they expire, by one caller while the others wait."""
+    """Keys that are fetched again some time before they expire: once for all callers, who wait only without good keys.
+
+    The fetch goes on when a caller gives up, and a failure is remembered for a moment: else each call in turn would
+    wait for a source that hangs, or never see the keys of a slow one.
+    """
 
     def __init__(self) -> None:
         self._kept: Credentials | None = None
         self._refresh_at = -inf
-        self._lock = asyncio.Lock()
+        self._refreshing: asyncio.Task[None] | None = None
+        self._failure: StoreUnavailable | None = None
 
     async def get(self, now: float) -> Credentials:
-        if self._kept is None or now >= self._refresh_at:
-            async with self._lock:
-                if self._kept is None or now >= self._refresh_at:
-                    self._kept = await self._refresh(now)
-        return self._kept
+        if now >= self._refresh_at and self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._refresh(now))
+        if self._refreshing and not self._good_at(now):
+            await asyncio.shield(self._refreshing)
+        if self._kept and (self._failure is None or self._good_at(now)):
+            return self._kept
+        failure = self._failure or StoreUnavailable("AWS credentials: refused again as soon as they were fetched")
+        raise failure.with_traceback(None)
+
+    def _good_at(self, now: float) -> bool:
+        return self._kept is not None and now < self._kept.expires
 
     def forget(self) -> bool:
         self._kept = None
+        self._refresh_at = -inf
         return True
 
-    async def _refresh(self, now: float) -> Credentials:
+    async def _refresh(self, now: float) -> None:
         try:
             fresh = await self._fetch(now)
-        except StoreUnavailable:
-            if self._kept is None or now >= self._kept.expires:
-                raise
+        except StoreUnavailable as failure:
+            self._failure = failure
             self._refresh_at = now + _TRY_AGAIN_SECONDS
-            return self._kept
-        self._refresh_at = fresh.expires - min(REFRESH_BEFORE_SECONDS, (fresh.expires - now) / 2)
-        return fresh
+        else:
+            self._kept, self._failure = fresh, None
+            self._refresh_at = fresh.expires - min(REFRESH_BEFORE_SECONDS, (fresh.expires - now) / 2)
+        finally:
+            self._refreshing = None
 
     async def _fetch(self, now: float) -> Credentials:
         raise NotImplementedError
@@ -131,7 +144,7 @@ class ContainerCredentials(_Refreshed):
             if response.status != 200:
                 raise StoreUnavailable(f"AWS credentials: {self._url} answered {response.status}")
             served = msgspec.json.decode(body, type=_Served)
-        except (aiohttp.ClientError, OSError, msgspec.MsgspecError) as error:
+        except (aiohttp.ClientError, OSError, ValueError, msgspec.MsgspecError) as error:
             raise StoreUnavailable(f"AWS credentials: {self._url}: {error or type(error).__name__}") from None
         return Credentials(
             served.AccessKeyId, served.SecretAccessKey, served.Token, expires=served.Expiration.timestamp()
