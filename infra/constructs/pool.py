@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 from urllib.parse import urlsplit
@@ -32,8 +33,11 @@ NODE_KEEP_ALIVE = 620
 # A spot instance is gone two minutes after the notice.
 DRAIN = Duration.seconds(100)
 TERMINATE_HOOK = Duration.seconds(110)
-# Drivers, 6 GB of weights and the compile step; a node that is not healthy by then is given back.
-LAUNCH_HOOK = Duration.minutes(15)
+# A node that is not healthy by then is given back: two minutes to boot, then the image (some 10 GB), then the weights
+# (6 GB) and the compile step.
+LAUNCH_HOOK = Duration.minutes(20)
+PULL_SECONDS = 420
+LOAD_SECONDS = 600
 PATHS = ("/v1/*", "/health", "/metrics")
 
 
@@ -121,6 +125,8 @@ class Pool(Construct):
             quantization=_quantization(pool.model),
             max_model_len=pool.max_model_len,
             max_num_seqs=self._backend.max_concurrency,
+            pull_seconds=PULL_SECONDS,
+            load_seconds=LOAD_SECONDS,
         )
 
     def _role(self) -> iam.Role:
@@ -170,35 +176,19 @@ class Pool(Construct):
                 ),
             ),
             health_checks=autoscaling.HealthChecks.with_additional_checks(
-                additional_types=[autoscaling.AdditionalHealthCheckType.ELB], grace_period=Duration.minutes(10)
+                additional_types=[autoscaling.AdditionalHealthCheckType.ELB], grace_period=LAUNCH_HOOK
             ),
             group_metrics=[autoscaling.GroupMetrics.all()],
-            update_policy=autoscaling.UpdatePolicy.rolling_update(),
         )
-        self._hooks(fleet)
+        group = fleet.node.default_child
+        assert isinstance(group, autoscaling.CfnAutoScalingGroup)
+        group.lifecycle_hook_specification_list = list(_hooks())
         acknowledge(
             fleet,
             AS3="spot nodes come and go by design; the alarms watch what clients feel",
             EC26="the rule cannot read a launch template; the one here encrypts its disk",
         )
         return fleet
-
-    def _hooks(self, fleet: autoscaling.AutoScalingGroup) -> None:
-        """A node takes traffic once it says that it is ready, and may finish its streams before it goes."""
-        fleet.add_lifecycle_hook(
-            "Launch",
-            lifecycle_hook_name="launch",
-            lifecycle_transition=autoscaling.LifecycleTransition.INSTANCE_LAUNCHING,
-            default_result=autoscaling.DefaultResult.ABANDON,
-            heartbeat_timeout=LAUNCH_HOOK,
-        )
-        fleet.add_lifecycle_hook(
-            "Terminate",
-            lifecycle_hook_name="terminate",
-            lifecycle_transition=autoscaling.LifecycleTransition.INSTANCE_TERMINATING,
-            default_result=autoscaling.DefaultResult.CONTINUE,
-            heartbeat_timeout=TERMINATE_HOOK,
-        )
 
     def _load_balancer(
         self, security_group: ec2.ISecurityGroup, zone: route53.IHostedZone | None
@@ -265,6 +255,23 @@ class Pool(Construct):
                 healthy_threshold_count=2,
                 unhealthy_threshold_count=3,
             ),
+        )
+
+
+def _hooks() -> Iterator[autoscaling.CfnAutoScalingGroup.LifecycleHookSpecificationProperty]:
+    """A node takes traffic once it says that it is ready, and may finish its streams before it goes.
+
+    They are part of the group: as resources of their own they would come after its first nodes.
+    """
+    for name, transition, default, timeout in (
+        ("launch", "LAUNCHING", "ABANDON", LAUNCH_HOOK),
+        ("terminate", "TERMINATING", "CONTINUE", TERMINATE_HOOK),
+    ):
+        yield autoscaling.CfnAutoScalingGroup.LifecycleHookSpecificationProperty(
+            lifecycle_hook_name=name,
+            lifecycle_transition=f"autoscaling:EC2_INSTANCE_{transition}",
+            default_result=default,
+            heartbeat_timeout=timeout.to_seconds(),
         )
 
 

@@ -23,21 +23,27 @@ export VLLM_API_KEY
 cache=/opt/dlami/nvme/cache
 mkdir -p "$$cache"
 
+docker_image=vllm/vllm-openai:$version
+timeout $pull_seconds docker pull --quiet "$$docker_image"
+
 docker run --detach --name vllm --restart unless-stopped --gpus all --ipc host --publish $port:$port \
   --volume "$$cache:/root/.cache" --env VLLM_API_KEY --env VLLM_HTTP_TIMEOUT_KEEP_ALIVE=$keep_alive \
   --log-driver awslogs --log-opt awslogs-region='$region' --log-opt awslogs-group='$log_group' \
   --log-opt awslogs-stream="$$(metadata instance-id)" \
-  vllm/vllm-openai:$version \
-  --model '$model' --dtype half $quantization --attention-backend TRITON_ATTN \
+  "$$docker_image" \
+  '$model' --dtype half $quantization --attention-backend TRITON_ATTN \
   --max-model-len $max_model_len --max-num-seqs $max_num_seqs --gpu-memory-utilization 0.9 --port $port
 
-# No more than the launch hook waits: then the node is given back.
-for _ in $$(seq 170); do
-  curl -sf -o /dev/null http://127.0.0.1:$port/health && break
+healthy() { curl -sf --max-time 5 -o /dev/null http://127.0.0.1:$port/health; }
+
+# Boot, pull and this wait together stay below the launch hook: a node that cannot start says so itself.
+deadline=$$((SECONDS + $load_seconds))
+until healthy; do
+  [ "$$SECONDS" -lt "$$deadline" ]
   sleep 5
 done
-curl -sf -o /dev/null http://127.0.0.1:$port/health
-complete launch CONTINUE
+# Nobody waits for the word of a node that joined without the hook (one that was taken out and put back).
+complete launch CONTINUE || true
 trap - ERR
 
 # The load balancer sends no new requests by the time the fleet asks for the node; wait for those that run.

@@ -146,3 +146,10 @@ def only(template: Template, type_: str) -> dict[str, Any]:
     found = list(resources(template, type_))
     assert len(found) == 1, f"{len(found)} resources of type {type_}"
     return found[0]
+
+
+def start_script(pool: Template) -> str:
+    """The start script of a pool's nodes, with a stand-in for what CloudFormation fills in."""
+    joined = only(pool, "AWS::EC2::LaunchTemplate")["LaunchTemplateData"]["UserData"]["Fn::Base64"]
+    parts = [joined] if isinstance(joined, str) else joined["Fn::Join"][1]
+    return "".join(part if isinstance(part, str) else "REFERENCE" for part in parts)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from typing import Any
 
 import pytest
 
-from tests.infra.conftest import BASE, Synthesis, Synthesise, Template, only, resources
+from tests.infra.conftest import BASE, Synthesis, Synthesise, Template, only, resources, start_script
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +20,6 @@ def pool(app: Synthesis) -> Template:
 def _launch(pool: Template) -> dict[str, Any]:
     data: dict[str, Any] = only(pool, "AWS::EC2::LaunchTemplate")["LaunchTemplateData"]
     return data
-
-
-def _script(pool: Template) -> str:
-    """The start script, with a stand-in for what CloudFormation fills in."""
-    joined = _launch(pool)["UserData"]["Fn::Base64"]
-    parts = [joined] if isinstance(joined, str) else joined["Fn::Join"][1]
-    return "".join(part if isinstance(part, str) else "REFERENCE" for part in parts)
 
 
 def test_idle_pool_costs_no_instance(pool: Template) -> None:
@@ -68,7 +62,7 @@ def test_only_the_balancer_reaches_a_node(pool: Template) -> None:
 def test_quiet_stream_outlives_neither_balancer_nor_node(pool: Template) -> None:
     attributes = only(pool, "AWS::ElasticLoadBalancingV2::LoadBalancer")["LoadBalancerAttributes"]
     idle = int(next(a["Value"] for a in attributes if a["Key"] == "idle_timeout.timeout_seconds"))
-    keep_alive = int(_script(pool).partition("VLLM_HTTP_TIMEOUT_KEEP_ALIVE=")[2].split()[0])
+    keep_alive = int(start_script(pool).partition("VLLM_HTTP_TIMEOUT_KEEP_ALIVE=")[2].split()[0])
     assert 300 <= idle < keep_alive
 
 
@@ -80,11 +74,42 @@ def test_balancer_speaks_https_and_passes_only_what_the_engine_serves(pool: Temp
     assert rule["Conditions"][0]["PathPatternConfig"]["Values"] == ["/v1/*", "/health", "/metrics"]
 
 
+def _hooks(pool: Template) -> dict[str, Any]:
+    """Hooks that the group has from its first moment: a hook that is made after it misses its first nodes."""
+    assert not list(resources(pool, "AWS::AutoScaling::LifecycleHook"))
+    fleet = only(pool, "AWS::AutoScaling::AutoScalingGroup")
+    return {hook["LifecycleHookName"]: hook for hook in fleet["LifecycleHookSpecificationList"]}
+
+
+def test_first_nodes_of_a_fleet_already_wait_until_they_are_ready(pool: Template) -> None:
+    launch = _hooks(pool)["launch"]
+    assert launch["LifecycleTransition"] == "autoscaling:EC2_INSTANCE_LAUNCHING"
+    assert launch["DefaultResult"] == "ABANDON"
+    fleet = only(pool, "AWS::AutoScaling::AutoScalingGroup")
+    assert fleet["HealthCheckGracePeriod"] >= launch["HeartbeatTimeout"], "else it is replaced while it still loads"
+
+
 def test_node_that_goes_has_time_to_finish(pool: Template) -> None:
-    hooks = {hook["LifecycleHookName"]: hook for hook in resources(pool, "AWS::AutoScaling::LifecycleHook")}
-    assert hooks["launch"]["DefaultResult"] == "ABANDON"
-    assert hooks["terminate"]["DefaultResult"] == "CONTINUE"
-    assert hooks["terminate"]["HeartbeatTimeout"] < 120, "a spot notice comes two minutes ahead"
+    terminate = _hooks(pool)["terminate"]
+    assert terminate["LifecycleTransition"] == "autoscaling:EC2_INSTANCE_TERMINATING"
+    assert terminate["DefaultResult"] == "CONTINUE"
+    assert terminate["HeartbeatTimeout"] < 120, "a spot notice comes two minutes ahead"
+
+
+def test_deployment_takes_no_node_that_runs(pool: Template) -> None:
+    (fleet,) = [r for r in pool["Resources"].values() if r["Type"] == "AWS::AutoScaling::AutoScalingGroup"]
+    assert set(fleet["UpdatePolicy"]) == {"AutoScalingScheduledAction"}
+
+
+def test_node_gives_up_before_the_fleet_gives_it_up(pool: Template) -> None:
+    script = start_script(pool)
+    pull = re.search(r"timeout (\d+) docker pull", script)
+    load = re.search(r"SECONDS \+ (\d+)", script)
+    assert pull
+    assert load
+    assert script.index(pull[0]) < script.index("docker run") < script.index(load[0])
+    boot = 120
+    assert boot + int(pull[1]) + int(load[1]) <= _hooks(pool)["launch"]["HeartbeatTimeout"]
 
 
 @pytest.mark.parametrize(
@@ -95,15 +120,14 @@ def test_node_that_goes_has_time_to_finish(pool: Template) -> None:
         "--attention-backend TRITON_ATTN",
         "--max-model-len 8192",
         "--max-num-seqs 32",
-        "--model 'casperhansen/deepseek-r1-distill-qwen-7b-awq'",
     ],
 )
 def test_engine_starts_with_what_a_t4_needs(pool: Template, flag: str) -> None:
-    assert flag in _script(pool)
+    assert flag in start_script(pool)
 
 
 def test_start_script_is_sound_and_names_the_fleet_secret_and_region(pool: Template) -> None:
-    script = _script(pool)
+    script = start_script(pool)
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
     for word in ("--auto-scaling-group-name 'iso-pool-eu'", "--secret-id 'iso/pool-eu'", "--region 'eu-west-1'"):
         assert word in script
