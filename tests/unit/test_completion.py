@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from isochrone.answers.completion import Answer, from_bytes, is_complete, replay_body, replay_stream, to_bytes
+from isochrone.api.requests import CHAT
 from isochrone.api.sse import SseDecoder
 from isochrone.upstream.transcript import Transcript
 
@@ -43,7 +44,7 @@ def replayed(known: Answer, *, include_usage: bool = True) -> tuple[Transcript, 
 def test_replayed_stream_says_the_same_as_the_body(message: dict[str, Any]) -> None:
     body = completion(**message)
     transcript, _ = replayed(answer(body))
-    told = transcript.to_body(model="m", created=1)
+    told = transcript.to_body(CHAT, model="m", created=1)
     assert told["choices"] == body["choices"]
     assert (transcript.usage, transcript.done, told["system_fingerprint"]) == (USAGE, True, "fp")
 
@@ -112,6 +113,10 @@ def test_damaged_bytes_are_no_answer(value: bytes) -> None:
         ({"choices": [{"finish_reason": None}]}, False),
         ({"choices": [{}]}, False),
         ({"choices": []}, False),
+        (completion(tool_calls=[{"id": "c"}]), False),
+        (completion(function_call={"name": "f"}), False),
+        (completion(tool_calls=[], function_call=None), True),
+        ({"choices": [{"message": "a", "finish_reason": "stop"}]}, False),
         ({"choices": [{"finish_reason": "stop"}, {"finish_reason": "stop"}]}, False),
         ({"choices": ["stop"]}, False),
         ({"choices": {"finish_reason": "stop"}}, False),

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from isochrone.answers.fingerprint import fingerprint, storable
+from isochrone.api.errors import BadRequest
 from isochrone.api.requests import CHAT, COMPLETION, EMBEDDING, Ask, Operation
 
 BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "How far?"}]}
@@ -101,6 +102,16 @@ def test_anything_beyond_that_may_not_even_if_sampled_answers_may(more: dict[str
     assert not storable(ask(**more), sampled=True)
 
 
+@pytest.mark.parametrize("prompt", [["a", "b"], [[1, 2], [3]], [[1], "b"]], ids=str)
+def test_answers_to_several_prompts_are_never_kept(prompt: list[Any]) -> None:
+    assert not storable(ask({"model": "m", "prompt": prompt}, COMPLETION), sampled=True)
+
+
+@pytest.mark.parametrize("prompt", ["a", ["a"], [1, 2, 3], [[1, 2, 3]], []], ids=str)
+def test_answer_to_one_prompt_may_be_kept_in_whatever_form_it_came(prompt: Any) -> None:
+    assert storable(ask({"model": "m", "prompt": prompt}, COMPLETION), sampled=False)
+
+
 def test_wish_for_variety_is_respected_unless_the_operator_says_otherwise() -> None:
     assert not storable(ask(temperature=0.7), sampled=False)
     assert storable(ask(temperature=0.7), sampled=True)
@@ -108,3 +119,11 @@ def test_wish_for_variety_is_respected_unless_the_operator_says_otherwise() -> N
 
 def test_embeddings_are_always_worth_keeping() -> None:
     assert storable(ask({"model": "m", "input": "a"}, EMBEDDING), sampled=False)
+
+
+def test_body_too_deep_to_be_written_again_is_refused() -> None:
+    nested: list[Any] = []
+    for _ in range(5000):
+        nested = [nested]
+    with pytest.raises(BadRequest, match="nested too deeply"):
+        fingerprint("t", ask(x=nested))

@@ -140,6 +140,36 @@ def test_body_that_is_no_json_object_is_refused(raw: bytes) -> None:
     assert refused(raw).code == "invalid_json"
 
 
+@pytest.mark.parametrize("unit", [b"[]", b"{}"])
+def test_body_of_countless_containers_is_refused_unparsed(unit: bytes) -> None:
+    raw = b'{"model": "m", "x": [' + b",".join([unit] * 200_000) + b"]"
+    error = refused(raw)
+    assert "200000" in error.message
+    assert (error.code, error.param) == ("body_too_complex", None)
+
+
+def test_long_text_may_hold_many_brackets() -> None:
+    body = {**CHAT_BODY, "messages": [{**USER, "content": "[x] " * 150_000}]}
+    assert asked(body).fields == body
+
+
+@pytest.mark.parametrize(
+    ("fields", "choices"),
+    [
+        ({"prompt": "a"}, 1),
+        ({"prompt": "a", "n": None}, 1),
+        ({"prompt": "a", "n": 3}, 3),
+        ({"prompt": ["a", "b"]}, 2),
+        ({"prompt": ["a", "b"], "n": 3}, 6),
+        ({"prompt": [1, 2, 3]}, 1),
+        ({"prompt": [[1, 2], [3]]}, 2),
+        ({"prompt": []}, 1),
+    ],
+)
+def test_every_prompt_has_n_answers(fields: dict[str, Any], choices: int) -> None:
+    assert asked({"model": "m", **fields}, COMPLETION).choices == choices
+
+
 def test_field_that_stands_twice_counts_once_and_is_forwarded_once() -> None:
     ask = asked(b'{"model": "cheap", "messages": [{"role": "user"}], "model": "dear"}')
     assert (ask.model, ask.fields["model"]) == ("dear", "dear")

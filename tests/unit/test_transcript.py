@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from isochrone.answers.completion import is_complete
+from isochrone.api.requests import CHAT, COMPLETION
 from isochrone.upstream.failure import AttemptFailed, Cause
 from isochrone.upstream.transcript import Reading, Transcript
 
@@ -32,6 +33,10 @@ def transcript() -> Transcript:
         {"refusal": "no"},
         {"tool_calls": [{"index": 0}]},
         {"function_call": {"name": "f"}},
+        {"audio": {"data": "AAAA"}},
+        {"content": [{"type": "text", "text": "a"}]},
+        {"content": 1},
+        {"reasoning": {"steps": ["a"]}},
     ],
 )
 def test_whatever_moves_the_answer_on_is_a_token(transcript: Transcript, fields: dict[str, Any]) -> None:
@@ -56,6 +61,9 @@ def test_text_of_the_older_route_is_a_token(transcript: Transcript) -> None:
         b'{"choices": [{"index": 0, "delta": {"content": null}}]}',
         b'{"choices": [{"index": 0}]}',
         b'{"choices": [], "usage": null}',
+        b'{"choices": [], "usage": 5}',
+        b'{"choices": [{"index": null, "delta": null, "finish_reason": null}]}',
+        b'{"choices": [{"index": 0, "delta": {"role": "assistant", "unheard_of": "x"}}]}',
     ],
 )
 def test_whatever_says_nothing_is_no_progress(transcript: Transcript, data: bytes | None) -> None:
@@ -97,7 +105,7 @@ def test_done_ends_an_answer_without_a_finish_reason_but_not_an_empty_one(transc
 def test_answer_without_a_finish_reason_is_not_one_to_keep(transcript: Transcript) -> None:
     said(transcript, delta(content="a"))
     transcript.read(b"[DONE]")
-    assert not is_complete(transcript.to_body(model="m", created=1))
+    assert not is_complete(transcript.to_body(CHAT, model="m", created=1))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +117,8 @@ def test_answer_without_a_finish_reason_is_not_one_to_keep(transcript: Transcrip
         b'"text"',
         b'{"choices": {}}',
         b'{"choices": [1]}',
-        b'{"choices": [{"delta": {"content": 1}}]}',
+        b'{"choices": [{"delta": "a"}]}',
+        b'{"choices": [{"index": "0"}]}',
         b"\xff\xfe",
         b'{"x": ' + b"[" * 100_000,
     ],
@@ -145,7 +154,7 @@ def test_body_is_what_the_other_route_would_have_said(transcript: Transcript) ->
         said(transcript, delta(**fields), **head)
     said(transcript, delta(finish="stop"), **head)
     said(transcript, usage={"completion_tokens": 4})
-    assert transcript.to_body(model="m", created=5) == {
+    assert transcript.to_body(CHAT, model="m", created=5) == {
         "id": "c-1",
         "object": "chat.completion",
         "created": 5,
@@ -166,7 +175,7 @@ def test_body_is_what_the_other_route_would_have_said(transcript: Transcript) ->
 def test_body_of_the_older_route_has_its_text(transcript: Transcript) -> None:
     said(transcript, {"index": 0, "text": "not "})
     said(transcript, {"index": 0, "text": "far", "finish_reason": "stop"})
-    body = transcript.to_body(model="m", created=5)
+    body = transcript.to_body(COMPLETION, model="m", created=5)
     assert (body["object"], body["model"], body["choices"][0]["text"]) == ("text_completion", "m", "not far")
     assert "message" not in body["choices"][0]
 
@@ -178,24 +187,84 @@ def test_text_is_not_kept_for_nobody() -> None:
     assert not transcript.spliceable
 
 
+def test_empty_answer_of_the_older_route_is_a_body_of_that_route(transcript: Transcript) -> None:
+    said(transcript, {"index": 0, "text": "", "finish_reason": "stop"})
+    body = transcript.to_body(COMPLETION, model="m", created=5)
+    assert body["object"] == "text_completion"
+    assert body["choices"] == [{"index": 0, "logprobs": None, "finish_reason": "stop", "text": ""}]
+
+
 @pytest.mark.parametrize(
-    ("choice", "spliceable"),
+    "choice",
     [
-        (delta(content="a"), True),
-        (delta(tool_calls=[{"index": 0}]), False),
-        (delta(function_call={"name": "f"}), False),
-        (delta(1, content="a"), False),
+        delta(content="a"),
+        {"index": 0, "text": "a"},
+        delta(content="a", reasoning="b", refusal=None, tool_calls=[], annotations=[]),
+        {**delta(content="a"), "logprobs": None, "stop_reason": None, "content_filter_results": {}},
+        {**delta(finish="stop"), "native_finish_reason": "stop", "matched_stop": 151643},
+        delta(reasoning="a", channel="analysis"),
     ],
-    ids=["text", "tool call", "function call", "second choice"],
 )
-def test_only_a_single_text_can_be_joined_to(transcript: Transcript, choice: dict[str, Any], spliceable: bool) -> None:
+def test_single_text_may_be_stored_and_joined_to(transcript: Transcript, choice: dict[str, Any]) -> None:
     said(transcript, choice)
-    assert transcript.spliceable is spliceable
+    assert transcript.spliceable
 
 
-def test_second_choice_of_the_older_route_cannot_be_joined_to(transcript: Transcript) -> None:
-    said(transcript, {"index": 1, "text": "a"})
+@pytest.mark.parametrize(
+    "choice",
+    [
+        delta(tool_calls=[{"index": 0}]),
+        delta(function_call={"name": "f"}),
+        delta(audio={"data": "AAAA"}),
+        delta(1, content="a"),
+        {"index": 1, "text": "a"},
+        delta(content=[{"type": "text", "text": "a"}]),
+        delta(reasoning={"steps": ["a"]}),
+        delta(content="a", annotations=[{"url": "u"}]),
+        delta(a_field_that_nobody_knows="a"),
+        {**delta(content="a"), "logprobs": {"content": []}},
+        {**delta(finish="stop"), "stop_reason": "###"},
+    ],
+    ids=lambda choice: json.dumps(choice)[:70],
+)
+def test_answer_that_is_more_than_one_text_may_not(transcript: Transcript, choice: dict[str, Any]) -> None:
+    said(transcript, delta(content="before"))
+    assert transcript.spliceable
+    assert said(transcript, choice) in (Reading.TOKEN, Reading.QUIET)
     assert not transcript.spliceable
+
+
+@pytest.mark.parametrize("choices", [[], [delta(content="a")]], ids=["behind the choices", "beside a choice"])
+def test_answer_with_sources_may_not(transcript: Transcript, choices: list[dict[str, Any]]) -> None:
+    said(transcript, *choices, citations=["https://a.example"])
+    assert not transcript.spliceable
+
+
+def test_answer_that_goes_on_behind_its_end_may_not(transcript: Transcript) -> None:
+    said(transcript, delta(content="a", finish="stop"))
+    assert transcript.spliceable
+    said(transcript, delta(content="b"))
+    assert not transcript.spliceable
+
+
+@pytest.mark.parametrize(
+    "extras",
+    [
+        {"object": "chat.completion.chunk", "created": 1, "service_tier": "default", "obfuscation": "WuQNX"},
+        {"provider": "OpenAI", "citations": None},
+        {"timings": {"predicted_n": 1}},
+        {"x_groq": {"id": "req_1"}},
+    ],
+    ids=["OpenAI", "OpenRouter", "llama.cpp", "Groq"],
+)
+def test_what_engines_say_about_themselves_is_no_hindrance(transcript: Transcript, extras: dict[str, Any]) -> None:
+    said(transcript, delta(content="a"), **extras)
+    assert transcript.spliceable
+
+
+@pytest.mark.parametrize("head", [{"id": 7}, {"id": None, "model": None}, {"system_fingerprint": 5}])
+def test_facts_about_a_chunk_may_be_of_any_type(transcript: Transcript, head: dict[str, Any]) -> None:
+    assert said(transcript, delta(content="a"), **head) is Reading.TOKEN
 
 
 def test_answer_of_two_choices_is_not_whole_after_the_first() -> None:

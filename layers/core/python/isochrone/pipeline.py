@@ -207,7 +207,8 @@ class Pipeline:
 
     def _settle_stream(self, errand: Errand, won: Won, transcript: Transcript) -> None:
         if errand.mark and transcript.spliceable:
-            self._settle(errand, won, transcript.to_body(model=errand.ask.model, created=int(self._now())))
+            ask, created = errand.ask, int(self._now())
+            self._settle(errand, won, transcript.to_body(ask.operation, model=ask.model, created=created))
         else:
             won.visit.succeeded(transcript.usage)
 

@@ -41,12 +41,15 @@ def from_bytes(value: bytes) -> Answer | None:
 
 
 def is_complete(body: dict[str, Any]) -> bool:
-    """One choice that ended by itself: only that is worth keeping."""
+    """One choice that ended by itself and calls no tools: only that is worth keeping."""
     choices = body.get("choices")
     if not isinstance(choices, list):
         return isinstance(body.get("data"), list)
     only = choices[0] if len(choices) == 1 else None
-    return isinstance(only, dict) and only.get("finish_reason") == "stop"
+    if not isinstance(only, dict) or only.get("finish_reason") != "stop":
+        return False
+    message = only.get("message", {})
+    return isinstance(message, dict) and not (message.get("tool_calls") or message.get("function_call"))
 
 
 def replay_body(answer: Answer, *, request_id: str, now: float) -> bytes:

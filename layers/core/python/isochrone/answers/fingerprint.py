@@ -11,28 +11,29 @@ from typing import Any
 
 import msgspec
 
-from isochrone.api.requests import EMBEDDING, Ask
+from isochrone.api.requests import EMBEDDING, Ask, encode
 
 _ONLY_TRANSPORT = frozenset({"stream", "stream_options"})
 _VERSION = 1
-_canonical = msgspec.json.Encoder(order="deterministic")
+_canonical = msgspec.json.Encoder(order="deterministic").encode
 
 
 def fingerprint(tenant: str, ask: Ask) -> str:
-    """64 hex digits; equal exactly when tenant, operation and every meaningful field are equal."""
+    """64 hex digits; equal exactly when tenant, operation and every meaningful field are equal. Raises BadRequest."""
     fields = {name: value for name, value in ask.fields.items() if name not in _ONLY_TRANSPORT}
-    return sha256(_canonical.encode([_VERSION, tenant, ask.operation.name, fields])).hexdigest()
+    return sha256(encode([_VERSION, tenant, ask.operation.name, fields], by=_canonical)).hexdigest()
 
 
 def storable(ask: Ask, *, sampled: bool) -> bool:
-    """May the answer to this request be kept? One plain choice, no tools or log probabilities, and no wish for variety.
+    """May the answer to this request be kept? One prompt and one plain choice, no tools or log probabilities, and no
+    wish for variety.
 
     An unset temperature is no such wish; one above 0 is, unless the operator says `sampled`.
     """
     fields = ask.fields
     if ask.operation is EMBEDDING:
         return True
-    if fields.get("n") not in (None, 1) or fields.get("best_of") not in (None, 1):
+    if ask.choices != 1 or fields.get("best_of") not in (None, 1):
         return False
     if any(_asked(fields.get(name)) for name in ("tools", "functions", "logprobs", "top_logprobs")):
         return False

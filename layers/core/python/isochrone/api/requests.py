@@ -7,12 +7,18 @@ never the raw body, so that what was checked is what is sent.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
 
 from isochrone.api.errors import BadRequest, WrongContentType
+
+# Lists and objects cost far more memory and time than their bytes say. Brackets in texts are counted too, so this is
+# far above what a real request has.
+_MAX_CONTAINERS = 200_000
+_NESTED_TOO_DEEPLY = "The body is nested too deeply."
 
 Text = Annotated[str, Meta(min_length=1)]
 
@@ -77,6 +83,21 @@ class Ask(NamedTuple):
     include_usage: bool
     fields: dict[str, Any]
 
+    @property
+    def choices(self) -> int:
+        """How many answers were asked for: `n` to every prompt. A list of tokens is one prompt, any other list many."""
+        prompt = self.fields["prompt"] if self.operation is COMPLETION else ""
+        several = isinstance(prompt, list) and prompt and not isinstance(prompt[0], int)
+        return (self.fields.get("n") or 1) * (len(prompt) if several else 1)
+
+
+def encode(value: Any, *, by: Callable[[Any], bytes] = msgspec.json.encode) -> bytes:
+    """JSON of a request's own data, which may be as deep as the decoder just lets pass. Raises BadRequest."""
+    try:
+        return by(value)
+    except RecursionError:
+        raise BadRequest(_NESTED_TOO_DEEPLY, code="invalid_json") from None
+
 
 def parse(operation: Operation, body: bytes, content_type: str | None, *, max_messages: int) -> Ask:
     """Check a body against the operation's shape. Raises BadRequest (`param` names the field), WrongContentType."""
@@ -99,10 +120,12 @@ def _is_json(content_type: str) -> bool:
 
 
 def _decode(body: bytes) -> dict[str, Any]:
+    if body.count(b"[") + body.count(b"{") > _MAX_CONTAINERS:
+        raise BadRequest(f"The body has more than {_MAX_CONTAINERS} lists and objects.", code="body_too_complex")
     try:
         fields = msgspec.json.decode(body)
     except RecursionError:
-        raise BadRequest("The body is nested too deeply.", code="invalid_json") from None
+        raise BadRequest(_NESTED_TOO_DEEPLY, code="invalid_json") from None
     except UnicodeDecodeError:
         raise BadRequest("The body is not UTF-8 text.", code="invalid_json") from None
     except msgspec.DecodeError as error:

@@ -15,7 +15,8 @@ from isochrone.upstream.failure import AttemptFailed, Cause
 from isochrone.upstream.stream import Read
 from isochrone.upstream.transcript import Reading
 
-_NO_TEXT = frozenset({"role", "finish_reason"})
+# What accompanies a text and may be told twice.
+_NO_TEXT = frozenset({"role", "channel", "index", "finish_reason", "native_finish_reason", "matched_stop"})
 
 
 class Splice:
@@ -40,7 +41,7 @@ class Splice:
     def _trim(self, choice: dict[str, Any]) -> bool:
         """Take from the choice what the client has; True when something is left in it."""
         said = choice.get("delta") or choice
-        fields = [name for name, text in said.items() if text and isinstance(text, str) and name not in _NO_TEXT]
+        fields = [name for name, value in said.items() if value and name not in _NO_TEXT]
         for name in fields:
             said[name] = self._after_known(name, said[name])
         finished = bool(choice.get("finish_reason"))
@@ -48,7 +49,9 @@ class Splice:
             raise AttemptFailed(Cause.DIVERGED, "was asked again and gave a shorter answer")
         return finished or any(said[name] for name in fields)
 
-    def _after_known(self, field: str, text: str) -> str:
+    def _after_known(self, field: str, text: Any) -> str:
+        if not isinstance(text, str):
+            raise AttemptFailed(Cause.DIVERGED, "was asked again and gave more than a text")
         known = self._still_known.pop(field, "")
         shared = min(len(known), len(text))
         fresh, still_known = text[shared:], known[shared:]

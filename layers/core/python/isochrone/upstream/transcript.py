@@ -11,40 +11,23 @@ from enum import Enum
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
+from isochrone.api.requests import COMPLETION, Operation
 from isochrone.api.sse import DONE
 from isochrone.upstream.failure import AttemptFailed, Cause
 
-
-class _Delta(Struct):
-    role: str | None = None
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    refusal: str | None = None
-    tool_calls: list[Any] | None = None
-    function_call: Any = None
-
-
-class _Choice(Struct):
-    index: int = 0
-    delta: _Delta | None = None
-    text: str | None = None
-    finish_reason: str | None = None
-
-
-class _Chunk(Struct):
-    choices: list[_Choice] | None = None
-    usage: dict[str, Any] | None = None
-    error: Any = None
-    id: str | None = None
-    model: str | None = None
-    system_fingerprint: str | None = None
-
-
-_decode = msgspec.json.Decoder(_Chunk).decode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
 _TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "refusal")
+_SPOKEN = frozenset({*_TEXT_FIELDS, "tool_calls", "function_call", "audio"})
+
+# What `to_body` carries on or makes anew, and what engines say about themselves, which may be lost. Any other field
+# that is not empty may be part of the answer (sources, log probabilities...): such an answer is not one text.
+_CHUNK_FIELDS = frozenset(
+    {"choices", "usage", "error", "id", "model", "system_fingerprint", "object", "created"}
+    | {"service_tier", "obfuscation", "provider", "timings", "x_groq"}
+)
+_CHOICE_FIELDS = frozenset({"index", "delta", "text", "finish_reason", "native_finish_reason", "matched_stop"})
+_DELTA_FIELDS = frozenset({*_TEXT_FIELDS, "role", "channel"})
 
 
 class Reading(Enum):
@@ -60,7 +43,8 @@ class Transcript:
     """Fed every event's data of one stream; `choices` is how many were asked for. `capture` keeps the text, so that the
     answer can be stored or joined to.
 
-    `spliceable` says that the text is all there is: one choice, no calls of tools.
+    `spliceable` says that its texts are all there is (one choice, no calls of tools, no field that nobody knows): only
+    then may the answer be stored as a body, or joined to by another stream.
     """
 
     __slots__ = (
@@ -90,7 +74,7 @@ class Transcript:
         self._capture = capture
         self._texts: dict[str, list[str]] = {}
         self.spliceable = capture
-        self._head: _Chunk | None = None
+        self._head: dict[str, Any] = {}
 
     @property
     def complete(self) -> bool:
@@ -106,78 +90,103 @@ class Transcript:
             return Reading.DONE
         try:
             chunk = _decode(data)
+            choices = _choices_of(chunk)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise AttemptFailed(Cause.BROKEN, "sent an event that is no completion chunk", body=data[:2000]) from None
-        if chunk.error is not None:
+        if chunk.get("error") is not None:
             raise AttemptFailed(Cause.BROKEN, "sent an error in its stream", body=data[:2000])
-        if chunk.usage:
-            self.usage = chunk.usage
-        if not chunk.choices:
-            return Reading.USAGE if chunk.usage else Reading.QUIET
-        if self._head is None:
-            self._head = chunk
-        return self._read_choices(chunk.choices)
+        if self.spliceable and _says_more(chunk, _CHUNK_FIELDS):
+            self.spliceable = False
+        usage = chunk.get("usage")
+        if usage and isinstance(usage, dict):
+            self.usage = usage
+            if not choices:
+                return Reading.USAGE
+        self._head = self._head or (chunk if choices else {})
+        return self._read_choices(choices)
 
-    def _read_choices(self, choices: list[_Choice]) -> Reading:
+    def _read_choices(self, choices: list[dict[str, Any]]) -> Reading:
         token = False
         for choice in choices:
-            if choice.index:
-                self.spliceable = False
-            if self._said_something(choice):
+            index = choice.get("index") or 0
+            if self._said_something(choice, index):
                 token = True
-                self._open.add(choice.index)
-            if choice.finish_reason:
+                self._open.add(index)
+            if reason := choice.get("finish_reason"):
                 token = True
-                self.finish_reason = choice.finish_reason
-                self._open.discard(choice.index)
-                self._closed.add(choice.index)
+                self.finish_reason = reason
+                self._open.discard(index)
+                self._closed.add(index)
         self.tokens += token
         self._finished = len(self._closed) >= self._asked_for and not self._open
         return Reading.TOKEN if token else Reading.QUIET
 
-    def _said_something(self, choice: _Choice) -> bool:
-        if choice.text:
-            self._add("text", choice.text)
-            return True
-        delta = choice.delta
-        if delta is None:
-            return False
-        said = bool(delta.tool_calls or delta.function_call)
-        if said:
+    def _said_something(self, choice: dict[str, Any], index: int) -> bool:
+        delta = choice.get("delta") or {}
+        if self.spliceable and (index or _says_more(choice, _CHOICE_FIELDS) or _says_more(delta, _DELTA_FIELDS)):
             self.spliceable = False
-        for name in _TEXT_FIELDS:
-            if text := getattr(delta, name):
-                self._add(name, text)
+        said = False
+        for name, value in delta.items():
+            if value and name in _SPOKEN:
                 said = True
+                self._keep(name, value)
+        if text := choice.get("text"):
+            said = True
+            self._keep("text", text)
         return said
 
-    def _add(self, name: str, text: str) -> None:
-        if self._capture:
-            self._texts.setdefault(name, []).append(text)
+    def _keep(self, name: str, value: Any) -> None:
+        if not self._capture:
+            return
+        if self._closed or not isinstance(value, str):
+            self.spliceable = False
+        else:
+            self._texts.setdefault(name, []).append(value)
 
     def texts(self) -> dict[str, str]:
         """What was said so far, by field; empty without `capture`."""
         return {name: "".join(parts) for name, parts in self._texts.items()}
 
-    def to_body(self, *, model: str, created: int) -> dict[str, Any]:
-        """The reply that the non-streaming route would have given (one choice, text only)."""
+    def to_body(self, operation: Operation, *, model: str, created: int) -> dict[str, Any]:
+        """The reply that the operation's non-streaming route would have given; right only if `spliceable`."""
         texts = self.texts()
         choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": self.finish_reason}
-        if "text" in texts:
+        if operation is COMPLETION:
             kind = "text_completion"
-            choice["text"] = texts["text"]
+            choice |= {"text": texts.pop("text", ""), **texts}
         else:
             kind = "chat.completion"
             choice["message"] = {"role": "assistant", "content": texts.pop("content", ""), **texts}
-        head = self._head
         body: dict[str, Any] = {
-            "id": (head and head.id) or "",
+            "id": self._head.get("id") or "",
             "object": kind,
             "created": created,
-            "model": (head and head.model) or model,
+            "model": self._head.get("model") or model,
             "choices": [choice],
             "usage": self.usage,
         }
-        if head and head.system_fingerprint:
-            body["system_fingerprint"] = head.system_fingerprint
+        if fingerprint := self._head.get("system_fingerprint"):
+            body["system_fingerprint"] = fingerprint
         return body
+
+
+def _choices_of(chunk: dict[str, Any]) -> list[dict[str, Any]]:
+    """The choices, checked as far as anything is decided on them. Raises ValidationError."""
+    choices = chunk.get("choices")
+    if choices is None:
+        return []
+    if not isinstance(choices, list):
+        raise msgspec.ValidationError("choices are no list")
+    for choice in choices:
+        if not (isinstance(choice, dict) and _may_be(choice.get("index"), int) and _may_be(choice.get("delta"), dict)):
+            raise msgspec.ValidationError("a choice has another shape")
+    return choices
+
+
+def _may_be(value: Any, kind: type) -> bool:
+    return value is None or isinstance(value, kind)
+
+
+def _says_more(fields: dict[str, Any], known: frozenset[str]) -> bool:
+    """True when a field that is not known says something."""
+    return not known.issuperset(fields) and any(value for name, value in fields.items() if name not in known)
