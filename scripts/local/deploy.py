@@ -27,7 +27,6 @@ from isochrone.settings import SettingsError, table_name
 from isochrone.stores.tables import TABLES, Table
 
 ROOT = Path(__file__).resolve().parents[2]
-STATE = ROOT / ".local"
 CDK = ROOT / "node_modules/aws-cdk/bin/cdk"
 ACCOUNT = "000000000000"
 KEPT_ASSEMBLIES = 5
@@ -92,10 +91,11 @@ class Cloud(NamedTuple):
         return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
 
 
-def deploy(config: Path, endpoint: str, on_progress: Progress) -> DeployResult:
+def deploy(config: Path, endpoint: str, folder: Path, on_progress: Progress) -> DeployResult:
     """Deploy the app that `config` describes to the emulator at `endpoint` (http://host:port).
 
-    Blocks for some seconds. `on_progress` gets one short line per step. Raises DeployError.
+    Blocks for some seconds. `folder` gets the log and the templates. `on_progress` gets one short line per step.
+    Raises DeployError.
     """
     started = time.monotonic()
     cloud = Cloud(endpoint)
@@ -104,7 +104,7 @@ def deploy(config: Path, endpoint: str, on_progress: Progress) -> DeployResult:
         digest = digest_of(config)
         changed = _deployed_digest(cloud, deployment) != digest
         if changed:
-            _deploy_all(cloud, deployment, digest, on_progress)
+            _deploy_all(cloud, deployment, digest, folder, on_progress)
         edges = {region: _edge(cloud, deployment, region) for region in deployment.regions}
     except SettingsError as error:
         raise DeployError(str(error)) from None
@@ -155,11 +155,14 @@ def _deployed_digest(cloud: Cloud, deployment: Deployment) -> str | None:
     return str(parameter["Parameter"]["Value"])
 
 
-def _deploy_all(cloud: Cloud, deployment: Deployment, digest: str, on_progress: Progress) -> None:
-    log = STATE / "log" / "deploy.log"
+def _deploy_all(cloud: Cloud, deployment: Deployment, digest: str, folder: Path, on_progress: Progress) -> None:
+    log = folder / "log" / "deploy.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")
-    assembly = _synthesise(deployment, digest, log, on_progress)
+    assembly = folder / "cdk.out" / digest[:16]
+    if not assembly.exists():
+        on_progress("synthesising the templates")
+        _synthesise(deployment, assembly, log)
     regions = [region for region in deployment.regions if cloud.outputs(region, "CDKToolkit") is None]
     if regions:
         on_progress(f"preparing {len(regions)} regions for the CDK")
@@ -184,20 +187,14 @@ def _drop_bucket(s3: Any, bucket: str) -> None:
         s3.delete_bucket(Bucket=bucket)
 
 
-def _synthesise(deployment: Deployment, digest: str, log: Path, on_progress: Progress) -> Path:
-    """The cloud assembly of `digest`: kept from before, or made now."""
-    assembly = STATE / "cdk.out" / digest[:16]
-    if assembly.exists():
-        return assembly
-    on_progress("synthesising the templates")
+def _synthesise(deployment: Deployment, assembly: Path, log: Path) -> None:
+    """Make the cloud assembly in the folder `assembly`, which is there only when it is whole."""
     partial = assembly.with_name(f"{assembly.name}.{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     context = ("--context", f"config={deployment.config.resolve()}", "--context", "profile=local")
     _cdk(None, log, "synth", "--quiet", "--lookups=false", "--output", str(partial), *context)
-    # Somebody else may have made the same one meanwhile; either will do.
-    shutil.rmtree(partial) if assembly.exists() else partial.rename(assembly)
+    partial.rename(assembly)
     _forget_old(assembly.parent)
-    return assembly
 
 
 def _forget_old(folder: Path) -> None:

@@ -12,14 +12,14 @@ from local.deploy import DeployError, deploy
 
 
 def main() -> None:
-    """`deploying.py CONFIG ENDPOINT RESULT`: prints progress; the last line of a failure is for the user.
+    """`deploying.py CONFIG ENDPOINT FOLDER RESULT`: prints progress; the last line of a failure is for the user.
 
-    RESULT is a file that gets {region: URL of its API} as JSON.
+    FOLDER gets the log and the templates; RESULT is a file that gets {region: URL of its API} as JSON.
     """
-    config, endpoint, result = sys.argv[1:]
+    config, endpoint, folder, result = sys.argv[1:]
     signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))
     try:
-        deployed = deploy(Path(config), endpoint, lambda line: print(line, flush=True))
+        deployed = deploy(Path(config), endpoint, Path(folder), lambda line: print(line, flush=True))
     except DeployError as error:
         sys.exit(str(error))
     Path(result).write_text(json.dumps({region: edge.url for region, edge in deployed.edges.items()}))

@@ -91,7 +91,7 @@ class Edition:
 
     async def _deploy(self, news: Callable[[str], None]) -> dict[str, str]:
         """The URL of each region's API in the emulator."""
-        what = (self._layout.config, self._layout.cloud_url, self._layout.apis)
+        what = (self._layout.config, self._layout.cloud_url, self._layout.folder, self._layout.apis)
         command = (sys.executable, _HERE / "deploying.py", *what)
         path = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "scripts")])}
         child = await self._children.start("deploying", command, environ=path, round=_EDGES_FIRST)

@@ -56,7 +56,7 @@ def config(ministack: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def deployed(ministack: str, config: Path) -> DeployResult:
-    return deploy(config, ministack, lambda line: None)
+    return deploy(config, ministack, config.parent, lambda line: None)
 
 
 def _client(ministack: str, service: str, region: str) -> Any:
@@ -112,9 +112,17 @@ def test_keys_of_backends_stand_in_the_home_region(deployed: DeployResult, minis
     assert len(secret["SecretString"]) == 48
 
 
+def test_log_and_templates_are_in_the_folder_that_was_named_and_nowhere_else(
+    deployed: DeployResult, config: Path
+) -> None:
+    assert f"{NAME}-edge-eu-west-1" in (config.parent / "log/deploy.log").read_text()
+    (assembly,) = (config.parent / "cdk.out").iterdir()
+    assert (assembly / "manifest.json").exists()
+
+
 def test_unchanged_app_is_not_deployed_again(deployed: DeployResult, ministack: str, config: Path) -> None:
     said: list[str] = []
-    again = deploy(config, ministack, said.append)
+    again = deploy(config, ministack, config.parent, said.append)
     assert (again.changed, again.edges, said) == (False, deployed.edges, [])
 
 
@@ -137,9 +145,9 @@ def test_bytecode_does_not_change_the_digest(config: Path, tmp_path: Path) -> No
     assert digest_of(config, tmp_path) == before
 
 
-def test_cloud_that_is_not_there_is_one_line(config: Path) -> None:
+def test_cloud_that_is_not_there_is_one_line(config: Path, tmp_path: Path) -> None:
     with pytest.raises(DeployError, match=r"^the local cloud at http://127\.0\.0\.1:9 does not answer") as caught:
-        deploy(config, "http://127.0.0.1:9", lambda line: None)
+        deploy(config, "http://127.0.0.1:9", tmp_path, lambda line: None)
     assert "\n" not in str(caught.value)
 
 
@@ -147,7 +155,7 @@ def test_wrong_configuration_is_the_line_that_the_settings_give(tmp_path: Path) 
     config = tmp_path / "wrong.toml"
     config.write_text("[service]\nname = 3\n")
     with pytest.raises(DeployError, match=r"wrong\.toml:2: service\.name: expected str"):
-        deploy(config, "http://127.0.0.1:9", lambda line: None)
+        deploy(config, "http://127.0.0.1:9", tmp_path, lambda line: None)
 
 
 def test_step_that_fails_names_the_reason_and_the_log(
@@ -161,7 +169,7 @@ def test_step_that_fails_names_the_reason_and_the_log(
     )
     monkeypatch.setattr("local.deploy.CDK", cdk)
     with pytest.raises(DeployError, match=r"^cdk synth failed: ❌  iso-edge failed: no room \(log: .*deploy\.log\)$"):
-        deploy(other, ministack, lambda line: None)
+        deploy(other, ministack, tmp_path, lambda line: None)
 
 
 def test_command_line_that_is_not_installed_says_what_to_run(
@@ -171,7 +179,7 @@ def test_command_line_that_is_not_installed_says_what_to_run(
     other.write_text(config.read_text() + "# not deployed yet either\n")
     monkeypatch.setattr("local.deploy.CDK", tmp_path / "nothing")
     with pytest.raises(DeployError, match="is not installed: run `make install`"):
-        deploy(other, ministack, lambda line: None)
+        deploy(other, ministack, tmp_path, lambda line: None)
 
 
 def test_stack_that_is_gone_is_deployed_again(deployed: DeployResult, ministack: str, config: Path) -> None:
@@ -181,7 +189,7 @@ def test_stack_that_is_gone_is_deployed_again(deployed: DeployResult, ministack:
         StackName=f"{NAME}-edge-eu-west-1", WaiterConfig={"Delay": 1}
     )
     said: list[str] = []
-    again = deploy(config, ministack, said.append)
+    again = deploy(config, ministack, config.parent, said.append)
     assert again.changed
     assert f"deployed {NAME}-edge-eu-west-1" in said
     with urllib.request.urlopen(f"{again.edges['eu-west-1'].url}/healthz", timeout=30) as reply:
