@@ -48,7 +48,10 @@ def free_port() -> int:
 def running_ministack(port: int, log: Path) -> Iterator[str]:
     """Run MiniStack on 127.0.0.1 and give its URL; stopped on the way out."""
     url = f"http://127.0.0.1:{port}"
+    scratch = log.with_name("ministack-scratch")  # it does not clean up after itself
+    scratch.mkdir()
     environment = os.environ | {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "LOG_LEVEL": "WARNING"}
+    environment |= {"TMPDIR": str(scratch)}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "ministack"], env=environment, stdout=output, stderr=subprocess.STDOUT
