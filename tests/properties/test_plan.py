@@ -32,6 +32,7 @@ events = st.fixed_dictionaries(
         "failures": st.lists(st.floats(0, 120), max_size=5),
         "reached": st.none() | st.booleans(),
         "in_flight": st.integers(0, 100),
+        "trials": st.integers(0, 2),
         "waiting": st.integers(0, 100),
         "rtts": st.lists(st.floats(0.1, 2000), max_size=10),
         "first_token": st.none() | st.floats(1, 60_000),
@@ -45,10 +46,11 @@ def fleet_of(scene: list[tuple[dict[str, Any], dict[str, Any]]]) -> Fleet:
     fleet = Fleet(backends, edge_region="us-east-1")
     for state, (_, seen) in zip(fleet.states, scene, strict=True):
         for ago in sorted(seen["failures"], reverse=True):
-            state.health.on_failure(NOW - ago, "failed", unreachable=False)
+            state.health.on_failure(NOW - ago, "failed", unreachable=False, begun=NOW - ago)
         if seen["reached"] is not None:
-            state.health.on_probe(reached=seen["reached"])
+            state.health.on_probe(NOW, reached=seen["reached"])
         state.in_flight, state.engine_waiting = seen["in_flight"], seen["waiting"]
+        state.trials = min(seen["trials"], seen["in_flight"])
         for ms in seen["rtts"]:
             state.on_rtt(ms)
         if seen["first_token"]:
@@ -57,7 +59,7 @@ def fleet_of(scene: list[tuple[dict[str, Any], dict[str, Any]]]) -> Fleet:
 
 
 def takes_requests(step: Step) -> bool:
-    on_trial = step.standing is Standing.TRIAL and not step.backend.in_flight
+    on_trial = step.standing is Standing.TRIAL and not step.backend.trials
     return step.standing is Standing.HEALTHY or on_trial
 
 

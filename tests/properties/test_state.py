@@ -21,41 +21,49 @@ seconds = st.integers(0, 100)
 
 
 class HealthMachine(RuleBasedStateMachine):
-    """The model: failures in a row, ejections in a row, and until when; probes are said apart."""
+    """The model: failures in a row, ejections in a row, since when and until when; probes are said apart."""
 
     def __init__(self) -> None:
         super().__init__()
         self.health = Health()
-        self.now = 0.0
+        self.now = 100.0  # no attempt lasts longer
         self.failures = 0
         self.ejections = 0
         self.until = 0.0
         self.last_failure_unreachable = False
         self.down = False
+        self.judged_at = 0.0
 
     @rule(seconds=seconds)
     def time_passes(self, seconds: int) -> None:
         self.now += seconds
 
-    @rule()
-    def an_attempt_succeeds(self) -> None:
-        self.health.on_success()
-        self.failures = self.ejections = 0
-        self.down = False
+    @rule(lasted=seconds)
+    def an_attempt_succeeds(self, lasted: int) -> None:
+        self.health.on_success(begun=self.now - lasted)
+        if self.now - lasted >= self.judged_at:
+            self.failures = self.ejections = 0
+            self.down = False
 
-    @rule(unreachable=st.booleans())
-    def an_attempt_fails(self, unreachable: bool) -> None:
-        self.health.on_failure(self.now, "failed", unreachable=unreachable)
+    @rule(unreachable=st.booleans(), lasted=seconds)
+    def an_attempt_fails(self, unreachable: bool, lasted: int) -> None:
+        begun = self.now - lasted
+        self.health.on_failure(self.now, "failed", unreachable=unreachable, begun=begun)
+        if begun < self.judged_at:
+            return
         self.failures += 1
         self.last_failure_unreachable = unreachable
-        over = self.now >= self.until
-        if (self.ejections and over) or (not self.ejections and self.failures >= CONSECUTIVE_FAILURES):
+        trial = self.ejections and begun >= self.until
+        if trial or (not self.ejections and self.failures >= CONSECUTIVE_FAILURES):
             self.ejections += 1
+            self.judged_at = self.now
             self.until = self.now + min(EJECTION_CAP_SECONDS, EJECTION_BASE_SECONDS * self.ejections)
 
     @rule(reached=st.booleans())
     def a_probe_comes_back(self, reached: bool) -> None:
-        self.health.on_probe(reached=reached, reason="no answer")
+        self.health.on_probe(self.now, reached=reached, reason="no answer")
+        if not reached and not self.down:
+            self.judged_at = self.now
         self.down = not reached
         if reached and (self.last_failure_unreachable or not self.failures):
             self.failures = self.ejections = 0

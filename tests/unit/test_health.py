@@ -17,9 +17,9 @@ def health() -> Health:
     return Health()
 
 
-def fail(health: Health, *, at: float, times: int = 1, unreachable: bool = False) -> None:
+def fail(health: Health, *, at: float, begun: float | None = None, times: int = 1, unreachable: bool = False) -> None:
     for _ in range(times):
-        health.on_failure(at, "answered 500", unreachable=unreachable)
+        health.on_failure(at, "answered 500", unreachable=unreachable, begun=at if begun is None else begun)
 
 
 def test_new_backend_is_trusted(health: Health) -> None:
@@ -39,7 +39,7 @@ def test_third_failure_in_a_row_ejects(health: Health) -> None:
 def test_success_between_failures_starts_the_count_anew(health: Health) -> None:
     for _ in range(10):
         fail(health, at=0, times=CONSECUTIVE_FAILURES - 1)
-        health.on_success()
+        health.on_success(begun=0)
     assert health.standing(0) is Standing.HEALTHY
     assert health.reason == ""
 
@@ -48,7 +48,7 @@ def test_ejection_ends_in_a_trial_whose_success_heals(health: Health) -> None:
     fail(health, at=0, times=3)
     assert health.standing(EJECTION_BASE_SECONDS - 0.01) is Standing.EJECTED
     assert health.standing(EJECTION_BASE_SECONDS) is Standing.TRIAL
-    health.on_success()
+    health.on_success(begun=EJECTION_BASE_SECONDS)
     assert health.standing(EJECTION_BASE_SECONDS) is Standing.HEALTHY
 
 
@@ -83,10 +83,10 @@ def test_ejection_leaves_no_doubts_beside_it(health: Health) -> None:
 
 
 def test_probe_that_fails_is_decisive_and_so_is_the_next_that_does_not(health: Health) -> None:
-    health.on_probe(reached=False, reason="cannot be reached")
+    health.on_probe(0, reached=False, reason="cannot be reached")
     assert health.standing(0) is Standing.UNREACHABLE
     assert health.reason == "cannot be reached"
-    health.on_probe(reached=True)
+    health.on_probe(0, reached=True)
     assert health.standing(0) is Standing.HEALTHY
     assert health.reason == ""
 
@@ -94,17 +94,68 @@ def test_probe_that_fails_is_decisive_and_so_is_the_next_that_does_not(health: H
 def test_probe_ends_an_ejection_for_unreachability_because_it_tested_just_that(health: Health) -> None:
     fail(health, at=0, times=3, unreachable=True)
     assert health.standing(0) is Standing.EJECTED
-    health.on_probe(reached=True)
+    health.on_probe(0, reached=True)
     assert health.standing(0) is Standing.HEALTHY
 
 
 def test_probe_does_not_end_an_ejection_for_bad_answers(health: Health) -> None:
     fail(health, at=0, times=3, unreachable=False)
-    health.on_probe(reached=True)
+    health.on_probe(0, reached=True)
     assert health.standing(0) is Standing.EJECTED
 
 
 def test_answered_attempt_proves_an_unreachable_backend_reachable(health: Health) -> None:
-    health.on_probe(reached=False, reason="cannot be reached")
-    health.on_success()
+    health.on_probe(0, reached=False, reason="cannot be reached")
+    health.on_success(begun=0)
     assert health.standing(0) is Standing.HEALTHY
+
+
+def test_answer_that_began_before_an_ejection_does_not_end_it(health: Health) -> None:
+    fail(health, at=10, times=3)
+    health.on_success(begun=9)
+    assert health.standing(10) is Standing.EJECTED
+    health.on_success(begun=11)
+    assert health.standing(11) is Standing.HEALTHY
+
+
+def test_answer_that_began_before_an_ejection_does_not_end_the_trial_after_it(health: Health) -> None:
+    fail(health, at=10, times=3)
+    health.on_success(begun=9)
+    assert health.standing(10 + EJECTION_BASE_SECONDS) is Standing.TRIAL
+
+
+def test_answer_that_began_before_a_probe_found_it_gone_does_not_prove_it_reachable(health: Health) -> None:
+    health.on_probe(10, reached=False, reason="gone")
+    health.on_success(begun=9)
+    assert (health.standing(10), health.reason) == (Standing.UNREACHABLE, "gone")
+
+
+def test_answer_that_began_while_it_was_unreachable_counts_however_many_probes_fail_meanwhile(health: Health) -> None:
+    for at in (10, 15, 20):
+        health.on_probe(at, reached=False, reason="gone")
+    health.on_success(begun=12)
+    assert health.standing(20) is Standing.HEALTHY
+
+
+def test_failure_that_began_before_an_ejection_is_no_failed_trial(health: Health) -> None:
+    fail(health, at=10, times=3)
+    over = 10 + EJECTION_BASE_SECONDS
+    fail(health, at=over + 1, begun=9)
+    fail(health, at=over + 1, begun=11)
+    assert health.standing(over + 1) is Standing.TRIAL
+    fail(health, at=over + 2, begun=over)
+    assert health.retry_in(over + 2) == 2 * EJECTION_BASE_SECONDS
+
+
+def test_failures_that_began_before_an_ejection_do_not_eject_a_backend_that_has_recovered(health: Health) -> None:
+    fail(health, at=10, times=3)
+    health.on_success(begun=16)
+    fail(health, at=17, begun=9, times=CONSECUTIVE_FAILURES)
+    assert (health.standing(17), health.doubts(17)) == (Standing.HEALTHY, 0)
+
+
+def test_connection_that_failed_before_an_ejection_for_bad_answers_does_not_let_a_probe_end_it(health: Health) -> None:
+    fail(health, at=10, times=3)
+    fail(health, at=11, begun=9, unreachable=True)
+    health.on_probe(12, reached=True)
+    assert health.standing(12) is Standing.EJECTED

@@ -49,7 +49,7 @@ def state(fleet: Fleet, name: str) -> BackendState:
 
 def eject(backend: BackendState, now: float = NOW) -> None:
     for _ in range(3):
-        backend.health.on_failure(now, "answered 500", unreachable=False)
+        backend.health.on_failure(now, "answered 500", unreachable=False, begun=now)
 
 
 @pytest.mark.parametrize(("client", "first"), [(TOKYO, "ap"), (FRANKFURT, "eu"), (SAO_PAULO, "us")])
@@ -89,7 +89,7 @@ def test_ejected_backend_goes_last_but_not_away(fleet: Fleet) -> None:
 
 
 def test_unreachable_backend_goes_last_but_not_away(fleet: Fleet) -> None:
-    state(fleet, "ap").health.on_probe(reached=False, reason="gone")
+    state(fleet, "ap").health.on_probe(NOW, reached=False, reason="gone")
     assert names(planned(fleet, TOKYO))[-1] == "ap"
 
 
@@ -103,9 +103,15 @@ def test_backend_on_trial_gets_one_request_at_a_time(fleet: Fleet) -> None:
     tried = state(fleet, "ap")
     eject(tried, now=NOW - 100)
     assert names(planned(fleet, TOKYO))[0] == "ap"
-    tried.in_flight = 1
+    tried.trials = 1
     assert names(planned(fleet, TOKYO))[-1] == "ap"
-    tried.in_flight = 0
+    tried.trials = 0
+    assert names(planned(fleet, TOKYO))[0] == "ap"
+
+
+def test_streams_from_before_an_ejection_do_not_keep_a_backend_from_its_trial(fleet: Fleet) -> None:
+    eject(state(fleet, "ap"), now=NOW - 100)
+    state(fleet, "ap").in_flight = 3
     assert names(planned(fleet, TOKYO))[0] == "ap"
 
 
@@ -155,7 +161,7 @@ def test_some_load_does_not_move_a_backend_behind_a_far_one(fleet: Fleet) -> Non
 
 
 def test_doubt_moves_a_backend_back_and_expires(fleet: Fleet) -> None:
-    state(fleet, "us").health.on_failure(NOW, "answered 500", unreachable=False)
+    state(fleet, "us").health.on_failure(NOW, "answered 500", unreachable=False, begun=NOW)
     steps = planned(fleet)
     assert names(steps)[-1] == "us"
     assert steps[-1].doubt_ms == DOUBT_MS

@@ -4,7 +4,7 @@ import pytest
 
 from isochrone.ledger.book import Book
 from isochrone.routing.fleet import Fleet
-from isochrone.routing.health import Standing
+from isochrone.routing.health import EJECTION_BASE_SECONDS, Standing
 from isochrone.routing.plan import Step, plan
 from isochrone.settings import Backend, Price
 from isochrone.stores.memory import MemoryLedgerStore
@@ -25,8 +25,30 @@ def book() -> Book:
     return Book(MemoryLedgerStore())
 
 
+class Clock:
+    """The clock of visits, set by the test."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("isochrone.upstream.visit.time.monotonic", clock)
+    return clock
+
+
 def begin(step: Step, book: Book) -> Visit:
-    return Visit(step, 1, request_id="r", tenant="t", book=book)
+    return Visit(step, 1, request_id="r", tenant="t", book=book, patience=10.0)
+
+
+def eject(step: Step, book: Book) -> None:
+    for _ in range(3):
+        begin(step, book).failed(AttemptFailed(Cause.BROKEN, "answered 500"))
 
 
 async def test_place_is_held_until_the_end_and_given_back_once(step: Step, book: Book) -> None:
@@ -99,11 +121,62 @@ def test_only_streams_say_how_fast_a_first_token_is(step: Step, book: Book) -> N
     ],
 )
 def test_probe_clears_only_what_it_has_tried_itself(
-    step: Step, book: Book, monkeypatch: pytest.MonkeyPatch, cause: Cause, standing: Standing
+    step: Step, book: Book, clock: Clock, cause: Cause, standing: Standing
 ) -> None:
     """A probe connects; an engine that accepts connections and then hangs would be let back in at once."""
-    monkeypatch.setattr("isochrone.upstream.visit.time.monotonic", lambda: 100.0)
     for _ in range(3):
         begin(step, book).failed(AttemptFailed(cause, "why"))
-    step.backend.health.on_probe(reached=True)
-    assert step.backend.health.standing(100.0) is standing
+    step.backend.health.on_probe(clock.now, reached=True)
+    assert step.backend.health.standing(clock.now) is standing
+
+
+def test_stream_that_began_before_an_ejection_ends_well_without_ending_it(step: Step, book: Book, clock: Clock) -> None:
+    old = begin(step, book)
+    clock.now += 1
+    eject(step, book)
+    old.succeeded(None)
+    assert step.backend.health.standing(clock.now) is Standing.EJECTED
+
+
+def test_only_visits_of_a_backend_on_trial_are_trials(step: Step, book: Book, clock: Clock) -> None:
+    begin(step, book)
+    eject(step, book)
+    begin(step, book)
+    clock.now += EJECTION_BASE_SECONDS
+    assert step.backend.trials == 0
+    trial = begin(step, book)
+    assert step.backend.trials == 1
+    trial.abandoned()
+    trial.abandoned()
+    assert (step.backend.trials, step.backend.in_flight) == (0, 2)
+
+
+def test_backend_that_says_nothing_until_its_callers_give_up_is_ejected(step: Step, book: Book, clock: Clock) -> None:
+    for _ in range(3):
+        visit = begin(step, book)
+        clock.now += 10.0
+        visit.abandoned()
+    assert step.backend.health.standing(clock.now) is Standing.EJECTED
+    assert step.backend.health.reason == "had said nothing for 10 s when its caller left"
+
+
+@pytest.mark.parametrize(("waited", "answered"), [(9.9, False), (600.0, True)])
+async def test_caller_who_leaves_early_or_in_the_middle_of_an_answer_says_nothing_about_a_backend(
+    step: Step, book: Book, clock: Clock, waited: float, answered: bool
+) -> None:
+    visit = begin(step, book)
+    if answered:
+        visit.answered(streaming=True)
+    clock.now += waited
+    visit.abandoned()
+    assert step.backend.health.consecutive_failures == 0
+    (entry,) = await book.recent("t", limit=9)
+    assert (entry["outcome"], entry["detail"]) == ("cancelled", None)
+
+
+def test_visit_that_has_failed_is_not_held_against_a_backend_twice(step: Step, book: Book, clock: Clock) -> None:
+    visit = begin(step, book)
+    clock.now += 10.0
+    visit.failed(AttemptFailed(Cause.SILENT, "was silent for too long"))
+    visit.abandoned()
+    assert step.backend.health.consecutive_failures == 1

@@ -19,11 +19,14 @@ _HALF_LIFE_SECONDS = 10.0
 
 
 class BackendState:
-    """One backend: its configuration in `facts`, its health, and its load. Milliseconds throughout."""
+    """One backend: its configuration in `facts`, its health, and its load. Milliseconds throughout.
+
+    `trials` is how many of the requests `in_flight` began while it was on trial.
+    """
 
     __slots__ = (
         "_first_token_at", "_first_token_ms", "_recent_rtts", "engine_waiting", "expected_rtt_ms", "facts", "health",
-        "in_flight", "place", "rtt_source",
+        "in_flight", "place", "rtt_source", "trials",
     )  # fmt: skip
 
     def __init__(self, facts: Backend, *, edge_region: str, edge_place: Point | None = None) -> None:
@@ -34,6 +37,7 @@ class BackendState:
         )
         self.health = Health()
         self.in_flight = 0
+        self.trials = 0
         self.engine_waiting = 0
         self._first_token_ms: float | None = None
         self._first_token_at = 0.0

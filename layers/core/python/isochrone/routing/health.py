@@ -9,11 +9,15 @@
 Ejection lasts BASE x times ejected in a row, at most CAP (after Envoy's outlier detection). A backend that probes find
 unreachable is down until a probe reaches it again, and that probe also ends an ejection for unreachability, because
 it tested what had failed. An ejected or unreachable backend goes last in a plan, not away.
+
+An attempt speaks of the time since it began: one from before the last verdict (an ejection, a probe that was the first
+to get no answer) cannot overturn it when it ends well, and is no failed trial when it ends badly.
 """
 
 from __future__ import annotations
 
 from enum import Enum
+from math import inf
 
 CONSECUTIVE_FAILURES = 3
 EJECTION_BASE_SECONDS = 5.0
@@ -38,8 +42,8 @@ class Health:
     """One backend's health. Times are seconds on any one clock; `tried` says that it was ever seen or asked."""
 
     __slots__ = (
-        "_ejected_until", "_ejections", "_failed_at", "_failed_to_reach", "consecutive_failures", "reachable", "reason",
-        "tried",
+        "_ejected_until", "_ejections", "_failed_at", "_failed_to_reach", "_judged_at", "consecutive_failures",
+        "reachable", "reason", "tried",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -51,6 +55,7 @@ class Health:
         self._ejected_until = 0.0
         self._failed_at = 0.0
         self._failed_to_reach = False
+        self._judged_at = -inf
 
     def standing(self, now: float) -> Standing:
         """Where it stands at `now`."""
@@ -65,28 +70,38 @@ class Health:
         fresh = not self._ejections and now - self._failed_at < DOUBT_SECONDS
         return self.consecutive_failures if fresh else 0
 
-    def on_success(self) -> None:
-        """An attempt was answered."""
+    def on_success(self, *, begun: float) -> None:
+        """An attempt that began at `begun` was answered."""
         self.tried = True
+        if begun < self._judged_at:
+            return
         self.consecutive_failures = self._ejections = 0
         self.reachable = True if self.reachable is not None else None
         self.reason = ""
 
-    def on_failure(self, now: float, reason: str, *, unreachable: bool) -> None:
+    def on_failure(self, now: float, reason: str, *, unreachable: bool, begun: float) -> None:
         """An attempt failed through the backend's fault; `unreachable` when not even a connection came about."""
         self.tried = True
+        if begun < self._judged_at:
+            return
         self.consecutive_failures += 1
         self.reason = reason
         self._failed_at = now
         self._failed_to_reach = unreachable
-        on_trial = self._ejections and now >= self._ejected_until
-        if on_trial or (not self._ejections and self.consecutive_failures >= CONSECUTIVE_FAILURES):
-            self._ejections += 1
-            self._ejected_until = now + min(EJECTION_CAP_SECONDS, EJECTION_BASE_SECONDS * self._ejections)
+        was_trial = self._ejections and begun >= self._ejected_until
+        if was_trial or (not self._ejections and self.consecutive_failures >= CONSECUTIVE_FAILURES):
+            self._eject(now)
 
-    def on_probe(self, *, reached: bool, reason: str = "") -> None:
+    def _eject(self, now: float) -> None:
+        self._ejections += 1
+        self._ejected_until = now + min(EJECTION_CAP_SECONDS, EJECTION_BASE_SECONDS * self._ejections)
+        self._judged_at = now
+
+    def on_probe(self, now: float, *, reached: bool, reason: str = "") -> None:
         """A probe came back (or did not)."""
         self.tried = True
+        if not reached and self.reachable is not False:
+            self._judged_at = now
         self.reachable = reached
         if not reached:
             self.reason = reason

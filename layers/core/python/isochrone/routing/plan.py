@@ -92,7 +92,7 @@ def _step(state: BackendState, model: str, origin: Point | None, now: float) -> 
 
 def takes_requests(step: Step) -> bool:
     """A backend on trial gets one request at a time, so that a sick one can hurt only that."""
-    return step.standing is Standing.HEALTHY or (step.standing is Standing.TRIAL and not step.backend.in_flight)
+    return step.standing is Standing.HEALTHY or (step.standing is Standing.TRIAL and not step.backend.trials)
 
 
 def _load_ms(load: float) -> float:

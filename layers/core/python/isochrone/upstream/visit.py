@@ -6,27 +6,38 @@ import time
 from typing import Any
 
 from isochrone.ledger.book import Book, Entry, cost_of, usage_of
+from isochrone.routing.health import Standing
 from isochrone.routing.plan import Step
 from isochrone.upstream.failure import AttemptFailed, Cause
 
 
 class Visit:
-    """Holds a place at the backend until `ended`; then health, load and the ledger have learnt of it."""
+    """Holds a place at the backend until it ended; then health, load and the ledger have learnt of it.
 
-    def __init__(self, step: Step, number: int, *, request_id: str, tenant: str, book: Book) -> None:
+    `patience`: a backend that has said nothing for so many seconds when its caller leaves is to blame for that.
+    """
+
+    def __init__(
+        self, step: Step, number: int, *, request_id: str, tenant: str, book: Book, patience: float = 10.0
+    ) -> None:
         self.step = step
         self.number = number
         self.first_token_ms: float | None = None
         self._request_id = request_id
         self._tenant = tenant
         self._book = book
+        self._patience = patience
         self._started_at = time.time()
         self._begun = time.monotonic()
+        self._answered = False
         self._open = True
+        self._is_trial = step.backend.health.standing(self._begun) is Standing.TRIAL
         step.backend.in_flight += 1
+        step.backend.trials += self._is_trial
 
     def answered(self, *, streaming: bool) -> None:
         """The first token of a stream, or a whole body, is there."""
+        self._answered = True
         if streaming:
             now = time.monotonic()
             self.first_token_ms = (now - self._begun) * 1000
@@ -34,20 +45,26 @@ class Visit:
 
     def failed(self, failure: AttemptFailed, usage: dict[str, Any] | None = None) -> None:
         """It ended without a complete answer."""
-        if failure.against_health:
-            unreachable = failure.cause is Cause.UNREACHABLE
-            self.step.backend.health.on_failure(time.monotonic(), failure.detail, unreachable=unreachable)
+        if self._open and failure.against_health:
+            self._hold_against_it(failure.detail, unreachable=failure.cause is Cause.UNREACHABLE)
         self._end(failure.cause.value, usage, failure.detail)
+
+    def _hold_against_it(self, detail: str, *, unreachable: bool = False) -> None:
+        self.step.backend.health.on_failure(time.monotonic(), detail, unreachable=unreachable, begun=self._begun)
 
     def succeeded(self, usage: dict[str, Any] | None) -> None:
         """The answer is complete. Only that clears a backend: one that dies in mid-stream says a first token, too."""
         if self._open:
-            self.step.backend.health.on_success()
+            self.step.backend.health.on_success(begun=self._begun)
         self._end("ok", usage, None)
 
     def abandoned(self, usage: dict[str, Any] | None = None) -> None:
         """The client left, or we were stopped, before the end. Does nothing when the visit has ended already."""
-        self._end("cancelled", usage, None)
+        waited, detail = time.monotonic() - self._begun, None
+        if self._open and not self._answered and waited >= self._patience:
+            detail = f"had said nothing for {waited:.0f} s when its caller left"
+            self._hold_against_it(detail)
+        self._end("cancelled", usage, detail)
 
     def _end(self, outcome: str, usage: dict[str, Any] | None, detail: str | None) -> None:
         if not self._open:
@@ -55,6 +72,7 @@ class Visit:
         self._open = False
         facts = self.step.backend.facts
         self.step.backend.in_flight -= 1
+        self.step.backend.trials -= self._is_trial
         input_tokens, output_tokens = usage_of(usage)
         self._book.write(
             Entry(
