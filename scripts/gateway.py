@@ -32,7 +32,7 @@ LAYERS = (ROOT / "layers/core", ROOT / "layers/streaming")
 @click.option("--config", required=True, type=click.Path(path_type=Path), help="The TOML file of the deployment.")
 @click.option("--region", required=True, help="One of the configuration's regions.")
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8800, show_default=True, help="0 takes a free one.")
+@click.option("--port", default=8790, show_default=True, help="0 takes a free one.")
 @click.option("--timeout", default=900.0, show_default=True, help="The function's timeout in seconds.")
 def main(config: Path, region: str, host: str, port: int, timeout: float) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
