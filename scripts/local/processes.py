@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,11 +48,9 @@ class Child:
         self.signal(signal.SIGKILL)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send to the whole group; silent when nobody is left."""
-        try:
+        """Send to the whole group; silent when nobody is left, or nobody of ours (macOS says so of a zombie)."""
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
-        except ProcessLookupError:
-            return
 
 
 def last_line(log: Path) -> str:
