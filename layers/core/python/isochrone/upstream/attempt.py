@@ -7,14 +7,16 @@ Every wait is bounded (times are seconds on the event loop's clock, which is tim
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 import aiohttp
 import msgspec
 
-from isochrone.api.requests import EMBEDDING, Ask
+from isochrone.api.requests import EMBEDDING, Ask, encode
 from isochrone.routing.plan import Step
 from isochrone.settings import Deadlines
 from isochrone.upstream.failure import AttemptFailed, Cause, failure_of_status
@@ -25,6 +27,7 @@ from isochrone.upstream.transcript import Transcript
 KEEP_ALIVE_SECONDS = 4.0
 _MAX_BODY = 64 * 1024 * 1024
 _ERROR_BODY = 64 * 1024
+_ERROR_SECONDS = 1.0
 
 T = TypeVar("T")
 
@@ -59,7 +62,7 @@ async def attempt(
 ) -> BodyAnswer | StreamAnswer:
     """Call one backend; `ends_at` is when the whole request must be over.
 
-    Raises AttemptFailed, and leaves no connection behind when it does.
+    Raises AttemptFailed (BadRequest for what no backend could be sent), and leaves no connection behind when it does.
     """
     begun = time.monotonic()
     first_by = min(ends_at, begun + deadlines.first_token) if ask.stream else ends_at
@@ -73,14 +76,14 @@ async def attempt(
             raise AttemptFailed(Cause.BROKEN, "answered a stream request with something else than a stream")
         answer = StreamAnswer(
             lambda until: bounded(response.content.readany(), until),
-            Transcript(capture=capture, choices=ask.fields.get("n") or 1),
+            Transcript(capture=capture, choices=ask.choices),
             stall=deadlines.stall,
             ends_at=ends_at,
             close=lambda: _give_back(response),
         )
         await answer.open(first_by)
     except BaseException:
-        response.close()
+        _give_back(response)
         raise
     return answer
 
@@ -94,11 +97,14 @@ async def _send(
 
 
 def body_for(step: Step, ask: Ask) -> bytes:
-    """The canonical body: the backend's own model name, and usage asked for, since the ledger needs it."""
+    """The canonical body: the backend's own model name, and usage asked for, since the ledger needs it.
+
+    Raises BadRequest for one that cannot be written.
+    """
     fields = {**ask.fields, "model": step.model_there}
     if ask.stream and ask.operation is not EMBEDDING:
         fields["stream_options"] = {**(ask.fields.get("stream_options") or {}), "include_usage": True}
-    return msgspec.json.encode(fields)
+    return encode(fields)
 
 
 async def bounded(call: Awaitable[T], until: float) -> T:
@@ -110,21 +116,43 @@ async def bounded(call: Awaitable[T], until: float) -> T:
         raise AttemptFailed(Cause.UNREACHABLE, "did not accept a connection in time") from None
     except TimeoutError:
         raise AttemptFailed(Cause.SILENT, "was silent for too long") from None
+    except aiohttp.ClientSSLError as error:
+        # Not UNREACHABLE: a probe that only connects would clear it of that.
+        raise AttemptFailed(Cause.DROPPED, f"failed at TLS ({type(error).__name__})") from None
     except aiohttp.ClientConnectorError as error:
-        raise AttemptFailed(Cause.UNREACHABLE, f"cannot be connected to ({error.strerror or error})") from None
+        raise AttemptFailed(Cause.UNREACHABLE, f"cannot be connected to ({_why(error)})") from None
     except aiohttp.ClientPayloadError:
         raise AttemptFailed(Cause.CUT, "cut its reply short") from None
     except (aiohttp.ClientError, OSError) as error:
         raise AttemptFailed(Cause.DROPPED, f"dropped the connection ({type(error).__name__})") from None
+    except ValueError:
+        # aiohttp refuses to write such a header; what it says may hold the key.
+        raise AttemptFailed(Cause.CREDENTIALS, "has a key that cannot be sent in a header") from None
+
+
+def _why(error: aiohttp.ClientConnectorError) -> str:
+    """In words for the caller: the system's own would name private addresses."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its name cannot be resolved"
+    return os.strerror(error.os_error.errno) if error.os_error.errno else "none of its addresses answers"
 
 
 async def _refusal(response: aiohttp.ClientResponse, until: float) -> AttemptFailed:
-    body = await bounded(response.content.read(_ERROR_BODY), until)
-    return failure_of_status(response.status, body, response.headers.get("Retry-After"), now=time.time())
+    body = bytearray()
+    # What the status says holds also without the rest of the words.
+    with suppress(AttemptFailed):
+        reading = _read_into(body, response.content, limit=_ERROR_BODY)
+        await bounded(reading, min(until, time.monotonic() + _ERROR_SECONDS))
+    wait = response.headers.get("Retry-After")
+    return failure_of_status(response.status, bytes(body[:_ERROR_BODY]), wait, now=time.time())
 
 
 async def _whole_body(response: aiohttp.ClientResponse, until: float) -> BodyAnswer:
-    raw = await bounded(_read_within_bounds(response.content), until)
+    read = bytearray()
+    await bounded(_read_into(read, response.content, limit=_MAX_BODY), until)
+    if len(read) > _MAX_BODY:
+        raise AttemptFailed(Cause.BROKEN, f"sent a body of more than {_MAX_BODY} bytes")
+    raw = bytes(read)
     try:
         body = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -136,13 +164,10 @@ async def _whole_body(response: aiohttp.ClientResponse, until: float) -> BodyAns
     return BodyAnswer(raw, body)
 
 
-async def _read_within_bounds(content: aiohttp.StreamReader) -> bytes:
-    body = bytearray()
-    while chunk := await content.readany():
+async def _read_into(body: bytearray, content: aiohttp.StreamReader, *, limit: int) -> None:
+    """The whole body; or, of one that is longer than the limit, somewhat more than that."""
+    while len(body) <= limit and (chunk := await content.readany()):
         body += chunk
-        if len(body) > _MAX_BODY:
-            raise AttemptFailed(Cause.BROKEN, f"sent a body of more than {_MAX_BODY} bytes")
-    return bytes(body)
 
 
 def _give_back(response: aiohttp.ClientResponse) -> None:

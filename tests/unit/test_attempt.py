@@ -1,0 +1,223 @@
+"""One call to one scripted backend, over a real connection."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp.client_reqrep import ConnectionKey
+
+from isochrone.api.errors import BadRequest
+from isochrone.api.requests import CHAT, COMPLETION, Ask, Operation
+from isochrone.routing.fleet import Fleet
+from isochrone.routing.plan import Step, plan
+from isochrone.settings import Backend, Deadlines
+from isochrone.upstream import attempt as attempting
+from isochrone.upstream.attempt import BodyAnswer, attempt, body_for, bounded, open_session
+from isochrone.upstream.failure import AttemptFailed, Cause
+from isochrone.upstream.stream import StreamAnswer
+from tests.upstream import Exchange, Upstream, event
+
+DEADLINES = Deadlines(connect=1.0, first_token=1.0, stall=1.0, total=5.0)
+KEY = ConnectionKey("10.0.0.5", 8000, True, True, None, None, None)
+
+Caller = Callable[..., Awaitable[BodyAnswer | StreamAnswer]]
+
+
+def step_to(base_url: str, model: str = "m") -> Step:
+    facts = Backend(name="pool", base_url=base_url, models={"m": model}, region="us-east-1")
+    return plan("m", (), Fleet([facts], edge_region="us-east-1"), client=None, near="edge", now=0.0)[0]
+
+
+def ask(operation: Operation = CHAT, **fields: Any) -> Ask:
+    return Ask(operation, "m", stream=bool(fields.get("stream")), include_usage=False, fields={"model": "m", **fields})
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    async with Upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+async def call() -> AsyncIterator[Caller]:
+    """Asks a backend by its base URL; `script` is the model there."""
+    async with open_session(DEADLINES) as session:
+
+        async def call(
+            base_url: str, asked: Ask, script: str = "ok", headers: Mapping[str, str] | None = None
+        ) -> BodyAnswer | StreamAnswer:
+            return await attempt(
+                session,
+                step_to(base_url, script),
+                asked,
+                headers=headers or {},
+                deadlines=DEADLINES,
+                ends_at=time.monotonic() + 5.0,
+                capture=True,
+            )
+
+        yield call
+
+
+async def failure_of(answer: Awaitable[Any]) -> AttemptFailed:
+    with pytest.raises(AttemptFailed) as caught:
+        await answer
+    return caught.value
+
+
+def refusing(*pieces: bytes, status: int = 400) -> Callable[[Exchange], Awaitable[None]]:
+    """An error reply whose body comes in pieces, each only when the one before must have arrived."""
+
+    async def script(exchange: Exchange) -> None:
+        exchange.chunked = True
+        await exchange.head(status, content_type="application/json", transfer_encoding="chunked")
+        for piece in pieces:
+            await exchange.send(piece)
+            await asyncio.sleep(0.02)
+        await exchange.end()
+
+    return script
+
+
+async def test_refusal_is_passed_on_whole_however_many_pieces_it_took(upstream: Upstream, call: Caller) -> None:
+    upstream.scripts["pieces"] = refusing(b'{"error": {"message": "The context', b' is 8192 tokens."}}')
+    failure = await failure_of(call(upstream.base_url, ask(), "pieces"))
+    assert (failure.cause, failure.status) == (Cause.REFUSED, 400)
+    assert json.loads(failure.body) == {"error": {"message": "The context is 8192 tokens."}}
+
+
+@pytest.mark.parametrize("script", ["pieces", "busy", "dead", "context-length", "empty-body", "html"])
+async def test_connection_of_a_reply_that_was_read_to_its_end_is_used_again(
+    upstream: Upstream, call: Caller, script: str
+) -> None:
+    upstream.scripts["pieces"] = refusing(b'{"error": ', b"{}}", status=429)
+    await failure_of(call(upstream.base_url, ask(), script))
+    await call(upstream.base_url, ask())
+    assert [request.connection for request in upstream.requests] == [1, 1]
+
+
+@pytest.mark.parametrize("hangs", [True, False], ids=["hangs", "cut"])
+async def test_refusal_counts_even_if_its_words_do_not_come(
+    upstream: Upstream, call: Caller, monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.head(429, content_length="100", retry_after="3")
+        await exchange.write(b"busy")
+        if hangs:
+            await exchange.client_gone()
+        exchange.hang_up()
+
+    monkeypatch.setattr(attempting, "_ERROR_SECONDS", 0.05)
+    upstream.scripts["speechless"] = script
+    failure = await failure_of(call(upstream.base_url, ask(), "speechless"))
+    assert (failure.cause, failure.body, failure.retry_after) == (Cause.OVERLOADED, b"busy", 3.0)
+
+
+async def test_refusal_without_end_is_cut_at_its_limit_and_hung_up_on(upstream: Upstream, call: Caller) -> None:
+    upstream.scripts["long"] = refusing(*[b"x" * 50_000] * 3)
+    failure = await failure_of(call(upstream.base_url, ask(), "long"))
+    assert (failure.status, len(failure.body)) == (400, 64 * 1024)
+    async with asyncio.timeout(1):
+        await upstream.requests[0].client_left.wait()
+
+
+async def test_stream_of_several_prompts_is_not_whole_before_the_last(upstream: Upstream, call: Caller) -> None:
+    async def script(exchange: Exchange) -> None:
+        ends = [{"index": index, "text": "a", "finish_reason": "stop"} for index in (0, 1)]
+        await exchange.begin_stream()
+        await exchange.send(event({"choices": ends[:1]}))
+        await exchange.backend.gate.wait()
+        await exchange.send(event({"choices": ends[1:]}))
+        await exchange.end()
+
+    upstream.scripts["prompts"] = script
+    answer = await call(upstream.base_url, ask(COMPLETION, prompt=["a", "b"], stream=True), "prompts")
+    assert isinstance(answer, StreamAnswer)
+    assert not answer.transcript.complete
+    upstream.gate.set()
+    assert await answer.next_events(1.0)
+    assert answer.transcript.complete
+    await answer.release()
+
+
+@pytest.mark.parametrize("key", ["abc\n", "a\r\nx: y", "a\0b"])
+async def test_key_that_no_header_can_carry_is_a_fault_of_the_set_up(
+    upstream: Upstream, call: Caller, key: str
+) -> None:
+    failure = await failure_of(call(upstream.base_url, ask(), headers={"Authorization": f"Bearer {key}"}))
+    assert failure.cause is Cause.CREDENTIALS
+    assert key not in failure.detail
+    assert upstream.requests == []
+
+
+async def test_backend_that_is_not_there_is_named_without_its_address(upstream: Upstream, call: Caller) -> None:
+    await upstream.stop()
+    failure = await failure_of(call(upstream.base_url, ask()))
+    await upstream.start()
+    assert (failure.cause, failure.detail) == (Cause.UNREACHABLE, "cannot be connected to (Connection refused)")
+
+
+async def raising(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ECONNREFUSED, "Connect call failed ('10.0.0.5', 8000)"),
+        OSError(errno.EHOSTUNREACH, "Connect call failed ('10.0.0.5', 8000)"),
+        OSError("Multiple exceptions: [Errno 111] Connect call failed ('10.0.0.5', 8000)"),
+    ],
+)
+async def test_no_address_of_a_backend_gets_out(error: OSError) -> None:
+    failure = await failure_of(bounded(raising(aiohttp.ClientConnectorError(KEY, error)), time.monotonic() + 1))
+    assert failure.cause is Cause.UNREACHABLE
+    assert "10.0.0.5" not in failure.detail
+    assert "8000" not in failure.detail
+
+
+async def test_name_that_cannot_be_resolved_is_said_to_be_that() -> None:
+    error = aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
+    failure = await failure_of(bounded(raising(error), time.monotonic() + 1))
+    assert (failure.cause, failure.detail) == (
+        Cause.UNREACHABLE,
+        "cannot be connected to (its name cannot be resolved)",
+    )
+
+
+async def plain_speaking(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 400 Speak plainly\r\n\r\n")
+    writer.close()
+
+
+async def test_failed_handshake_is_not_taken_for_a_closed_port(call: Caller) -> None:
+    async with await asyncio.start_server(plain_speaking, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        failure = await failure_of(call(f"https://127.0.0.1:{port}/v1", ask()))
+    assert failure.cause is Cause.DROPPED
+    assert failure.detail.startswith("failed at TLS")
+
+
+async def test_certificate_that_is_not_trusted_is_not_taken_for_a_closed_port() -> None:
+    error = aiohttp.ClientConnectorCertificateError(KEY, ssl.SSLCertVerificationError(1, "self-signed 10.0.0.5"))
+    failure = await failure_of(bounded(raising(error), time.monotonic() + 1))
+    assert failure.cause is Cause.DROPPED
+    assert failure.detail.startswith("failed at TLS")
+    assert "10.0.0.5" not in failure.detail
+
+
+def test_body_too_deep_to_be_written_again_is_refused() -> None:
+    nested: list[Any] = []
+    for _ in range(5000):
+        nested = [nested]
+    with pytest.raises(BadRequest, match="nested too deeply"):
+        body_for(step_to("http://127.0.0.1:9/v1"), ask(x=nested))
