@@ -12,9 +12,9 @@
     ├── WrongContentType      415
     ├── UpstreamRefused       4xx  the backend found fault with the request; its own words are passed on
     ├── Saturated             429  every eligible backend is full or asks to wait
-    ├── UpstreamFailed        502  every attempt failed, the last one with a reply
-    ├── NothingAlive          503  nothing eligible could be reached
-    └── DeadlinePassed        504  no answer within the request's time
+    ├── UpstreamFailed        502  every backend is set up wrongly (key, model); or, inside a stream, it ended too early
+    ├── NothingAlive          503  every attempt failed otherwise: not reached, or answered with an error
+    └── DeadlinePassed        504  no answer within the request's time, or the last backend was silent
 
 `body()` is the one place where an error becomes JSON, for a reply and for the last event of a stream alike.
 """
