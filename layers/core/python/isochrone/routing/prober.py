@@ -10,6 +10,7 @@ import asyncio
 import logging
 import re
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -20,12 +21,14 @@ from isochrone.routing.fleet import BackendState, Fleet
 
 log = logging.getLogger("isochrone.prober")
 
+Clock = Callable[[], float]
+
 TIMEOUT_SECONDS = 2.0
 _QUEUE_METRIC = {"vllm": "vllm:num_requests_waiting", "llama.cpp": "llamacpp:requests_deferred"}
 
 
 class Probe(NamedTuple):
-    """What one probe saw; `waiting` is None where the engine does not say."""
+    """What one probe saw; `waiting` is None where the engine does not say, `rtt_ms` where nothing could measure it."""
 
     reached: bool
     rtt_ms: float | None = None
@@ -58,35 +61,53 @@ async def _probe_into(state: BackendState, session: aiohttp.ClientSession) -> No
     state.engine_waiting = seen.waiting or 0
 
 
-async def probe(base_url: str, engine: str, session: aiohttp.ClientSession) -> Probe:
+async def probe(
+    base_url: str, engine: str, session: aiohttp.ClientSession, *, clock: Clock = time.perf_counter
+) -> Probe:
     """One look at one backend."""
     root = URL(base_url)
     try:
         if engine not in _QUEUE_METRIC:
-            return Probe(reached=True, rtt_ms=await _connect_ms(root))
-        return await _ask_engine(root, engine, session)
+            return Probe(reached=True, rtt_ms=await _connect_ms(root, clock))
+        return await _ask_engine(root, engine, session, clock)
     except TimeoutError:
         return Probe(reached=False, reason=f"no answer to a probe within {TIMEOUT_SECONDS:g} s")
     except (aiohttp.ClientError, OSError) as error:
         return Probe(reached=False, reason=f"cannot be reached: {error}")
 
 
-async def _ask_engine(root: URL, engine: str, session: aiohttp.ClientSession) -> Probe:
-    begun = time.perf_counter()
-    async with session.get(root.with_path("/health")) as response:
-        rtt_ms = (time.perf_counter() - begun) * 1000
-    if response.status >= 500:
-        return Probe(reached=False, rtt_ms=rtt_ms, reason=f"its health route answers {response.status}")
-    async with session.get(root.with_path("/metrics")) as response:
-        text = await response.text(errors="replace") if response.status == 200 else ""
-    return Probe(reached=True, rtt_ms=rtt_ms, waiting=waiting_in(text, engine))
+class _Said(NamedTuple):
+    status: int
+    text: str
+    after_ms: float
 
 
-async def _connect_ms(root: URL) -> float:
-    begun = time.perf_counter()
+async def _ask_engine(root: URL, engine: str, session: aiohttp.ClientSession, clock: Clock) -> Probe:
+    """Two calls. The first may have to connect, several round trips long; the quicker of the two is the way."""
+    health = await _get(root.with_path("/health"), session, clock)
+    if health.status >= 500:
+        return Probe(reached=False, reason=f"its health route answers {health.status}")
+    try:
+        metrics = await _get(root.with_path("/metrics"), session, clock)
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        return Probe(reached=True)
+    waiting = waiting_in(metrics.text, engine) if metrics.status == 200 else None
+    return Probe(reached=True, rtt_ms=min(health.after_ms, metrics.after_ms), waiting=waiting)
+
+
+async def _get(url: URL, session: aiohttp.ClientSession, clock: Clock) -> _Said:
+    """The reply, read to its end so that its connection can take the next call; timed to its head."""
+    begun = clock()
+    async with session.get(url) as response:
+        after_ms = (clock() - begun) * 1000
+        return _Said(response.status, await response.text(errors="replace"), after_ms)
+
+
+async def _connect_ms(root: URL, clock: Clock) -> float:
+    begun = clock()
     async with asyncio.timeout(TIMEOUT_SECONDS):
         _, writer = await asyncio.open_connection(root.host, root.port)
-    rtt_ms = (time.perf_counter() - begun) * 1000
+    rtt_ms = (clock() - begun) * 1000
     writer.close()
     with suppress(OSError):
         await writer.wait_closed()
