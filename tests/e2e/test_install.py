@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +22,7 @@ FAKE = """\
 #!/usr/bin/env bash
 case "$0 $*" in
   *" -c "*) exit 0 ;;
-  *" -V") echo Python 3.11.9; exit 0 ;;
+  *" -V") echo Python "${FAKE_VERSION:-3.11.9}"; exit 0 ;;
   *"/pip --version") echo "pip 24 from $PWD/.venv/lib (python 3.11)"; exit 0 ;;
 esac
 if [ -n "$FAKE_FAIL" ] && [[ "$0 $*" == *"$FAKE_FAIL"* ]]; then echo "$FAKE_WORDS" >&2; exit 1; fi
@@ -28,6 +32,7 @@ if [[ "$*" == "-m venv --clear .venv" ]]; then
 fi
 [[ "$0" == */npm ]] && mkdir -p node_modules
 [[ "$*" == *build_layers* ]] && mkdir -p build/layers
+if [ -n "$FAKE_SLOW" ] && [[ "$0 $*" == *"$FAKE_SLOW"* ]]; then echo $$ >slow; exec sleep 60; fi
 echo "${0##*/} $*" >>calls
 """
 
@@ -109,6 +114,46 @@ def test_deleted_virtual_environment_is_made_again(clone: Path) -> None:
     (clone / "calls").unlink()
     assert install(clone).returncode == 0
     assert not any(call.startswith("npm") for call in calls(clone))
+
+
+def test_layers_are_built_anew_for_another_python(clone: Path) -> None:
+    install(clone)
+    (clone / "calls").unlink()
+    assert install(clone, FAKE_VERSION="3.13.1").returncode == 0
+    assert calls(clone) == [
+        "python scripts/build_layers.py",
+        "python scripts/build_layers.py --platform-of-this-machine",
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_install_that_is_stopped_leaves_no_pip_behind(clone: Path, number: signal.Signals) -> None:
+    running = subprocess.Popen(
+        [clone / "scripts/install.sh"],
+        env={"PATH": str(clone / "bin"), "FAKE_FAIL": "", "FAKE_SLOW": "pip install"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    pip = int(eventually((clone / "slow").read_text))
+    running.send_signal(number)
+    said, complaint = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert complaint.splitlines() == ["", "install: stopped; run it again to go on"]
+    assert "Traceback" not in said
+    with pytest.raises(ProcessLookupError):
+        os.kill(pip, 0)
+
+
+def eventually(read: Callable[[], str]) -> str:
+    """What `read` gives once there is something to read."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with suppress(FileNotFoundError):
+            if text := read():
+                return text
+        time.sleep(0.05)
+    raise AssertionError("there was nothing to read")
 
 
 def test_moved_folder_is_installed_anew_because_scripts_hold_absolute_paths(clone: Path) -> None:

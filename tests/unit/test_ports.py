@@ -7,7 +7,7 @@ import run
 
 
 def test_gateway_by_itself_takes_no_port_of_the_local_edition() -> None:
-    options = {option.name: option.default for option in run.main.params}
+    options = {option.name: int(str(option.default)) for option in run.main.params if str(option.default).isdigit()}
     taken = {
         *(options["edge_port"] + i for i in range(3)),
         *(options["pool_port"] + i for i in range(3)),
