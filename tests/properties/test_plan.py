@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isochrone.routing.fleet import Fleet
+from isochrone.routing.fleet import BRISK_MS, Fleet
 from isochrone.routing.geo import Location
 from isochrone.routing.health import Standing
 from isochrone.routing.plan import Near, Step, plan, reason
@@ -99,3 +99,35 @@ def test_same_scene_has_the_same_plan(
         return [step.backend.facts.name for step in steps]
 
     assert names() == names()
+
+
+brisk = st.lists(st.floats(1, BRISK_MS), max_size=20)
+slow = st.floats(BRISK_MS + 2000, 600_000)
+
+
+def near_with_first_tokens(samples: list[float]) -> list[str]:
+    fleet = Fleet(
+        [
+            Backend(name=region, region=region, base_url="http://x", models={"m": "m"})
+            for region in REGIONS[:2]
+            if region
+        ],
+        edge_region=REGIONS[0] or "",
+    )
+    for ms in samples:
+        fleet.states[0].on_first_token(ms, now=NOW)
+    return [step.backend.facts.name for step in plan("m", (), fleet, client=None, near="edge", now=NOW)]
+
+
+@given(brisk, slow, brisk)
+@settings(max_examples=200)
+def test_one_slow_prompt_does_not_move_the_nearest_backend(
+    before: list[float], once: float, after: list[float]
+) -> None:
+    assert near_with_first_tokens([*before, once, *after])[0] == REGIONS[0]
+
+
+@given(brisk, st.lists(slow, min_size=3, max_size=3))
+@settings(max_examples=200)
+def test_three_slow_prompts_in_a_row_do(before: list[float], slow_ones: list[float]) -> None:
+    assert near_with_first_tokens([*before, *slow_ones])[0] != REGIONS[0]

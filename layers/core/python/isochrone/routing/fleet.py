@@ -13,6 +13,8 @@ Point = tuple[float, float]
 
 # Where nothing is known of the way to a backend (an API without region or location).
 UNKNOWN_RTT_MS = 100.0
+# A first token within this time counts as brisk: differences below it are noise of prompts, not of places.
+BRISK_MS = 2000.0
 _RECENT_PROBES = 8
 _EWMA_WEIGHT = 0.3
 _HALF_LIFE_SECONDS = 10.0
@@ -25,8 +27,8 @@ class BackendState:
     """
 
     __slots__ = (
-        "_first_token_at", "_first_token_ms", "_recent_rtts", "engine_waiting", "expected_rtt_ms", "facts", "health",
-        "in_flight", "place", "rtt_source", "trials",
+        "_first_token_at", "_first_token_ms", "_last_first_token_ms", "_recent_rtts", "engine_waiting",
+        "expected_rtt_ms", "facts", "health", "in_flight", "place", "rtt_source", "trials",
     )  # fmt: skip
 
     def __init__(self, facts: Backend, *, edge_region: str, edge_place: Point | None = None) -> None:
@@ -41,6 +43,7 @@ class BackendState:
         self.engine_waiting = 0
         self._first_token_ms: float | None = None
         self._first_token_at = 0.0
+        self._last_first_token_ms = BRISK_MS
         self._recent_rtts: deque[float] = deque(maxlen=_RECENT_PROBES)
 
     @property
@@ -70,7 +73,11 @@ class BackendState:
         self._recent_rtts.append(ms)
 
     def on_first_token(self, ms: float, *, now: float) -> None:
-        """An attempt's first token came after `ms`: at once when it was slower than known, smoothed when faster."""
+        """An attempt's first token came after `ms`; what is slower than known counts at once, what is faster smoothed.
+
+        One very long prompt must not exile a backend: a first token counts only as far as the one before was slow, too.
+        """
+        ms, self._last_first_token_ms = min(ms, self._last_first_token_ms), ms
         known = self.first_token_ms(now)
         self._first_token_at = now
         self._first_token_ms = ms if known is None or ms > known else known + _EWMA_WEIGHT * (ms - known)

@@ -18,13 +18,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from isochrone.routing.fleet import BackendState, Fleet, Point
+from isochrone.routing.fleet import BRISK_MS, BackendState, Fleet, Point
 from isochrone.routing.geo import Location
 from isochrone.routing.health import Standing
 from isochrone.routing.rtt import rtt_between_points
 
-# A first token within this time counts as brisk: differences below it are noise of prompts, not of places.
-BRISK_MS = 2000.0
 # Probes wander by some milliseconds; less than this is no detour.
 DETOUR_TOLERANCE_MS = 20.0
 FULL_LOAD_MS = 20.0
