@@ -132,14 +132,14 @@ class MemoryTierMachine(RuleBasedStateMachine):
 
     @rule(key=keys)
     def discard(self, key: str) -> None:
-        self.tier.discard(key)
+        self.tier.values.discard(key)
         self.model.pop(key, None)
         assert self.tier.get(key, now=self.now) is None
 
     @invariant()
     def is_within_its_bounds(self) -> None:
-        assert 0 <= self.tier.bytes_held <= self.MAX_BYTES
-        assert (self.tier.bytes_held == 0) == (len(self.tier) == 0)
+        assert 0 <= self.tier.values.bytes_held <= self.MAX_BYTES
+        assert (self.tier.values.bytes_held == 0) == (len(self.tier.values) == 0)
 
 
 TestMemoryTier = MemoryTierMachine.TestCase

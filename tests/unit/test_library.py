@@ -73,7 +73,7 @@ async def test_store_that_is_gone_is_a_miss_and_never_an_error(shelves: Shelves)
 async def test_incomplete_answer_is_kept_nowhere(shelves: Shelves) -> None:
     cut: dict[str, Any] = {"choices": [{"message": {"content": "Not"}, "finish_reason": "length"}]}
     assert not await shelves.library.keep("f", answer(cut), tenant="t")
-    assert (len(shelves.memory), len(shelves.store)) == (0, 0)
+    assert (len(shelves.memory.values), len(shelves.store)) == (0, 0)
 
 
 async def test_answer_too_large_for_the_store_is_kept_in_memory_only() -> None:
@@ -81,7 +81,7 @@ async def test_answer_too_large_for_the_store_is_kept_in_memory_only() -> None:
     large: dict[str, Any] = {"choices": [{"message": {"content": "字" * 140_000}, "finish_reason": "stop"}]}
     library = Library(store, memory, ttl=3600)
     assert not await library.keep("f", answer(large), tenant="t")
-    assert (len(memory), len(store)) == (1, 0)
+    assert (len(memory.values), len(store)) == (1, 0)
     assert await library.look_up("f", now=NOW) == answer(large)
 
 
@@ -100,7 +100,7 @@ def test_memory_tier_drops_the_least_recently_used_when_full() -> None:
     tier.get("a", now=NOW)
     tier.put("d", b"x" * 100, expires=NOW + 99, now=NOW)
     assert [name for name in "abcd" if tier.get(name, now=NOW)] == ["a", "c", "d"]
-    assert tier.bytes_held == 3 * 500
+    assert tier.values.bytes_held == 3 * 500
 
 
 def test_memory_tier_forgets_at_the_earlier_of_its_own_time_and_the_answers() -> None:
@@ -109,7 +109,7 @@ def test_memory_tier_forgets_at_the_earlier_of_its_own_time_and_the_answers() ->
     tier.put("earlier", b"2", expires=NOW + 5, now=NOW)
     assert (tier.get("own", now=NOW + 9.9), tier.get("earlier", now=NOW + 4.9)) == (b"1", b"2")
     assert (tier.get("own", now=NOW + 10), tier.get("earlier", now=NOW + 5)) == (None, None)
-    assert (len(tier), tier.bytes_held) == (0, 0)
+    assert (len(tier.values), tier.values.bytes_held) == (0, 0)
 
 
 def test_memory_tier_that_cannot_take_a_newer_answer_does_not_keep_the_older() -> None:
@@ -117,7 +117,7 @@ def test_memory_tier_that_cannot_take_a_newer_answer_does_not_keep_the_older() -
     tier.put("a", b"old", expires=NOW + 99, now=NOW)
     tier.put("a", b"x" * 5000, expires=NOW + 99, now=NOW)
     assert tier.get("a", now=NOW) is None
-    assert tier.bytes_held == 0
+    assert tier.values.bytes_held == 0
 
 
 def test_packed_answer_is_small() -> None:

@@ -41,10 +41,11 @@ async def test_replaced_and_expired_answers_give_their_room_back() -> None:
     assert [await store.get(name, now=0) is not None for name in ("same", "b", "c")] == [True, True, True]
 
 
-async def test_answer_larger_than_the_whole_capacity_is_not_kept() -> None:
-    store = MemoryAnswerStore(capacity=1000)
+async def test_answer_larger_than_the_whole_capacity_is_not_kept_and_pushes_nothing_out() -> None:
+    store = MemoryAnswerStore(capacity=1500)
+    await put(store, "small")
     await put(store, "large", size=2000)
-    assert len(store) == 0
+    assert [await store.get(name, now=0) is not None for name in ("small", "large")] == [True, False]
 
 
 async def test_full_fleet_store_makes_room_by_what_expired_and_never_by_what_is_alive() -> None:

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import time
 from bisect import insort
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
 
+from isochrone.stores.bounded import BoundedValues
 from isochrone.stores.limits import VALUE_BYTES, check_size, encode_document, ledger_sort_key
 from isochrone.stores.protocols import StoreUnavailable
-
-# What the bookkeeping around a value weighs, so that many small answers are bounded too.
-_OVERHEAD_BYTES = 400
 
 
 class _Switch:
@@ -37,38 +34,23 @@ class MemoryAnswerStore(_Switch):
     max_bytes = VALUE_BYTES
 
     def __init__(self, *, capacity: int = 64 * 1024 * 1024) -> None:
-        self._capacity = capacity
-        self._kept: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
-        self._held = 0
+        self._kept = BoundedValues(capacity)
 
     def __len__(self) -> int:
         return len(self._kept)
 
     async def get(self, fingerprint: str, *, now: float) -> bytes | None:
         self._check()
-        value, expires = self._kept.get(fingerprint, (None, now))
-        if expires <= now:
-            self._discard(fingerprint)
-            return None
-        self._kept.move_to_end(fingerprint)
-        return value
+        return self._kept.get(fingerprint, now=now)
 
     async def put(self, fingerprint: str, value: bytes, *, tenant: str, expires: float) -> None:
         self._check()
         check_size("answer", len(value))
-        self._discard(fingerprint)
-        self._kept[fingerprint] = (value, expires)
-        self._held += len(value) + _OVERHEAD_BYTES
-        while self._held > self._capacity:
-            self._discard(next(iter(self._kept)))
+        self._kept.put(fingerprint, value, until=expires)
 
     async def delete(self, fingerprint: str) -> None:
         self._check()
-        self._discard(fingerprint)
-
-    def _discard(self, fingerprint: str) -> None:
-        if found := self._kept.pop(fingerprint, None):
-            self._held -= len(found[0]) + _OVERHEAD_BYTES
+        self._kept.discard(fingerprint)
 
 
 class _Document(NamedTuple):
