@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from infra.constructs.edge_function import TABLE_ACTIONS
+from infra.layers import ROOT
 from isochrone import wiring
 from isochrone.ledger.emf import Pulse
 from isochrone.stores.tables import TABLES, Table
@@ -103,6 +104,7 @@ def test_what_the_api_answers_by_itself_is_an_error_that_openai_clients_read(app
     assert list(error) == ["message", "type", "code", "param"]
     assert (error["code"], error["param"]) == (code, None)
     assert error["message"]
+    assert f"`{code}`" in (ROOT / "docs/aws.md").read_text()
 
 
 def test_limit_per_address_is_a_setting_and_the_answer_names_it(synthesise: Synthesise) -> None:
