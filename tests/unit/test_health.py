@@ -159,3 +159,22 @@ def test_connection_that_failed_before_an_ejection_for_bad_answers_does_not_let_
     fail(health, at=11, begun=9, unreachable=True)
     health.on_probe(12, reached=True)
     assert health.standing(12) is Standing.EJECTED
+
+
+def test_answer_that_began_before_a_failure_leaves_the_doubt_but_breaks_the_row(health: Health) -> None:
+    """A sick engine may still finish what it has; that must not draw the next request to it."""
+    fail(health, at=10, times=2)
+    health.on_success(begun=9)
+    assert health.reason == "answered 500"
+    health.on_probe(11, reached=True)
+    assert health.doubts(11) == 2
+    fail(health, at=11)
+    assert health.standing(11) is Standing.HEALTHY
+    health.on_success(begun=12)
+    assert (health.doubts(12), health.reason) == (0, "")
+
+
+def test_stale_doubts_do_not_add_to_a_new_one(health: Health) -> None:
+    fail(health, at=0)
+    fail(health, at=DOUBT_SECONDS)
+    assert health.doubts(DOUBT_SECONDS) == 1

@@ -42,8 +42,8 @@ class Health:
     """One backend's health. Times are seconds on any one clock; `tried` says that it was ever seen or asked."""
 
     __slots__ = (
-        "_ejected_until", "_ejections", "_failed_at", "_failed_to_reach", "_judged_at", "consecutive_failures",
-        "reachable", "reason", "tried",
+        "_doubts", "_ejected_until", "_ejections", "_failed_at", "_failed_to_reach", "_judged_at",
+        "consecutive_failures", "reachable", "reason", "tried",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -51,6 +51,7 @@ class Health:
         self.reachable: bool | None = None
         self.reason = ""
         self.tried = False
+        self._doubts = 0
         self._ejections = 0
         self._ejected_until = 0.0
         self._failed_at = 0.0
@@ -66,9 +67,9 @@ class Health:
         return Standing.EJECTED if now < self._ejected_until else Standing.TRIAL
 
     def doubts(self, now: float) -> int:
-        """Failures since the last success, while they are fresh and no ejection deals with them."""
+        """Failures that no younger attempt's success has made up for, while they are fresh and nothing is ejected."""
         fresh = not self._ejections and now - self._failed_at < DOUBT_SECONDS
-        return self.consecutive_failures if fresh else 0
+        return self._doubts if fresh else 0
 
     def on_success(self, *, begun: float) -> None:
         """An attempt that began at `begun` was answered."""
@@ -77,7 +78,9 @@ class Health:
             return
         self.consecutive_failures = self._ejections = 0
         self.reachable = True if self.reachable is not None else None
-        self.reason = ""
+        if begun >= self._failed_at:
+            self._doubts = 0
+            self.reason = ""
 
     def on_failure(self, now: float, reason: str, *, unreachable: bool, begun: float) -> None:
         """An attempt failed through the backend's fault; `unreachable` when not even a connection came about."""
@@ -86,6 +89,7 @@ class Health:
             return
         self.consecutive_failures += 1
         self.reason = reason
+        self._doubts = min(self.doubts(now) + 1, CONSECUTIVE_FAILURES - 1)
         self._failed_at = now
         self._failed_to_reach = unreachable
         was_trial = self._ejections and begun >= self._ejected_until
@@ -105,9 +109,11 @@ class Health:
         self.reachable = reached
         if not reached:
             self.reason = reason
-        elif self._failed_to_reach or not self.consecutive_failures:
+        elif self._failed_to_reach:
             self._failed_to_reach = False
-            self.consecutive_failures = self._ejections = 0
+            self.consecutive_failures = self._ejections = self._doubts = 0
+            self.reason = ""
+        elif not self.consecutive_failures:
             self.reason = ""
 
     def retry_in(self, now: float) -> float:
