@@ -16,7 +16,7 @@ from isochrone.api.requests import COMPLETION, Operation
 from isochrone.api.sse import DONE
 from isochrone.upstream.failure import AttemptFailed, Cause
 
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_decode = msgspec.json.Decoder(dict[str, Any] | None).decode
 _TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "refusal")
 _SPOKEN = frozenset({*_TEXT_FIELDS, "tool_calls", "function_call", "audio"})
 
@@ -49,7 +49,6 @@ class Transcript:
 
     __slots__ = (
         "_asked_for",
-        "_capture",
         "_closed",
         "_finished",
         "_head",
@@ -71,7 +70,6 @@ class Transcript:
         self._open: set[int] = set()
         self._closed: set[int] = set()
         self._finished = False
-        self._capture = capture
         self._texts: dict[str, list[str]] = {}
         self.spliceable = capture
         self._head: dict[str, Any] = {}
@@ -89,7 +87,7 @@ class Transcript:
             self.done = True
             return Reading.DONE
         try:
-            chunk = _decode(data)
+            chunk = _decode(data) or {}
             choices = _choices_of(chunk)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise AttemptFailed(Cause.BROKEN, "sent an event that is no completion chunk", body=data[:2000]) from None
@@ -136,15 +134,13 @@ class Transcript:
         return said
 
     def _keep(self, name: str, value: Any) -> None:
-        if not self._capture:
-            return
         if self._closed or not isinstance(value, str):
             self.spliceable = False
-        else:
+        if self.spliceable:
             self._texts.setdefault(name, []).append(value)
 
     def texts(self) -> dict[str, str]:
-        """What was said so far, by field; empty without `capture`."""
+        """What was said so far, by field; right only if `spliceable`."""
         return {name: "".join(parts) for name, parts in self._texts.items()}
 
     def to_body(self, operation: Operation, *, model: str, created: int) -> dict[str, Any]:
