@@ -12,9 +12,11 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
 
 from isochrone.answers.library import Library
 from isochrone.answers.memory_tier import MemoryTier
+from isochrone.ledger.book import Book, Entry
 from isochrone.stores.dynamodb.answers import DynamoAnswerStore
 from isochrone.stores.dynamodb.client import DynamoClient, Timeouts, connect
 from isochrone.stores.dynamodb.credentials import ContainerCredentials, Credentials, CredentialSource
@@ -23,6 +25,20 @@ from isochrone.stores.dynamodb.fleet import DynamoFleetStore
 from isochrone.stores.dynamodb.ledger import DynamoLedgerStore
 from isochrone.stores.protocols import StoreUnavailable
 
+A_ROW = Entry(
+    request_id="r",
+    tenant="t",
+    model="m",
+    backend="b",
+    attempt=1,
+    outcome="ok",
+    input_tokens=1,
+    output_tokens=1,
+    cost=0.0,
+    started_at=1.0,
+    first_token_ms=None,
+    total_ms=1.0,
+)
 ENTRY = {"tenant": "t", "request_id": "r", "attempt": 1, "started_at": 1.0}
 METHODS: dict[str, Callable[[DynamoClient], Awaitable[object]]] = {
     "answers.get": lambda client: DynamoAnswerStore(client, "a").get("f", now=0),
@@ -221,6 +237,20 @@ async def test_ledger_that_fails_half_way_says_so_and_can_be_given_the_same_agai
         await ledger.append(entries)
     await ledger.append(entries)
     assert len(endpoint.requests) == 7
+
+
+async def test_ledger_entry_that_dynamodb_finds_fault_with_is_lost_alone(endpoint: Any, client: DynamoClient) -> None:
+    async def refuse_the_second_entry(request: web.Request) -> web.StreamResponse:
+        refused = b'attempt":{"N":"2' in endpoint.bodies[-1]
+        fault = {"__type": "x#ValidationException", "message": "Number overflow"}
+        return web.json_response(fault if refused else {}, status=400 if refused else 200)
+
+    endpoint.script = [refuse_the_second_entry]
+    book = Book(DynamoLedgerStore(client, "l"))
+    for attempt in range(1, 4):
+        book.write(replace(A_ROW, attempt=attempt))
+    await book.flush()
+    assert (len(book), book.lost) == (0, 1)
 
 
 async def test_aclose_leaves_no_connection_open(endpoint: Any) -> None:
