@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aws_cdk import Annotations, CfnOutput, Stack
+from aws_cdk import CfnOutput, Stack
 from constructs import Construct
 
 from infra.constructs.alarms import Alarms
@@ -14,7 +14,7 @@ from infra.constructs.streaming_api import StreamingApi
 from infra.constructs.tables import Tables
 from infra.constructs.waf import RateRule
 from infra.layers import Layers
-from infra.settings import Deployment, doubts
+from infra.settings import Deployment
 from isochrone.stores.tables import TABLES
 
 
@@ -25,8 +25,6 @@ class EdgeStack(Stack):
         super().__init__(
             scope, id, stack_name=f"{deployment.name}-edge-{region}", description=f"Isochrone: the edge in {region}"
         )
-        for name, text in doubts(deployment):
-            Annotations.of(self).add_warning_v2(f"isochrone:{name}", text)
         domain = deployment.settings.service.domain
         Tables(
             self,

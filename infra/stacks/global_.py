@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from aws_cdk import CfnOutput, Stack
+from aws_cdk import Annotations, CfnOutput, Stack
 from constructs import Construct
 
 from infra.constructs.secrets import BackendSecrets
 from infra.constructs.tables import Tables
-from infra.settings import Deployment
+from infra.settings import Deployment, doubts
 from isochrone.settings import table_name
 from isochrone.stores.tables import DIRECTORY, TABLES
 
@@ -17,6 +17,8 @@ class GlobalStack(Stack):
 
     def __init__(self, scope: Construct, id: str, *, deployment: Deployment) -> None:
         super().__init__(scope, id, stack_name=f"{deployment.name}-global", description="Isochrone: shared")
+        for name, text in doubts(deployment):  # once, and not in the stack of every region again
+            Annotations.of(self).add_warning_v2(f"isochrone:{name}", text)
         others = [region for region in deployment.regions if region != deployment.home]
         Tables(
             self,
