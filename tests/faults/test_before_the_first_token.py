@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.faults.harness import backend, running_edge
+from tests.faults.harness import backend, eventually, running_edge
 from tests.upstream import BEFORE_THE_FIRST_TOKEN, RETRY_AFTER, TEXT, Upstream
 
 # These keep the connection open. A request that is no stream has no first token: only its deadline ends the waiting.
@@ -192,3 +192,26 @@ async def test_outage_under_load_does_not_multiply_the_load(near: Upstream, far:
         # The reserve fills up by 10 a second while this takes place.
         assert attempts <= 300 * 1.2 + reserve + 100
         assert [state["in_flight"] for state in (await edge.status())["backends"]] == [0, 0]
+
+
+async def test_caller_in_haste_speaks_against_no_backend(near: Upstream) -> None:
+    slow = {"connect": 1.0, "first_token": 0.2, "stall": 0.4, "total": 10.0}
+    async with running_edge(backend(near, "silent"), deadlines=slow) as edge:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await edge.chat(stream=True)
+        health = edge.edge.pipeline.rooms.fleet.states[0].health
+        await eventually(lambda: edge.edge.pipeline.rooms.fleet.states[0].in_flight == 0)
+        assert health.consecutive_failures == 0
+
+
+async def test_body_that_callers_give_up_on_after_long_silence_speaks_against_its_backend(near: Upstream) -> None:
+    quick = {"connect": 1.0, "first_token": 0.05, "stall": 0.4, "total": 10.0}
+    async with running_edge(backend(near, "silent"), deadlines=quick) as edge:
+        state = edge.edge.pipeline.rooms.fleet.states[0]
+        for patience, blamed in ((0.1, 0), (0.5, 1)):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await edge.chat()
+            await eventually(lambda: state.in_flight == 0)
+            assert state.health.consecutive_failures == blamed

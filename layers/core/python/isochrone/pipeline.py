@@ -41,6 +41,10 @@ from isochrone.upstream.visit import Visit
 JSON = {"content-type": "application/json"}
 EVENT_STREAM = {"content-type": "text/event-stream; charset=utf-8", "x-accel-buffering": "no"}
 
+# How many times longer than for a first token a backend may take for a whole body before a caller who gives up on it
+# counts against it.
+_BODY_PATIENCE = 6
+
 
 class Caller(NamedTuple):
     """Who asks, and from where: `location` is None where the address says nothing."""
@@ -177,12 +181,23 @@ class Pipeline:
             errand.steps,
             errand.ask,
             self.rooms.means,
-            visit=partial(Visit, request_id=errand.request_id, tenant=errand.tenant, book=self.rooms.book),
+            visit=self._visits_of(errand),
             request_id=errand.request_id,
             ends_at=errand.ends_at,
             capture=errand.mark is not None or errand.recovery is not Recovery.ERROR,
             made=made,
             failures=failures,
+        )
+
+    def _visits_of(self, errand: Errand) -> Callable[[Step, int], Visit]:
+        """How each attempt is booked. A body comes all at once in the end, so its silence means less than a stream's."""
+        first_token = self.settings.deadlines.first_token
+        return partial(
+            Visit,
+            request_id=errand.request_id,
+            tenant=errand.tenant,
+            book=self.rooms.book,
+            patience=first_token if errand.ask.stream else first_token * _BODY_PATIENCE,
         )
 
     def _relay(self, won: Won, errand: Errand) -> Reply:
