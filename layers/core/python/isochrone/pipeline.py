@@ -190,7 +190,7 @@ class Pipeline:
         )
 
     def _visits_of(self, errand: Errand) -> Callable[[Step, int], Visit]:
-        """How each attempt is booked. A body comes all at once in the end, so its silence means less than a stream's."""
+        """How each attempt is booked. A body comes all at once at the end: its silence means less than a stream's."""
         first_token = self.settings.deadlines.first_token
         return partial(
             Visit,
