@@ -26,9 +26,10 @@ from isochrone.ledger.emf import Pulse
 from isochrone.settings import load
 from isochrone.wiring import build_edge
 
-# Seconds that the buffered door keeps: for settling after a reply, and for that and sending it.
-_SETTLE_SECONDS = 2.0
-_RESERVE = 3.0
+# Seconds that the buffered door keeps: for settling after a reply (a round of probes takes up to 4), and for that and
+# sending it.
+_SETTLE_SECONDS = 4.5
+_RESERVE = 5.5
 
 
 class Context(Protocol):
@@ -73,8 +74,10 @@ _pulse = Pulse(_settings.service.name, partial(print, flush=True))
 
 async def _settle(edge: Edge) -> None:
     """After a reply, before Lambda may freeze us: finish what is open, and say how the pools are (for the alarm)."""
-    await edge.flush()
-    _pulse.beat({"HealthyPools": edge.healthy_pools()}, {"Region": edge.region}, now=time.time())
+    try:
+        await edge.flush()
+    finally:
+        _pulse.beat({"HealthyPools": edge.healthy_pools()}, {"Region": edge.region}, now=time.time())
 
 
 def _build() -> Edge:

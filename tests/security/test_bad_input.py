@@ -312,3 +312,17 @@ async def test_client_that_stops_reading_gives_its_backend_back(
     await eventually(lambda: state.in_flight == 1)
     await eventually(lambda: state.in_flight == 0, within=10)
     writer.close()
+
+
+async def test_body_that_comes_steadily_is_waited_for(edge: RunningEdge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_READ_SECONDS", 0.2)
+    monkeypatch.setattr(local, "_SLOWEST_BYTES_PER_SECOND", 1)
+    body = good()
+
+    async def in_pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 10):
+            yield body[start : start + 10]
+            await asyncio.sleep(0.05)
+
+    answer = await edge.request("POST", CHAT, data=in_pieces(), headers=JSON)
+    assert answer.text() == TEXT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 
 import pytest
 
@@ -38,11 +39,37 @@ async def test_chore_is_caught_up_on_at_once_and_then_once_an_interval(work: Wor
         assert work.done == done
 
 
-async def test_chore_done_at_start_waits_for_its_interval(work: Work) -> None:
-    chores = Chores([Chore("work", 60, work.do, done_at_start=True)])
-    for second, done in ((100, 0), (159, 0), (160, 1)):
-        await chores.catch_up(second)
+async def test_chore_done_by_hand_waits_for_its_interval(work: Work) -> None:
+    chore = Chore("work", 60, work.do)
+    await chore.do_now()
+    for second, done in ((100, 1), (159, 1), (160, 2)):
+        await chore.catch_up(second)
         assert work.done == done
+
+
+async def test_chore_that_failed_when_done_by_hand_is_tried_again_sooner(work: Work) -> None:
+    chore = Chore("work", 300, work.do)
+    work.broken = True
+    await chore.do_now()
+    await chore.catch_up(0)
+    await chore.catch_up(RETRY_SECONDS)
+    assert work.done == 2
+
+
+async def test_chore_that_takes_its_callers_whole_time_does_not_take_the_next_ones_too() -> None:
+    begun = 0
+
+    async def hang() -> None:
+        nonlocal begun
+        begun += 1
+        await asyncio.sleep(60)
+
+    chore = Chore("hanging", 60, hang)
+    for second in (0, 1, 59):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await chore.catch_up(second)
+    assert begun == 1
 
 
 async def test_chore_that_fails_is_logged_and_tried_again_sooner(work: Work, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,38 +17,40 @@ RETRY_SECONDS = 30.0
 
 
 class Chore:
-    """`do` every `every` seconds; the first time at once, or after that interval when it was `done_at_start`."""
+    """`do` every `every` seconds; the first time at once, unless it was done by hand before."""
 
-    def __init__(
-        self, what: str, every: float, do: Callable[[], Awaitable[None]], *, done_at_start: bool = False
-    ) -> None:
+    def __init__(self, what: str, every: float, do: Callable[[], Awaitable[None]]) -> None:
         self.what = what
         self._every = every
         self._do = do
-        self._wait = every if done_at_start else 0.0
+        self._wait = 0.0
         self._due_at: float | None = None
 
-    async def keep_doing(self) -> None:
-        """Until cancelled."""
-        while True:
-            await asyncio.sleep(self._wait)
-            await self._attempt()
-
-    async def catch_up(self, now: float) -> None:
-        """Do it if it is due at `now`, seconds on any one clock."""
-        if self._due_at is None:
-            self._due_at = now + self._wait
-        if now >= self._due_at:
-            await self._attempt()
-            self._due_at = now + self._wait
-
-    async def _attempt(self) -> None:
+    async def do_now(self) -> None:
+        """Once, whether it is due or not; the next time is an interval from here, or sooner if it fails."""
         self._wait = self._every
         try:
             await self._do()
         except Exception:
             self._wait = min(self._every, RETRY_SECONDS)
             log.exception("%s failed, next try in %g s", self.what, self._wait)
+
+    async def keep_doing(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(self._wait)
+            await self.do_now()
+
+    async def catch_up(self, now: float) -> None:
+        """Do it if it is due at `now`, seconds on any one clock."""
+        if self._due_at is None:
+            self._due_at = now + self._wait
+        if now < self._due_at:
+            return
+        try:
+            await self.do_now()
+        finally:  # also when our caller has no more time: the next one would run into the same
+            self._due_at = now + self._wait
 
 
 class Chores:

