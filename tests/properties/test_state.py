@@ -21,7 +21,7 @@ seconds = st.integers(0, 100)
 
 
 class HealthMachine(RuleBasedStateMachine):
-    """The model: failures in a row, ejections in a row, since when and until when; probes are said apart."""
+    """The model: failures in a row and since when, ejections in a row and until when; probes are said apart."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,6 +33,8 @@ class HealthMachine(RuleBasedStateMachine):
         self.last_failure_unreachable = False
         self.down = False
         self.judged_at = 0.0
+        self.row_since = 0.0
+        self.youngest_heard = 0.0
 
     @rule(seconds=seconds)
     def time_passes(self, seconds: int) -> None:
@@ -41,9 +43,16 @@ class HealthMachine(RuleBasedStateMachine):
     @rule(lasted=seconds)
     def an_attempt_succeeds(self, lasted: int) -> None:
         self.health.on_success(begun=self.now - lasted)
+        self.youngest_heard = max(self.youngest_heard, self.now - lasted)
         if self.now - lasted >= self.judged_at:
-            self.failures = self.ejections = 0
             self.down = False
+            if self.youngest_heard >= self.row_since:
+                self.failures = self.ejections = 0
+
+    @rule(lasted=seconds)
+    def an_attempt_is_heard(self, lasted: int) -> None:
+        self.health.on_first_token(begun=self.now - lasted)
+        self.youngest_heard = max(self.youngest_heard, self.now - lasted)
 
     @rule(unreachable=st.booleans(), lasted=seconds)
     def an_attempt_fails(self, unreachable: bool, lasted: int) -> None:
@@ -51,6 +60,8 @@ class HealthMachine(RuleBasedStateMachine):
         self.health.on_failure(self.now, "failed", unreachable=unreachable, begun=begun)
         if begun < self.judged_at:
             return
+        if not self.failures:
+            self.row_since = self.now
         self.failures += 1
         self.last_failure_unreachable = unreachable
         trial = self.ejections and begun >= self.until

@@ -161,17 +161,48 @@ def test_connection_that_failed_before_an_ejection_for_bad_answers_does_not_let_
     assert health.standing(12) is Standing.EJECTED
 
 
-def test_answer_that_began_before_a_failure_leaves_the_doubt_but_breaks_the_row(health: Health) -> None:
+def test_answer_that_began_before_a_row_of_failures_leaves_the_doubt_and_the_row(health: Health) -> None:
     """A sick engine may still finish what it has; that must not draw the next request to it."""
     fail(health, at=10, times=2)
     health.on_success(begun=9)
-    assert health.reason == "answered 500"
-    health.on_probe(11, reached=True)
-    assert health.doubts(11) == 2
+    assert (health.doubts(10), health.reason) == (2, "answered 500")
     fail(health, at=11)
-    assert health.standing(11) is Standing.HEALTHY
-    health.on_success(begun=12)
-    assert (health.doubts(12), health.reason) == (0, "")
+    assert health.standing(11) is Standing.EJECTED
+
+
+def test_backend_that_fails_all_new_requests_is_ejected_while_old_streams_end_well(health: Health) -> None:
+    for number in range(CONSECUTIVE_FAILURES):
+        fail(health, at=1000 + 4 * number)
+        health.on_success(begun=990 + number)
+    assert health.standing(1000 + 4 * number) is Standing.EJECTED
+
+
+def test_old_answer_breaks_the_row_where_a_younger_attempt_has_been_heard(health: Health) -> None:
+    """Streams last long: of a pool that fails now and then, only first tokens tell soon enough that it still works."""
+    fail(health, at=10, times=2)
+    health.on_first_token(begun=11)
+    health.on_success(begun=9)
+    fail(health, at=12)
+    assert health.standing(12) is Standing.HEALTHY
+
+
+def test_first_token_alone_breaks_no_row(health: Health) -> None:
+    for at in (10, 11, 12):
+        health.on_first_token(begun=at)
+        fail(health, at=at)
+    assert health.standing(12) is Standing.EJECTED
+
+
+def test_answer_that_began_within_a_row_of_failures_breaks_it_and_leaves_the_doubt(health: Health) -> None:
+    fail(health, at=10)
+    fail(health, at=12)
+    health.on_success(begun=11)
+    health.on_probe(12, reached=True)
+    assert (health.doubts(12), health.reason) == (2, "")
+    fail(health, at=13)
+    assert health.standing(13) is Standing.HEALTHY
+    health.on_success(begun=14)
+    assert (health.doubts(14), health.reason) == (0, "")
 
 
 def test_stale_doubts_do_not_add_to_a_new_one(health: Health) -> None:

@@ -77,6 +77,7 @@ class BackendState:
 
         One very long prompt must not exile a backend: a first token counts only as far as the one before was slow, too.
         """
+        self.health.on_first_token(begun=now - ms / 1000)
         ms, self._last_first_token_ms = min(ms, self._last_first_token_ms), ms
         known = self.first_token_ms(now)
         self._first_token_at = now

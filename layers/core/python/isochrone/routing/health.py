@@ -11,7 +11,8 @@ unreachable is down until a probe reaches it again, and that probe also ends an 
 it tested what had failed. An ejected or unreachable backend goes last in a plan, not away.
 
 An attempt speaks of the time since it began: one from before the last verdict (an ejection, a probe that was the first
-to get no answer) cannot overturn it when it ends well, and is no failed trial when it ends badly.
+to get no answer) cannot overturn it when it ends well, and is no failed trial when it ends badly. Nor does an answer break a row of
+failures while all attempts since its first are unheard: a sick engine may still finish what it has.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Health:
 
     __slots__ = (
         "_doubts", "_ejected_until", "_ejections", "_failed_at", "_failed_to_reach", "_judged_at",
-        "consecutive_failures", "reachable", "reason", "tried",
+        "_row_since", "_youngest_heard", "consecutive_failures", "reachable", "reason", "tried",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -57,6 +58,8 @@ class Health:
         self._failed_at = 0.0
         self._failed_to_reach = False
         self._judged_at = -inf
+        self._row_since = -inf
+        self._youngest_heard = -inf
 
     def standing(self, now: float) -> Standing:
         """Where it stands at `now`."""
@@ -71,12 +74,18 @@ class Health:
         fresh = not self._ejections and now - self._failed_at < DOUBT_SECONDS
         return self._doubts if fresh else 0
 
+    def on_first_token(self, *, begun: float) -> None:
+        """An attempt that began at `begun` is being answered. Clears nothing yet: it may die in mid-stream."""
+        self._youngest_heard = max(self._youngest_heard, begun)
+
     def on_success(self, *, begun: float) -> None:
         """An attempt that began at `begun` was answered."""
         self.tried = True
+        self.on_first_token(begun=begun)
         if begun < self._judged_at:
             return
-        self.consecutive_failures = self._ejections = 0
+        if self._youngest_heard >= self._row_since:
+            self.consecutive_failures = self._ejections = 0
         self.reachable = True if self.reachable is not None else None
         if begun >= self._failed_at:
             self._doubts = 0
@@ -87,6 +96,8 @@ class Health:
         self.tried = True
         if begun < self._judged_at:
             return
+        if not self.consecutive_failures:
+            self._row_since = now
         self.consecutive_failures += 1
         self.reason = reason
         self._doubts = min(self.doubts(now) + 1, CONSECUTIVE_FAILURES - 1)
