@@ -31,6 +31,7 @@ events = st.fixed_dictionaries(
     {
         "failures": st.lists(st.floats(0, 120), max_size=5),
         "reached": st.none() | st.booleans(),
+        "probed_ago": st.floats(0, 300),
         "in_flight": st.integers(0, 100),
         "trials": st.integers(0, 2),
         "waiting": st.integers(0, 100),
@@ -48,8 +49,8 @@ def fleet_of(scene: list[tuple[dict[str, Any], dict[str, Any]]]) -> Fleet:
         for ago in sorted(seen["failures"], reverse=True):
             state.health.on_failure(NOW - ago, "failed", unreachable=False, begun=NOW - ago)
         if seen["reached"] is not None:
-            state.health.on_probe(NOW, reached=seen["reached"])
-        state.in_flight, state.engine_waiting = seen["in_flight"], seen["waiting"]
+            state.on_probe(NOW - seen["probed_ago"], reached=seen["reached"], waiting=seen["waiting"])
+        state.in_flight = seen["in_flight"]
         state.trials = min(seen["trials"], seen["in_flight"])
         for ms in seen["rtts"]:
             state.on_rtt(ms)

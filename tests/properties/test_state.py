@@ -12,6 +12,7 @@ from isochrone.routing.health import (
     DOUBT_SECONDS,
     EJECTION_BASE_SECONDS,
     EJECTION_CAP_SECONDS,
+    PROBE_VERDICT_SECONDS,
     Health,
     Standing,
 )
@@ -31,7 +32,7 @@ class HealthMachine(RuleBasedStateMachine):
         self.ejections = 0
         self.until = 0.0
         self.last_failure_unreachable = False
-        self.down = False
+        self.down_until = 0.0
         self.judged_at = 0.0
         self.row_since = 0.0
         self.youngest_heard = 0.0
@@ -45,7 +46,7 @@ class HealthMachine(RuleBasedStateMachine):
         self.health.on_success(begun=self.now - lasted)
         self.youngest_heard = max(self.youngest_heard, self.now - lasted)
         if self.now - lasted >= self.judged_at:
-            self.down = False
+            self.down_until = self.now
             if self.youngest_heard >= self.row_since:
                 self.failures = self.ejections = 0
 
@@ -73,9 +74,9 @@ class HealthMachine(RuleBasedStateMachine):
     @rule(reached=st.booleans())
     def a_probe_comes_back(self, reached: bool) -> None:
         self.health.on_probe(self.now, reached=reached, reason="no answer")
-        if not reached and not self.down:
+        if not reached and self.now >= self.down_until:
             self.judged_at = self.now
-        self.down = not reached
+        self.down_until = self.now if reached else self.now + PROBE_VERDICT_SECONDS
         if reached and (self.last_failure_unreachable or not self.failures):
             self.failures = self.ejections = 0
             self.last_failure_unreachable = False
@@ -83,7 +84,7 @@ class HealthMachine(RuleBasedStateMachine):
     @invariant()
     def stands_where_the_model_says(self) -> None:
         expected = Standing.HEALTHY
-        if self.down:
+        if self.now < self.down_until:
             expected = Standing.UNREACHABLE
         elif self.ejections:
             expected = Standing.EJECTED if self.now < self.until else Standing.TRIAL

@@ -7,6 +7,7 @@ from isochrone.routing.health import (
     DOUBT_SECONDS,
     EJECTION_BASE_SECONDS,
     EJECTION_CAP_SECONDS,
+    PROBE_VERDICT_SECONDS,
     Health,
     Standing,
 )
@@ -89,6 +90,23 @@ def test_probe_that_fails_is_decisive_and_so_is_the_next_that_does_not(health: H
     health.on_probe(0, reached=True)
     assert health.standing(0) is Standing.HEALTHY
     assert health.reason == ""
+
+
+def test_verdict_of_a_probe_lapses_when_no_probe_confirms_it(health: Health) -> None:
+    """A Lambda is frozen between requests, maybe for hours after its last probe."""
+    health.on_probe(100, reached=False, reason="gone")
+    assert health.standing(99 + PROBE_VERDICT_SECONDS) is Standing.UNREACHABLE
+    assert health.standing(100 + PROBE_VERDICT_SECONDS) is Standing.HEALTHY
+    health.on_probe(200, reached=False, reason="gone")
+    assert health.standing(100 + PROBE_VERDICT_SECONDS) is Standing.UNREACHABLE
+
+
+def test_verdict_after_one_that_lapsed_is_a_new_one(health: Health) -> None:
+    health.on_probe(100, reached=False, reason="gone")
+    later = 100 + PROBE_VERDICT_SECONDS
+    health.on_probe(later, reached=False, reason="gone")
+    health.on_success(begun=later - 1)
+    assert health.standing(later) is Standing.UNREACHABLE
 
 
 def test_probe_ends_an_ejection_for_unreachability_because_it_tested_just_that(health: Health) -> None:

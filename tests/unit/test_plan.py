@@ -6,6 +6,7 @@ import pytest
 
 from isochrone.routing.fleet import BRISK_MS, UNKNOWN_RTT_MS, BackendState, Fleet
 from isochrone.routing.geo import Location
+from isochrone.routing.health import PROBE_VERDICT_SECONDS
 from isochrone.routing.plan import DOUBT_MS, Near, Step, plan, reason
 from isochrone.settings import Backend
 
@@ -151,8 +152,23 @@ def test_queue_moves_a_backend_behind_a_far_one_with_room(fleet: Fleet) -> None:
 
 
 def test_requests_that_wait_in_the_engine_count_as_load(fleet: Fleet) -> None:
-    state(fleet, "us").engine_waiting = 40
-    assert names(planned(fleet))[-1] == "us"
+    state(fleet, "us").on_probe(NOW, reached=True, waiting=40)
+    steps = planned(fleet)
+    assert names(steps)[-1] == "us"
+    assert "load 125%" in reason(steps[-1])
+
+
+def test_queue_that_no_probe_has_seen_of_late_counts_no_longer(fleet: Fleet) -> None:
+    state(fleet, "us").on_probe(NOW, reached=True, waiting=40)
+    later = NOW + PROBE_VERDICT_SECONDS
+    assert names(planned(fleet, now=later - 1))[-1] == "us"
+    assert names(planned(fleet, now=later))[0] == "us"
+    assert (state(fleet, "us").waiting(NOW), state(fleet, "us").waiting(later)) == (40, 0)
+
+
+def test_backend_found_unreachable_hours_ago_is_asked_again(fleet: Fleet) -> None:
+    state(fleet, "ap").on_probe(NOW, reached=False, reason="gone")
+    assert names(planned(fleet, TOKYO, now=NOW + 7200))[0] == "ap"
 
 
 def test_some_load_does_not_move_a_backend_behind_a_far_one(fleet: Fleet) -> None:

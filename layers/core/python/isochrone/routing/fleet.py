@@ -63,10 +63,18 @@ class BackendState:
             return self.expected_rtt_ms
         return max(measured, self.expected_rtt_ms) if self.place else measured
 
-    @property
-    def load(self) -> float:
+    def waiting(self, now: float) -> int:
+        """Requests in the engine's queue; 0 where no probe has seen it of late."""
+        return self.engine_waiting if self.engine_waiting and self.health.is_probe_fresh(now) else 0
+
+    def load(self, now: float) -> float:
         """Requests at the backend as a share of what it takes at once; above 1 they wait."""
-        return (self.in_flight + self.engine_waiting) / self.facts.max_concurrency
+        return (self.in_flight + self.waiting(now)) / self.facts.max_concurrency
+
+    def on_probe(self, now: float, *, reached: bool, reason: str = "", waiting: int = 0) -> None:
+        """A probe came back (or did not), and saw so many requests in the engine's queue."""
+        self.health.on_probe(now, reached=reached, reason=reason)
+        self.engine_waiting = waiting
 
     def on_rtt(self, ms: float) -> None:
         """A probe measured the round trip."""

@@ -8,11 +8,13 @@
 
 Ejection lasts BASE x times ejected in a row, at most CAP (after Envoy's outlier detection). A backend that probes find
 unreachable is down until a probe reaches it again, and that probe also ends an ejection for unreachability, because
-it tested what had failed. An ejected or unreachable backend goes last in a plan, not away.
+it tested what had failed. What a probe saw holds until it is old: a frozen Lambda does not probe. An ejected or
+unreachable backend goes last in a plan, not away.
 
 An attempt speaks of the time since it began: one from before the last verdict (an ejection, a probe that was the first
-to get no answer) cannot overturn it when it ends well, and is no failed trial when it ends badly. Nor does an answer break a row of
-failures while all attempts since its first are unheard: a sick engine may still finish what it has.
+to get no answer) cannot overturn it when it ends well, and is no failed trial when it ends badly. Nor does an
+answer break a row of failures while all attempts since its first are unheard: a sick engine may still finish what it
+has.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ EJECTION_BASE_SECONDS = 5.0
 EJECTION_CAP_SECONDS = 60.0
 # How long a failure speaks against a backend that is not ejected; then it gets its turn again.
 DOUBT_SECONDS = 5.0
+# How long a probe speaks for a backend: longer than the pause between a busy Lambda's probes, shorter than its rests.
+PROBE_VERDICT_SECONDS = 150.0
 
 
 class Standing(Enum):
@@ -44,7 +48,7 @@ class Health:
 
     __slots__ = (
         "_doubts", "_ejected_until", "_ejections", "_failed_at", "_failed_to_reach", "_judged_at",
-        "_row_since", "_youngest_heard", "consecutive_failures", "reachable", "reason", "tried",
+        "_probed_at", "_row_since", "_youngest_heard", "consecutive_failures", "reachable", "reason", "tried",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -58,16 +62,21 @@ class Health:
         self._failed_at = 0.0
         self._failed_to_reach = False
         self._judged_at = -inf
+        self._probed_at = -inf
         self._row_since = -inf
         self._youngest_heard = -inf
 
     def standing(self, now: float) -> Standing:
         """Where it stands at `now`."""
-        if self.reachable is False:
+        if self.reachable is False and self.is_probe_fresh(now):
             return Standing.UNREACHABLE
         if not self._ejections:
             return Standing.HEALTHY
         return Standing.EJECTED if now < self._ejected_until else Standing.TRIAL
+
+    def is_probe_fresh(self, now: float) -> bool:
+        """Does what the last probe saw still count?"""
+        return now - self._probed_at < PROBE_VERDICT_SECONDS
 
     def doubts(self, now: float) -> int:
         """Failures that no younger attempt's success has made up for, while they are fresh and nothing is ejected."""
@@ -115,8 +124,9 @@ class Health:
     def on_probe(self, now: float, *, reached: bool, reason: str = "") -> None:
         """A probe came back (or did not)."""
         self.tried = True
-        if not reached and self.reachable is not False:
+        if not reached and self.standing(now) is not Standing.UNREACHABLE:
             self._judged_at = now
+        self._probed_at = now
         self.reachable = reached
         if not reached:
             self.reason = reason

@@ -33,7 +33,10 @@ Near = Literal["client", "edge"]
 
 
 class Step(NamedTuple):
-    """One place in a plan. `model` is the public name, `model_there` the backend's own; costs are milliseconds."""
+    """One place in a plan. `model` is the public name, `model_there` the backend's own; costs are milliseconds.
+
+    `load` is the share of the backend in use; above 1 requests wait.
+    """
 
     backend: BackendState
     model: str
@@ -43,6 +46,7 @@ class Step(NamedTuple):
     network_from: Literal["client", "edge"]
     detour_ms: float
     slowness_ms: float
+    load: float
     load_ms: float
     doubt_ms: float
 
@@ -74,6 +78,7 @@ def _step(state: BackendState, model: str, origin: Point | None, now: float) -> 
         detour = excess if excess > DETOUR_TOLERANCE_MS else 0.0
     else:
         network, detour = state.rtt_ms, 0.0
+    load = state.load(now)
     return Step(
         backend=state,
         model=model,
@@ -83,7 +88,8 @@ def _step(state: BackendState, model: str, origin: Point | None, now: float) -> 
         network_from="client" if origin and state.place else "edge",
         detour_ms=detour,
         slowness_ms=max(0.0, (state.first_token_ms(now) or 0.0) - BRISK_MS),
-        load_ms=_load_ms(state.load),
+        load=load,
+        load_ms=_load_ms(load),
         doubt_ms=DOUBT_MS * state.health.doubts(now),
     )
 
@@ -110,7 +116,7 @@ def reason(step: Step) -> str:
     if step.slowness_ms:
         parts.append(f"first token {step.slowness_ms:.0f} ms slower than brisk")
     if step.load_ms >= 1:
-        parts.append(f"load {step.backend.load:.0%}")
+        parts.append(f"load {step.load:.0%}")
     if step.doubt_ms:
         parts.append("failed just now")
     if step.backend.facts.kind == "api":

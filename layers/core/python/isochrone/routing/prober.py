@@ -55,10 +55,9 @@ async def probe_all(fleet: Fleet, session: aiohttp.ClientSession) -> None:
 
 async def _probe_into(state: BackendState, session: aiohttp.ClientSession) -> None:
     seen = await probe(state.facts.base_url, state.facts.engine, session)
-    state.health.on_probe(time.monotonic(), reached=seen.reached, reason=seen.reason)
+    state.on_probe(time.monotonic(), reached=seen.reached, reason=seen.reason, waiting=seen.waiting or 0)
     if seen.rtt_ms is not None:
         state.on_rtt(seen.rtt_ms)
-    state.engine_waiting = seen.waiting or 0
 
 
 async def probe(
