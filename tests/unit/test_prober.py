@@ -1,14 +1,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
+import ssl
+import time
 from collections.abc import AsyncIterator
+from typing import Literal
 
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.test_utils import TestServer
 
-from isochrone.routing.prober import Probe, probe, waiting_in
+from isochrone.routing.fleet import Fleet
+from isochrone.routing.health import Standing
+from isochrone.routing.prober import Probe, open_session, probe, probe_all, waiting_in, why
+from isochrone.settings import Backend
+
+NOWHERE = "http://127.0.0.1:1/v1"
+KEY = ConnectionKey("10.0.0.5", 80, False, True, None, None, None)
 
 VLLM = """\
 # HELP vllm:num_requests_waiting Number of requests waiting to be processed.
@@ -113,8 +125,35 @@ async def test_engine_whose_health_route_says_so_is_not_reached(engine: Engine) 
     assert await engine.probe() == Probe(reached=False, reason="its health route answers 503")
 
 
-async def test_engine_that_is_not_there_is_not_reached() -> None:
-    engine = Engine()
-    engine.url = "http://127.0.0.1:1/v1"
-    seen = await engine.probe()
-    assert (seen.reached, seen.reason.split(":")[0]) == (False, "cannot be reached")
+@pytest.mark.parametrize("engine", ["vllm", "openai"])
+async def test_status_says_why_a_backend_is_not_reached_and_only_the_log_says_where(
+    engine: Literal["vllm", "openai"], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Any key holder may read the status; private addresses are not for them."""
+    caplog.set_level(logging.INFO, logger="isochrone.prober")
+    fleet = Fleet([Backend(name="p", base_url=NOWHERE, models={"m": "m"}, engine=engine)], edge_region="us-east-1")
+    async with open_session() as session:
+        await probe_all(fleet, session)
+        await probe_all(fleet, session)
+    health = fleet.states[0].health
+    assert health.standing(time.monotonic()) is Standing.UNREACHABLE
+    assert health.reason == "cannot be reached: Connection refused"
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert "127.0.0.1" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(-2, "no name 10.0.0.5")), "its name cannot be resolved"),
+        (socket.gaierror(-2, "no name 10.0.0.5"), "its name cannot be resolved"),
+        (aiohttp.ClientConnectorSSLError(KEY, ssl.SSLError(1, "10.0.0.5")), "TLS failed"),
+        (aiohttp.ClientConnectorCertificateError(KEY, ssl.CertificateError("not for 10.0.0.5")), "TLS failed"),
+        (aiohttp.ClientConnectorError(KEY, ConnectionRefusedError(111, "('10.0.0.5', 80)")), "Connection refused"),
+        (ConnectionResetError(104, "('10.0.0.5', 80)"), "Connection reset by peer"),
+        (OSError("Multiple exceptions: ('10.0.0.5', 80)"), "none of its addresses answers"),
+        (aiohttp.ServerDisconnectedError("10.0.0.5"), "ServerDisconnectedError"),
+    ],
+)
+def test_reason_of_a_failed_probe_names_no_address(error: aiohttp.ClientError | OSError, words: str) -> None:
+    assert why(error) == words

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,12 +30,16 @@ _QUEUE_METRIC = {"vllm": "vllm:num_requests_waiting", "llama.cpp": "llamacpp:req
 
 
 class Probe(NamedTuple):
-    """What one probe saw; `waiting` is None where the engine does not say, `rtt_ms` where nothing could measure it."""
+    """What one probe saw; `waiting` is None where the engine does not say, `rtt_ms` where nothing could measure it.
+
+    `reason` is for everybody, `error` for the log: it may name private addresses.
+    """
 
     reached: bool
     rtt_ms: float | None = None
     waiting: int | None = None
     reason: str = ""
+    error: str = ""
 
 
 def open_session() -> aiohttp.ClientSession:
@@ -55,6 +61,8 @@ async def probe_all(fleet: Fleet, session: aiohttp.ClientSession) -> None:
 
 async def _probe_into(state: BackendState, session: aiohttp.ClientSession) -> None:
     seen = await probe(state.facts.base_url, state.facts.engine, session)
+    if not seen.reached and state.health.reason != seen.reason:
+        log.info("backend %s is unreachable: %s", state.facts.name, seen.error or seen.reason)
     state.on_probe(time.monotonic(), reached=seen.reached, reason=seen.reason, waiting=seen.waiting or 0)
     if seen.rtt_ms is not None:
         state.on_rtt(seen.rtt_ms)
@@ -72,7 +80,18 @@ async def probe(
     except TimeoutError:
         return Probe(reached=False, reason=f"no answer to a probe within {TIMEOUT_SECONDS:g} s")
     except (aiohttp.ClientError, OSError) as error:
-        return Probe(reached=False, reason=f"cannot be reached: {error}")
+        return Probe(reached=False, reason=f"cannot be reached: {why(error)}", error=str(error))
+
+
+def why(error: aiohttp.ClientError | OSError) -> str:
+    """In words for whoever may read the status: the system's own would name private addresses."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError | socket.gaierror):
+        return "its name cannot be resolved"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "TLS failed"
+    if isinstance(error, OSError):
+        return os.strerror(error.errno) if error.errno else "none of its addresses answers"
+    return type(error).__name__
 
 
 class _Said(NamedTuple):
