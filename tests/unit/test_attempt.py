@@ -53,15 +53,21 @@ async def call() -> AsyncIterator[Caller]:
     async with open_session(DEADLINES) as session:
 
         async def call(
-            base_url: str, asked: Ask, script: str = "ok", headers: Mapping[str, str] | None = None
+            base_url: str,
+            asked: Ask,
+            script: str = "ok",
+            headers: Mapping[str, str] | None = None,
+            *,
+            ends_in: float = 5.0,
+            deadlines: Deadlines = DEADLINES,
         ) -> BodyAnswer | StreamAnswer:
             return await attempt(
                 session,
                 step_to(base_url, script),
                 asked,
                 headers=headers or {},
-                deadlines=DEADLINES,
-                ends_at=time.monotonic() + 5.0,
+                deadlines=deadlines,
+                ends_at=time.monotonic() + ends_in,
                 capture=True,
             )
 
@@ -164,6 +170,27 @@ async def test_backend_that_is_not_there_is_named_without_its_address(upstream: 
     failure = await failure_of(call(upstream.base_url, ask()))
     await upstream.start()
     assert (failure.cause, failure.detail) == (Cause.UNREACHABLE, "cannot be connected to (Connection refused)")
+
+
+@pytest.mark.parametrize(
+    ("stream", "ends_in", "first_token", "cause"),
+    [
+        (False, 0.05, 0.01, Cause.OUT_OF_TIME),
+        (True, 0.05, 1.0, Cause.OUT_OF_TIME),
+        (True, 5.0, 0.05, Cause.SILENT),
+    ],
+    ids=["body", "impatient caller of a stream", "late first token"],
+)
+async def test_end_of_a_callers_own_time_is_not_taken_for_silence(
+    upstream: Upstream, call: Caller, stream: bool, ends_in: float, first_token: float, cause: Cause
+) -> None:
+    async def hang(exchange: Exchange) -> None:
+        await exchange.client_gone()
+
+    upstream.scripts["hang"] = hang
+    deadlines = Deadlines(first_token=first_token)
+    calling = call(upstream.base_url, ask(stream=stream), "hang", ends_in=ends_in, deadlines=deadlines)
+    assert (await failure_of(calling)).cause is cause
 
 
 async def raising(error: Exception) -> None:

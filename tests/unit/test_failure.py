@@ -33,7 +33,7 @@ def test_status_says_what_kind_of_failure_it_is(status: int, cause: Cause) -> No
 
 @pytest.mark.parametrize("cause", Cause)
 def test_only_what_a_backend_can_help_speaks_against_it(cause: Cause) -> None:
-    neutral = {Cause.OVERLOADED, Cause.MISSING, Cause.REFUSED, Cause.DIVERGED}
+    neutral = {Cause.OUT_OF_TIME, Cause.OVERLOADED, Cause.MISSING, Cause.REFUSED, Cause.DIVERGED}
     assert AttemptFailed(cause, "why").against_health is (cause not in neutral)
 
 

@@ -137,7 +137,7 @@ async def test_backend_whose_failure_may_have_passed_is_asked_again_after_a_paus
     assert it.slept == [0.1, 0.2]
 
 
-@pytest.mark.parametrize("cause", [Cause.SILENT, Cause.CREDENTIALS, Cause.MISSING])
+@pytest.mark.parametrize("cause", [Cause.SILENT, Cause.OUT_OF_TIME, Cause.CREDENTIALS, Cause.MISSING])
 async def test_backend_whose_failure_will_not_pass_is_not_asked_again(scene: SceneOf, cause: Cause) -> None:
     it = scene(failed(cause), backends=1)
     await it.verdict()
@@ -202,6 +202,7 @@ async def test_nothing_is_asked_when_all_attempts_are_made(scene: SceneOf) -> No
         ((Cause.CREDENTIALS, Cause.MISSING), UpstreamFailed),
         ((Cause.CREDENTIALS, Cause.BROKEN), NothingAlive),
         ((Cause.BROKEN, Cause.SILENT), DeadlinePassed),
+        ((Cause.BROKEN, Cause.OUT_OF_TIME), DeadlinePassed),
     ],
 )
 async def test_verdict_says_what_was_wrong_with_all(

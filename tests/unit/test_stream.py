@@ -138,7 +138,8 @@ async def test_noise_does_not_extend_patience(noise: bytes) -> None:
 
 async def test_time_of_the_whole_request_ends_a_stream_that_goes_on() -> None:
     failure, _ = await failure_of(Backend(ONE, None, stall=3600, ends_in=0.02))
-    assert failure.cause is Cause.SILENT
+    assert failure.cause is Cause.OUT_OF_TIME
+    assert not failure.against_health
 
 
 @pytest.mark.parametrize(

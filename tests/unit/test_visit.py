@@ -8,7 +8,7 @@ from isochrone.routing.health import EJECTION_BASE_SECONDS, Standing
 from isochrone.routing.plan import Step, plan
 from isochrone.settings import Backend, Price
 from isochrone.stores.memory import MemoryLedgerStore
-from isochrone.upstream.failure import AttemptFailed, Cause
+from isochrone.upstream.failure import AttemptFailed, Cause, out_of_time
 from isochrone.upstream.visit import Visit
 
 USAGE = {"prompt_tokens": 1_000_000, "completion_tokens": 2_000_000}
@@ -172,6 +172,16 @@ async def test_caller_who_leaves_early_or_in_the_middle_of_an_answer_says_nothin
     assert step.backend.health.consecutive_failures == 0
     (entry,) = await book.recent("t", limit=9)
     assert (entry["outcome"], entry["detail"]) == ("cancelled", None)
+
+
+@pytest.mark.parametrize(("waited", "failures"), [(9.9, 0), (10.0, 1)])
+def test_end_of_a_callers_own_time_is_held_against_a_backend_only_after_a_long_silence(
+    step: Step, book: Book, clock: Clock, waited: float, failures: int
+) -> None:
+    visit = begin(step, book)
+    clock.now += waited
+    visit.failed(out_of_time())
+    assert step.backend.health.consecutive_failures == failures
 
 
 def test_visit_that_has_failed_is_not_held_against_a_backend_twice(step: Step, book: Book, clock: Clock) -> None:

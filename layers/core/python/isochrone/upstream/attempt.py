@@ -7,6 +7,7 @@ Every wait is bounded (times are seconds on the event loop's clock, which is tim
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Awaitable, Mapping
@@ -19,7 +20,7 @@ import msgspec
 from isochrone.api.requests import EMBEDDING, Ask, encode
 from isochrone.routing.plan import Step
 from isochrone.settings import Deadlines
-from isochrone.upstream.failure import AttemptFailed, Cause, failure_of_status
+from isochrone.upstream.failure import AttemptFailed, Cause, failure_of_status, out_of_time
 from isochrone.upstream.stream import StreamAnswer
 from isochrone.upstream.transcript import Transcript
 
@@ -64,9 +65,20 @@ async def attempt(
 
     Raises AttemptFailed (BadRequest for what no backend could be sent), and leaves no connection behind when it does.
     """
-    begun = time.monotonic()
-    first_by = min(ends_at, begun + deadlines.first_token) if ask.stream else ends_at
-    response = await _send(session, step, ask, headers, first_by)
+    silent_at = time.monotonic() + deadlines.first_token if ask.stream else math.inf
+    first_by = min(ends_at, silent_at)
+    try:
+        response = await _send(session, step, ask, headers, first_by)
+        return await _receive(response, ask, deadlines, first_by=first_by, ends_at=ends_at, capture=capture)
+    except AttemptFailed as failure:
+        if failure.cause is Cause.SILENT and ends_at < silent_at:
+            raise out_of_time() from None
+        raise
+
+
+async def _receive(
+    response: aiohttp.ClientResponse, ask: Ask, deadlines: Deadlines, *, first_by: float, ends_at: float, capture: bool
+) -> BodyAnswer | StreamAnswer:
     try:
         if response.status != 200:
             raise await _refusal(response, first_by)

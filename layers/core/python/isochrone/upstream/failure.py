@@ -4,6 +4,7 @@ cause         what was seen                                     try another?  sp
 UNREACHABLE   no connection                                      yes           yes, until a probe connects
 DROPPED       a connection that went before a reply              yes           yes
 SILENT        a connection but no first token in time            yes           yes
+OUT_OF_TIME   the request's own time was over                   no            only as for a caller that leaves (Visit)
 OVERLOADED    429                                                yes           no: it works, it is only full
 BROKEN        5xx, an empty or senseless reply, an error event   yes           yes
 CREDENTIALS   401, 402, 403: our key there, not the caller's     yes           yes
@@ -30,6 +31,7 @@ class Cause(Enum):
     UNREACHABLE = "unreachable"
     DROPPED = "dropped"
     SILENT = "silent"
+    OUT_OF_TIME = "out_of_time"
     OVERLOADED = "overloaded"
     BROKEN = "broken"
     CREDENTIALS = "credentials"
@@ -39,7 +41,7 @@ class Cause(Enum):
     DIVERGED = "diverged"
 
 
-_HEALTH_NEUTRAL = frozenset({Cause.OVERLOADED, Cause.MISSING, Cause.REFUSED, Cause.DIVERGED})
+_HEALTH_NEUTRAL = frozenset({Cause.OUT_OF_TIME, Cause.OVERLOADED, Cause.MISSING, Cause.REFUSED, Cause.DIVERGED})
 
 
 class AttemptFailed(Exception):
@@ -60,6 +62,11 @@ class AttemptFailed(Exception):
     def against_health(self) -> bool:
         """True when the backend is to blame."""
         return self.cause not in _HEALTH_NEUTRAL
+
+
+def out_of_time() -> AttemptFailed:
+    """The failure of an attempt that the request's own end cut off, before any deadline of ours had passed."""
+    return AttemptFailed(Cause.OUT_OF_TIME, "was not done when the request's time was over")
 
 
 def failure_of_status(status: int, body: bytes, retry_after: str | None, *, now: float) -> AttemptFailed:

@@ -167,7 +167,7 @@ def verdict_on(failures: Sequence[AttemptFailed], *, out_of_time: bool) -> ApiEr
     told = "; ".join(f"{failure.backend} {failure.detail}" for failure in failures)
     hints = [failure.retry_after for failure in failures if failure.retry_after is not None]
     wait = min(hints) if hints else _WAIT_HINT_SECONDS
-    if out_of_time or (failures and failures[-1].cause is Cause.SILENT):
+    if out_of_time or (failures and failures[-1].cause in (Cause.SILENT, Cause.OUT_OF_TIME)):
         return DeadlinePassed(f"No answer within the deadline: {told or 'no time was left'}.", retry_after=wait)
     if causes == {Cause.OVERLOADED}:
         return Saturated(f"Every backend for this model is busy: {told}.", retry_after=wait)

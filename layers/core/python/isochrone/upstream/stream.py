@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from isochrone.api.sse import Event, EventTooLong, SseDecoder
-from isochrone.upstream.failure import AttemptFailed, Cause
+from isochrone.upstream.failure import AttemptFailed, Cause, out_of_time
 from isochrone.upstream.transcript import Reading, Transcript
 
 # After finish_reason only usage and [DONE] can follow; an engine that sends neither must not cost the stall deadline.
@@ -64,12 +64,12 @@ class StreamAnswer:
             return None
         tokens = self.transcript.tokens
         patience = _AFTERWORD_SECONDS if self.transcript.complete else self._stall
-        late_at = min(self._progress_at + patience, self._ends_at)
-        wake_at = min(late_at, time.monotonic() + wait)
+        stalled_at = self._progress_at + patience
+        wake_at = min(stalled_at, self._ends_at, time.monotonic() + wait)
         try:
             read = await self._read(wake_at)
         except AttemptFailed as failure:
-            return self._after(failure, late_at)
+            return self._after(failure, stalled_at)
         if self.transcript.tokens > tokens:
             self._progress_at = time.monotonic()
         return None if not read and self._ended() else read
@@ -80,15 +80,17 @@ class StreamAnswer:
             raise self._failure
         return self._at_end
 
-    def _after(self, failure: AttemptFailed, late_at: float) -> list[Read] | None:
+    def _after(self, failure: AttemptFailed, stalled_at: float) -> list[Read] | None:
         """What a failed read means: nothing if the answer was whole already, a pause, or a failure."""
         if self.transcript.complete:
             self._at_end = True
             return None
         if failure.cause is not Cause.SILENT:
             raise failure
-        if time.monotonic() < late_at:
+        if time.monotonic() < min(stalled_at, self._ends_at):
             return []
+        if self._ends_at < stalled_at:
+            raise out_of_time()
         raise AttemptFailed(Cause.SILENT, "stalled in the middle of its stream")
 
     async def _read(self, until: float) -> list[Read]:

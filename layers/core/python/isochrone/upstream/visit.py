@@ -45,7 +45,9 @@ class Visit:
 
     def failed(self, failure: AttemptFailed, usage: dict[str, Any] | None = None) -> None:
         """It ended without a complete answer."""
-        if self._open and failure.against_health:
+        if failure.cause is Cause.OUT_OF_TIME:
+            self._hold_silence_against_it()
+        elif self._open and failure.against_health:
             self._hold_against_it(failure.detail, unreachable=failure.cause is Cause.UNREACHABLE)
         self._end(failure.cause.value, usage, failure.detail)
 
@@ -60,11 +62,16 @@ class Visit:
 
     def abandoned(self, usage: dict[str, Any] | None = None) -> None:
         """The client left, or we were stopped, before the end. Does nothing when the visit has ended already."""
-        waited, detail = time.monotonic() - self._begun, None
-        if self._open and not self._answered and waited >= self._patience:
-            detail = f"had said nothing for {waited:.0f} s when its caller left"
-            self._hold_against_it(detail)
-        self._end("cancelled", usage, detail)
+        self._end("cancelled", usage, self._hold_silence_against_it())
+
+    def _hold_silence_against_it(self) -> str | None:
+        """A caller's own impatience is no fault of the backend; a long silence is. Returns what was said of it."""
+        waited = time.monotonic() - self._begun
+        if not self._open or self._answered or waited < self._patience:
+            return None
+        detail = f"had said nothing for {waited:.0f} s when its caller left"
+        self._hold_against_it(detail)
+        return detail
 
     def _end(self, outcome: str, usage: dict[str, Any] | None, detail: str | None) -> None:
         if not self._open:
