@@ -210,6 +210,12 @@ async def test_tool_calls_are_not_joined() -> None:
     assert await scene.outcomes() == ["cut"]
 
 
+async def test_answer_with_tool_calls_may_still_begin_anew_behind_a_mark() -> None:
+    call = chunk({"tool_calls": [{**TOOL_CALL, "index": 0}]})
+    whole = [call, chunk(finish="tool_calls"), DONE_EVENT]
+    assert await Scene([call], whole, recovery=Recovery.RESTART).told() == call + RESTARTED + b"".join(whole)
+
+
 async def test_client_that_leaves_lets_go_of_the_backend_at_once() -> None:
     scene = Scene(WHOLE)
     delivery = await scene.delivery()

@@ -186,6 +186,7 @@ def test_text_is_not_kept_for_nobody() -> None:
     said(transcript, delta(content="a"))
     assert transcript.texts() == {}
     assert not transcript.spliceable
+    assert not transcript.storable
 
 
 def test_empty_answer_of_the_older_route_is_a_body_of_that_route(transcript: Transcript) -> None:
@@ -203,11 +204,15 @@ def test_empty_answer_of_the_older_route_is_a_body_of_that_route(transcript: Tra
         delta(content="a", reasoning="b", refusal=None, tool_calls=[], annotations=[]),
         {**delta(content="a"), "logprobs": None, "stop_reason": None, "content_filter_results": {}},
         {**delta(finish="stop"), "native_finish_reason": "stop", "matched_stop": 151643},
+        {**delta(finish="stop"), "stop_reason": 128009},
+        {**delta(finish="stop"), "stop_reason": "###"},
+        {**delta(finish="stop"), "usage": {"prompt_tokens": 1}},
         delta(reasoning="a", channel="analysis"),
     ],
 )
 def test_single_text_may_be_stored_and_joined_to(transcript: Transcript, choice: dict[str, Any]) -> None:
     said(transcript, choice)
+    assert transcript.storable
     assert transcript.spliceable
 
 
@@ -216,29 +221,57 @@ def test_single_text_may_be_stored_and_joined_to(transcript: Transcript, choice:
     [
         delta(tool_calls=[{"index": 0}]),
         delta(function_call={"name": "f"}),
+        delta(function_call="f"),
         delta(audio={"data": "AAAA"}),
         delta(1, content="a"),
         {"index": 1, "text": "a"},
         delta(content=[{"type": "text", "text": "a"}]),
         delta(reasoning={"steps": ["a"]}),
-        delta(content="a", annotations=[{"url": "u"}]),
-        delta(a_field_that_nobody_knows="a"),
-        {**delta(content="a"), "logprobs": {"content": []}},
-        {**delta(finish="stop"), "stop_reason": "###"},
     ],
     ids=lambda choice: json.dumps(choice)[:70],
 )
 def test_answer_that_is_more_than_one_text_may_not(transcript: Transcript, choice: dict[str, Any]) -> None:
     said(transcript, delta(content="before"))
-    assert transcript.spliceable
+    assert transcript.storable
     assert said(transcript, choice) in (Reading.TOKEN, Reading.QUIET)
+    assert not transcript.storable
     assert not transcript.spliceable
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        delta(content="a", annotations=[{"url": "u"}]),
+        delta(content="a", token_id=12),
+        delta(content="a", reasoning_details=[{"type": "reasoning.text", "text": "b"}]),
+        delta(content="a", a_field_that_nobody_knows="a"),
+        {**delta(content="a"), "logprobs": {"content": []}},
+        {**delta(content="a"), "content_filter_results": {"hate": {"filtered": False}}},
+    ],
+    ids=lambda choice: json.dumps(choice)[-70:],
+)
+def test_text_with_more_beside_it_may_be_joined_to_but_not_stored(
+    transcript: Transcript, choice: dict[str, Any]
+) -> None:
+    said(transcript, delta(content="before "))
+    said(transcript, choice)
+    assert transcript.spliceable
+    assert not transcript.storable
+    assert transcript.texts() == {"content": "before a"}
+
+
+@pytest.mark.parametrize("stop_reason", [128009, "###", 0])
+def test_body_says_what_the_engine_stopped_at(transcript: Transcript, stop_reason: object) -> None:
+    said(transcript, delta(content="a"))
+    said(transcript, {**delta(finish="stop"), "stop_reason": stop_reason})
+    assert transcript.to_body(CHAT, model="m", created=5)["choices"][0]["stop_reason"] == stop_reason
 
 
 @pytest.mark.parametrize("choices", [[], [delta(content="a")]], ids=["behind the choices", "beside a choice"])
-def test_answer_with_sources_may_not(transcript: Transcript, choices: list[dict[str, Any]]) -> None:
+def test_answer_with_sources_may_not_be_stored(transcript: Transcript, choices: list[dict[str, Any]]) -> None:
     said(transcript, *choices, citations=["https://a.example"])
-    assert not transcript.spliceable
+    assert not transcript.storable
+    assert transcript.spliceable
 
 
 def test_answer_that_goes_on_behind_its_end_may_not(transcript: Transcript) -> None:
@@ -246,6 +279,7 @@ def test_answer_that_goes_on_behind_its_end_may_not(transcript: Transcript) -> N
     assert transcript.spliceable
     said(transcript, delta(content="b"))
     assert not transcript.spliceable
+    assert not transcript.storable
 
 
 @pytest.mark.parametrize(
@@ -255,12 +289,14 @@ def test_answer_that_goes_on_behind_its_end_may_not(transcript: Transcript) -> N
         {"provider": "OpenAI", "citations": None},
         {"timings": {"predicted_n": 1}},
         {"x_groq": {"id": "req_1"}},
+        {"p": "abcd"},
+        {"time_info": {"queue_time": 0.1}},
     ],
-    ids=["OpenAI", "OpenRouter", "llama.cpp", "Groq"],
+    ids=["OpenAI", "OpenRouter", "llama.cpp", "Groq", "Mistral", "Cerebras"],
 )
 def test_what_engines_say_about_themselves_is_no_hindrance(transcript: Transcript, extras: dict[str, Any]) -> None:
     said(transcript, delta(content="a"), **extras)
-    assert transcript.spliceable
+    assert transcript.storable
 
 
 @pytest.mark.parametrize("head", [{"id": 7}, {"id": None, "model": None}, {"system_fingerprint": 5}])

@@ -221,7 +221,7 @@ class Pipeline:
         return Reply(status=200, headers={**headers, **EVENT_STREAM}, stream=stream)
 
     def _settle_stream(self, errand: Errand, won: Won, transcript: Transcript) -> None:
-        if errand.mark and transcript.spliceable:
+        if errand.mark and transcript.storable:
             ask, created = errand.ask, int(self._now())
             self._settle(errand, won, transcript.to_body(ask.operation, model=ask.model, created=created))
         else:

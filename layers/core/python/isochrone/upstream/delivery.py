@@ -94,7 +94,7 @@ class Delivery:
         self._failures.append(failure)
         visit.failed(failure, transcript.usage)
         await self._answer.release()
-        if self._recovery is Recovery.ERROR or not transcript.spliceable:
+        if self._recovery is Recovery.ERROR or (self._recovery is Recovery.SPLICE and not transcript.spliceable):
             return self._incomplete()
         for field, text in transcript.texts().items():
             self._told[field] = max(self._told.get(field, ""), text, key=len)

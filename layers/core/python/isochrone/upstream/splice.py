@@ -13,10 +13,10 @@ import msgspec
 
 from isochrone.upstream.failure import AttemptFailed, Cause
 from isochrone.upstream.stream import Read
-from isochrone.upstream.transcript import Reading
+from isochrone.upstream.transcript import SPOKEN, Reading
 
-# What accompanies a text and may be told twice.
-_NO_TEXT = frozenset({"role", "channel", "index", "finish_reason", "native_finish_reason", "matched_stop"})
+# Where an answer's words can be; what accompanies them may be told twice.
+_WORDS = SPOKEN | {"text"}
 
 
 class Splice:
@@ -41,7 +41,7 @@ class Splice:
     def _trim(self, choice: dict[str, Any]) -> bool:
         """Take from the choice what the client has; True when something is left in it."""
         said = choice.get("delta") or choice
-        fields = [name for name, value in said.items() if value and name not in _NO_TEXT]
+        fields = [name for name, value in said.items() if value and name in _WORDS]
         for name in fields:
             said[name] = self._after_known(name, said[name])
         finished = bool(choice.get("finish_reason"))

@@ -18,15 +18,18 @@ from isochrone.upstream.failure import AttemptFailed, Cause
 
 _decode = msgspec.json.Decoder(dict[str, Any] | None).decode
 _TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "refusal")
-_SPOKEN = frozenset({*_TEXT_FIELDS, "tool_calls", "function_call", "audio"})
+_NO_TEXT = frozenset({"tool_calls", "function_call", "audio"})
+SPOKEN = _NO_TEXT.union(_TEXT_FIELDS)
 
 # What `to_body` carries on or makes anew, and what engines say about themselves, which may be lost. Any other field
-# that is not empty may be part of the answer (sources, log probabilities...): such an answer is not one text.
+# that is not empty may be part of the answer (sources, log probabilities...): such an answer is not stored.
 _CHUNK_FIELDS = frozenset(
     {"choices", "usage", "error", "id", "model", "system_fingerprint", "object", "created"}
-    | {"service_tier", "obfuscation", "provider", "timings", "x_groq"}
+    | {"service_tier", "obfuscation", "provider", "timings", "x_groq", "p", "time_info"}
 )
-_CHOICE_FIELDS = frozenset({"index", "delta", "text", "finish_reason", "native_finish_reason", "matched_stop"})
+_CHOICE_FIELDS = frozenset(
+    {"index", "delta", "text", "finish_reason", "stop_reason", "native_finish_reason", "matched_stop", "usage"}
+)
 _DELTA_FIELDS = frozenset({*_TEXT_FIELDS, "role", "channel"})
 
 
@@ -43,8 +46,8 @@ class Transcript:
     """Fed every event's data of one stream; `choices` is how many were asked for. `capture` keeps the text, so that the
     answer can be stored or joined to.
 
-    `spliceable` says that its texts are all there is (one choice, no calls of tools, no field that nobody knows): only
-    then may the answer be stored as a body, or joined to by another stream.
+    `spliceable` says that what was spoken is text of one choice: only then may another stream join to it. `storable`
+    says that such texts are all there is (no field that nobody knows either): only then is `to_body` the whole answer.
     """
 
     __slots__ = (
@@ -53,10 +56,12 @@ class Transcript:
         "_finished",
         "_head",
         "_open",
+        "_stop_reason",
         "_texts",
         "done",
         "finish_reason",
         "spliceable",
+        "storable",
         "tokens",
         "usage",
     )
@@ -72,6 +77,8 @@ class Transcript:
         self._finished = False
         self._texts: dict[str, list[str]] = {}
         self.spliceable = capture
+        self.storable = capture
+        self._stop_reason: Any = None
         self._head: dict[str, Any] = {}
 
     @property
@@ -93,8 +100,8 @@ class Transcript:
             raise AttemptFailed(Cause.BROKEN, "sent an event that is no completion chunk", body=data[:2000]) from None
         if chunk.get("error") is not None:
             raise AttemptFailed(Cause.BROKEN, "sent an error in its stream", body=data[:2000])
-        if self.spliceable and _says_more(chunk, _CHUNK_FIELDS):
-            self.spliceable = False
+        if self.storable and _says_more(chunk, _CHUNK_FIELDS):
+            self.storable = False
         usage = chunk.get("usage")
         if usage and isinstance(usage, dict):
             self.usage = usage
@@ -113,6 +120,7 @@ class Transcript:
             if reason := choice.get("finish_reason"):
                 token = True
                 self.finish_reason = reason
+                self._stop_reason = choice.get("stop_reason")
                 self._open.discard(index)
                 self._closed.add(index)
         self.tokens += token
@@ -121,11 +129,13 @@ class Transcript:
 
     def _said_something(self, choice: dict[str, Any], index: int) -> bool:
         delta = choice.get("delta") or {}
-        if self.spliceable and (index or _says_more(choice, _CHOICE_FIELDS) or _says_more(delta, _DELTA_FIELDS)):
-            self.spliceable = False
+        if self.storable and (_says_more(choice, _CHOICE_FIELDS) or _says_more(delta, _DELTA_FIELDS)):
+            self.storable = False
+        if index:
+            self.spliceable = self.storable = False
         said = False
         for name, value in delta.items():
-            if value and name in _SPOKEN:
+            if value and name in SPOKEN:
                 said = True
                 self._keep(name, value)
         if text := choice.get("text"):
@@ -134,8 +144,8 @@ class Transcript:
         return said
 
     def _keep(self, name: str, value: Any) -> None:
-        if self._closed or not isinstance(value, str):
-            self.spliceable = False
+        if self._closed or name in _NO_TEXT or not isinstance(value, str):
+            self.spliceable = self.storable = False
         if self.spliceable:
             self._texts.setdefault(name, []).append(value)
 
@@ -144,7 +154,7 @@ class Transcript:
         return {name: "".join(parts) for name, parts in self._texts.items()}
 
     def to_body(self, operation: Operation, *, model: str, created: int) -> dict[str, Any]:
-        """The reply that the operation's non-streaming route would have given; right only if `spliceable`."""
+        """The reply that the operation's non-streaming route would have given; right only if `storable`."""
         texts = self.texts()
         choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": self.finish_reason}
         if operation is COMPLETION:
@@ -153,6 +163,8 @@ class Transcript:
         else:
             kind = "chat.completion"
             choice["message"] = {"role": "assistant", "content": texts.pop("content", ""), **texts}
+        if self._stop_reason is not None:
+            choice["stop_reason"] = self._stop_reason
         body: dict[str, Any] = {
             "id": self._head.get("id") or "",
             "object": kind,
