@@ -23,7 +23,10 @@ def ready(layout: Layout, pids: dict[str, int], apis: dict[str, str]) -> str:
     lines += [f"  API   {url}   {region}" for region, url in apis.items()]
     lines += ["", "Ask:", f"  {curl(last)}"]
     lines += ["", "See why a caller in Tokyo goes where:", f"  {plan(layout, last)}"]
-    lines += ["", "Kill a pool and ask again: the next nearest answers, and this screen says how to bring it back."]
+    lines += [
+        "",
+        "Kill a pool and ask something new: the next nearest answers, and this screen says how to bring it back.",
+    ]
     lines += [
         f"Logs: {shown(layout.logs)}/   Stop: Ctrl-C",
         "GeoIP: IP Geolocation by DB-IP, https://db-ip.com",

@@ -131,6 +131,14 @@ class Edition:
             child = await self._start_pool(pool)
             self._screen.say(f"{pool.name} started again, pid {child.pid}")
             await self._report_end(child)
-        self._screen.say(f"  start it again with: {banner.revive(pool.port)}")
-        await until(partial(answers, pool.port, "/health"))
-        self._screen.say(f"{pool.name} answers again", "green")
+        while True:
+            self._screen.say(f"  start it again with: {banner.revive(pool.port)}")
+            await until(partial(answers, pool.port, "/health"))
+            self._screen.say(f"{pool.name} answers again", "green")
+            await until(partial(_is_silent, pool.port))
+            self._screen.say(f"{pool.name} does not answer any more", "red")
+
+
+async def _is_silent(port: int) -> bool:
+    """Whether a pool that somebody else started has gone."""
+    return not await answers(port, "/health")

@@ -15,6 +15,7 @@ NOW = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT
         (402, Cause.CREDENTIALS),
         (403, Cause.CREDENTIALS),
         (404, Cause.MISSING),
+        (501, Cause.MISSING),
         (408, Cause.BROKEN),
         (413, Cause.REFUSED),
         (422, Cause.REFUSED),

@@ -7,7 +7,15 @@ from typing import Any, cast
 import aiohttp
 import pytest
 
-from isochrone.api.errors import ApiError, DeadlinePassed, NothingAlive, Saturated, UpstreamFailed, UpstreamRefused
+from isochrone.api.errors import (
+    ApiError,
+    DeadlinePassed,
+    NothingAlive,
+    Saturated,
+    UpstreamFailed,
+    UpstreamRefused,
+    status_of,
+)
 from isochrone.api.requests import CHAT, Ask
 from isochrone.ledger.book import Book
 from isochrone.routing.fleet import Fleet
@@ -291,3 +299,12 @@ async def test_attempt_that_time_forbids_costs_no_budget(scene: SceneOf) -> None
     before = it.budget._balance
     await it.verdict(ends_in=0.01)
     assert it.budget._balance == before
+
+
+async def test_route_that_no_backend_has_is_refused_as_such_and_speaks_against_none(scene: SceneOf) -> None:
+    refusal = b'{"error": {"message": "no embeddings here"}}'
+    it = scene(*(failed(Cause.MISSING, status=501, body=refusal) for _ in range(2)))
+    error = await it.verdict()
+    assert status_of(error) == 501
+    assert b"no embeddings here" in error.body()
+    assert [step.backend.health.consecutive_failures for step in it.steps] == [0, 0]

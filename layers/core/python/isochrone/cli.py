@@ -100,6 +100,8 @@ def plan(settings: Settings, region: str | None, client_ip: str, model: str, as_
     except (SettingsError, ValueError) as error:
         raise _Refused(str(error)) from None
     click.echo(json.dumps(explained.as_dict(), indent=2) if as_json else explained.as_text())
+    if not (settings.geo.database or os.environ.get("ISOCHRONE_GEO_DATABASE")):
+        click.echo("no geo.database is set, so the client's place is unknown", err=True)
 
 
 @main.group()
@@ -141,6 +143,9 @@ def ledger(settings: Settings, region: str | None, as_json: bool) -> None:
     """Print the ledger: one entry per attempt, oldest first."""
     if settings.state.kind == "memory":
         raise _Refused("state.kind is memory: a running edge keeps its ledger, ask its GET /v1/ledger")
+    names = [known.name for known in settings.region]
+    if region and region not in names:
+        raise _Refused(f"--region {region!r} is not in the configuration; it has {', '.join(names)}")
     from isochrone.settings import table_name
     from isochrone.stores.dynamodb.client import connect
     from isochrone.stores.dynamodb.ledger import DynamoLedgerStore
@@ -148,7 +153,7 @@ def ledger(settings: Settings, region: str | None, as_json: bool) -> None:
 
     async def read() -> list[dict[str, Any]]:
         entries: list[dict[str, Any]] = []
-        for name in [region] if region else [known.name for known in settings.region]:
+        for name in [region] if region else names:
             async with connect(name, endpoint_url=settings.state.endpoint_url) as client:
                 entries += await DynamoLedgerStore(client, table_name(settings, "ledger")).all()
         return sorted(entries, key=lambda entry: float(entry["started_at"]))

@@ -137,7 +137,7 @@ class Edge:
         if methods is None and request.path.startswith("/v1/models/"):
             methods = {"GET": self.show_model}
         if methods is None:
-            raise NotFound(f"There is no {request.path[:200]!r} here.", code="unknown_url")
+            raise NotFound(f"There is no {request.path[:200]!r} here; the API is below /v1.", code="unknown_url")
         method = "GET" if request.method == "HEAD" else request.method
         if method not in methods:
             allow = ", ".join(methods)
@@ -216,7 +216,7 @@ class Edge:
             "why": state.health.reason or None,
             "ejected_for_s": round(state.health.retry_in(now), 1),
             "in_flight": state.in_flight,
-            "waiting": state.engine_waiting,
+            "waiting": state.waiting(now),
             "rtt_ms": round(state.expected_rtt_ms if measured is None else measured, 3),
             "rtt_from": state.rtt_source if measured is None else "probe",
             "first_token_ms": first_token and round(first_token, 1),

@@ -65,6 +65,7 @@ def build_edge(
     _say_if_nobody_may_ask(settings)
     locator = locator_of(settings, environ)  # first, because it can fail: nothing is open yet
     life = _Life(settings, region, environ, resident=resident)
+    _say_what_has_no_place(settings, life.fleet)
     means = Means(
         session=life.session,
         deadlines=settings.deadlines,
@@ -109,6 +110,14 @@ def _say_what_is_not_enforced(settings: Settings) -> None:
 def _say_if_nobody_may_ask(settings: Settings) -> None:
     if settings.auth.required and not settings.key:
         log.warning("auth.required is on and there is no [[key]]: every request will be refused with 401")
+
+
+def _say_what_has_no_place(settings: Settings, fleet: Fleet) -> None:
+    for state in fleet.states:
+        if state.place is None and state.facts.kind == "pool":
+            region = state.facts.region
+            why = f"region {region!r} is not known" if region else "it has no region"
+            log.warning("backend %s: %s and it has no location, so its distance is unknown", state.facts.name, why)
 
 
 def open_stores(settings: Settings, region: str, environ: Mapping[str, str]) -> Stores:

@@ -10,7 +10,7 @@
     ├── BodyTooSlow           408  the body did not come in time (local server)
     ├── BodyTooLarge          413
     ├── WrongContentType      415
-    ├── UpstreamRefused       4xx  the backend found fault with the request; its own words are passed on
+    ├── UpstreamRefused       4xx  the backend refused the request, or has no such route (501); its words are passed on
     ├── Saturated             429  every eligible backend is full or asks to wait
     ├── UpstreamFailed        502  every backend is set up wrongly (key, model); or, inside a stream, it ended too early
     ├── NothingAlive          503  every attempt failed otherwise: not reached, or answered with an error

@@ -106,9 +106,15 @@ def _load_ms(load: float) -> float:
 _client_rtt = lru_cache(maxsize=8192)(rtt_between_points)
 
 
+def _distance(step: Step) -> str:
+    if step.network_from == "edge" and step.backend.rtt_source == "unknown" and step.backend.measured_rtt_ms is None:
+        return "distance unknown"
+    return f"{step.network_ms:.0f} ms from the {step.network_from}"
+
+
 def reason(step: Step) -> str:
     """Why this backend stands where it stands, in one short ASCII line (it also travels as a header)."""
-    parts = [f"{step.network_ms:.0f} ms from the {step.network_from}"]
+    parts = [_distance(step)]
     if step.standing is not Standing.HEALTHY:
         parts.insert(0, step.standing.value)
     if step.detour_ms:

@@ -8,7 +8,7 @@ OUT_OF_TIME   the request's own time was over                   no            on
 OVERLOADED    429                                                yes           no: it works, it is only full
 BROKEN        5xx, an empty or senseless reply, an error event   yes           yes
 CREDENTIALS   401, 402, 403: our key there, not the caller's     yes           yes
-MISSING       404: the model is not loaded there                 yes           no
+MISSING       404, 501: it does not have the model, or the route yes           no
 REFUSED       another 4xx: the caller's request                  no            no
 CUT           the stream ended before its finish_reason          yes           yes
 DIVERGED      it took over a stream and says something else      yes           no
@@ -78,7 +78,13 @@ def failure_of_status(status: int, body: bytes, retry_after: str | None, *, now:
 
 
 def _cause_of_status(status: int) -> Cause:
-    known = {401: Cause.CREDENTIALS, 402: Cause.CREDENTIALS, 403: Cause.CREDENTIALS, 404: Cause.MISSING}
+    known = {
+        401: Cause.CREDENTIALS,
+        402: Cause.CREDENTIALS,
+        403: Cause.CREDENTIALS,
+        404: Cause.MISSING,
+        501: Cause.MISSING,
+    }
     if status in known:
         return known[status]
     if status == 429:

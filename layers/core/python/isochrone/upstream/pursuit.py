@@ -171,6 +171,8 @@ def verdict_on(failures: Sequence[AttemptFailed], *, out_of_time: bool) -> ApiEr
         return DeadlinePassed(f"No answer within the deadline: {told or 'no time was left'}.", retry_after=wait)
     if causes == {Cause.OVERLOADED}:
         return Saturated(f"Every backend for this model is busy: {told}.", retry_after=wait)
+    if failures and all(failure.status == 501 for failure in failures):
+        return UpstreamRefused(501, failures[-1].body)
     if causes and causes <= {Cause.CREDENTIALS, Cause.MISSING}:
         return UpstreamFailed(f"The backends for this model are set up wrongly: {told}.")
     return NothingAlive(f"No backend for this model could answer: {told or 'none is left'}.", retry_after=wait)
