@@ -78,15 +78,10 @@ def failure_of_status(status: int, body: bytes, retry_after: str | None, *, now:
 
 
 def _cause_of_status(status: int) -> Cause:
-    known = {
-        401: Cause.CREDENTIALS,
-        402: Cause.CREDENTIALS,
-        403: Cause.CREDENTIALS,
-        404: Cause.MISSING,
-        501: Cause.MISSING,
-    }
-    if status in known:
-        return known[status]
+    if status in (401, 402, 403):
+        return Cause.CREDENTIALS
+    if status in (404, 501):
+        return Cause.MISSING
     if status == 429:
         return Cause.OVERLOADED
     if 400 <= status < 500 and status not in (408, 425):
