@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.harness import Answer, RunningEdge, backend, running_edge
-from tests.upstream import REASONING, TEXT, USAGE, Upstream
+from tests.faults.harness import Answer, RunningEdge, backend, eventually, running_edge
+from tests.upstream import REASONING, TEXT, USAGE, Exchange, Upstream, chunk, words
 
 KEYS = [
     {"id": tenant, "tenant": tenant, "sha256": sha256(f"key-of-{tenant}".encode()).hexdigest()} for tenant in ("a", "b")
@@ -165,3 +165,25 @@ async def test_look_up_counts_into_the_callers_time(near: Upstream, monkeypatch:
         monkeypatch.setattr(edge.edge.pipeline.rooms.library, "look_up", never)
         answer = await edge.chat(headers={"x-isochrone-timeout": "0.2"})
         assert (answer.status, answer.error["code"]) == (504, "deadline_passed")
+
+
+async def test_answer_whose_usage_was_not_heard_because_the_client_left_is_not_kept(near: Upstream) -> None:
+    async def usage_comes_late(exchange: Exchange) -> None:
+        await exchange.begin_stream()
+        await exchange.send(*words(), chunk(finish="stop"))
+        await exchange.client_gone()
+
+    near.scripts["ok"] = usage_comes_late
+    async with running_edge(backend(near)) as edge:
+        asked = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "How far?"}]}
+        async with edge.session.post(edge.url + "/v1/chat/completions", json=asked) as response:
+            async for line in response.content:
+                if b'"stop"' in line:
+                    break
+            response.close()
+        state = edge.edge.pipeline.rooms.fleet.states[0]
+        await eventually(lambda: state.in_flight == 0)
+        await edge.settled()
+        assert [entry["outcome"] for entry in await edge.ledger()] == ["ok"]
+        only = await edge.chat(stream=True, headers={"x-isochrone-cache": "only"})
+        assert only.error["code"] == "not_cached"

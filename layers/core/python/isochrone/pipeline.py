@@ -221,7 +221,9 @@ class Pipeline:
         return Reply(status=200, headers={**headers, **EVENT_STREAM}, stream=stream)
 
     def _settle_stream(self, errand: Errand, won: Won, transcript: Transcript) -> None:
-        if errand.mark and transcript.storable:
+        # A client can leave with the last word; what the engine says of usage comes behind it, and was not heard then.
+        heard_out = transcript.done or transcript.usage
+        if errand.mark and transcript.storable and heard_out:
             ask, created = errand.ask, int(self._now())
             self._settle(errand, won, transcript.to_body(ask.operation, model=ask.model, created=created))
         else:
