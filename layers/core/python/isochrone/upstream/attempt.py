@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import time
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
@@ -19,6 +18,7 @@ import msgspec
 
 from isochrone.api.requests import EMBEDDING, Ask, encode
 from isochrone.routing.plan import Step
+from isochrone.routing.prober import why
 from isochrone.settings import Deadlines
 from isochrone.upstream.failure import AttemptFailed, Cause, failure_of_status, out_of_time
 from isochrone.upstream.stream import StreamAnswer
@@ -132,7 +132,7 @@ async def bounded(call: Awaitable[T], until: float) -> T:
         # Not UNREACHABLE: a probe that only connects would clear it of that.
         raise AttemptFailed(Cause.DROPPED, f"failed at TLS ({type(error).__name__})") from None
     except aiohttp.ClientConnectorError as error:
-        raise AttemptFailed(Cause.UNREACHABLE, f"cannot be connected to ({_why(error)})") from None
+        raise AttemptFailed(Cause.UNREACHABLE, f"cannot be connected to ({why(error)})") from None
     except aiohttp.ClientPayloadError:
         raise AttemptFailed(Cause.CUT, "cut its reply short") from None
     except (aiohttp.ClientError, OSError) as error:
@@ -140,13 +140,6 @@ async def bounded(call: Awaitable[T], until: float) -> T:
     except ValueError:
         # aiohttp refuses to write such a header; what it says may hold the key.
         raise AttemptFailed(Cause.CREDENTIALS, "has a key that cannot be sent in a header") from None
-
-
-def _why(error: aiohttp.ClientConnectorError) -> str:
-    """In words for the caller: the system's own would name private addresses."""
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "its name cannot be resolved"
-    return os.strerror(error.os_error.errno) if error.os_error.errno else "none of its addresses answers"
 
 
 async def _refusal(response: aiohttp.ClientResponse, until: float) -> AttemptFailed:
