@@ -17,8 +17,7 @@ from isochrone.api.exchange import Reply, Request
 from isochrone.api.requests import OPERATIONS, Operation
 from isochrone.background import Background
 from isochrone.pipeline import JSON, Pipeline
-from isochrone.routing.fleet import BackendState
-from isochrone.routing.health import TAKES_REQUESTS
+from isochrone.routing.fleet import BackendState, Offer
 from isochrone.stores.protocols import StoreUnavailable
 
 log = logging.getLogger("isochrone")
@@ -90,10 +89,10 @@ class Edge:
     def healthy_pools(self) -> int | None:
         """How many pools are known to take requests; None while none of them has been tried."""
         now = self._clock()
-        pools = [state.health for state in self._rooms.fleet.states if state.facts.kind == "pool"]
-        if not any(health.tried for health in pools):
+        pools = [state.offers for state in self._rooms.fleet.states if state.facts.kind == "pool"]
+        if not any(offer.health.tried for offers in pools for offer in offers):
             return None
-        return sum(health.tried and health.standing(now) in TAKES_REQUESTS for health in pools)
+        return sum(any(offer.health.tried and offer.takes_requests(now) for offer in offers) for offers in pools)
 
     async def flush(self) -> None:
         """Finish what was left to the background and do the chores that are due: a Lambda calls this before it lets
@@ -169,7 +168,7 @@ class Edge:
         """One model."""
         self.pipeline.identify(request)
         name = unquote(request.path.removeprefix("/v1/models/"))
-        if not self._rooms.fleet.serving(name):
+        if not self._rooms.fleet.offers(name):
             raise NotFound(f"The model {name[:200]!r} does not exist.", code="model_not_found", param="model")
         return _json(_model(name))
 
@@ -202,24 +201,23 @@ class Edge:
         return counts
 
     def _backend(self, state: BackendState) -> dict[str, Any]:
+        """The backend as its best offer stands, and each of its offers."""
         now = self._clock()
-        measured, first_token = state.measured_rtt_ms, state.first_token_ms(now)
-        standing = state.health.standing(now)
+        measured = state.measured_rtt_ms
+        offers = [_offer(offer, now) for offer in state.offers]
+        best = next((offer for offer in offers if offer["healthy"]), offers[0])
         return {
             "name": state.facts.name,
             "kind": state.facts.kind,
             "region": state.facts.region,
             "location": state.place,
             "models": list(state.facts.models),
-            "healthy": standing in TAKES_REQUESTS,
-            "standing": standing.value,
-            "why": state.health.reason or None,
-            "ejected_for_s": round(state.health.retry_in(now), 1),
+            **{name: best[name] for name in ("healthy", "standing", "why", "ejected_for_s", "first_token_ms")},
             "in_flight": state.in_flight,
             "waiting": state.waiting(now),
             "rtt_ms": round(state.expected_rtt_ms if measured is None else measured, 3),
             "rtt_from": state.rtt_source if measured is None else "probe",
-            "first_token_ms": first_token and round(first_token, 1),
+            "offers": offers,
         }
 
     async def list_ledger(self, request: Request) -> Reply:
@@ -241,6 +239,18 @@ def _limit(value: str | None) -> int:
     if not 1 <= limit <= _MAX_LEDGER_PAGE:
         raise BadRequest(f"'limit' must be a whole number from 1 to {_MAX_LEDGER_PAGE}.", param="limit")
     return limit
+
+
+def _offer(offer: Offer, now: float) -> dict[str, Any]:
+    first_token = offer.first_token_ms(now)
+    return {
+        "model": offer.model,
+        "healthy": offer.takes_requests(now),
+        "standing": offer.health.standing(now).value,
+        "why": offer.health.reason or None,
+        "ejected_for_s": round(offer.health.retry_in(now), 1),
+        "first_token_ms": first_token and round(first_token, 1),
+    }
 
 
 def _model(name: str) -> dict[str, Any]:

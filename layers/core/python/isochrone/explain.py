@@ -90,7 +90,7 @@ def explain(
     edge_region = region or nearest or names[0]
     stated = next(known.location for known in settings.region if known.name == edge_region)
     fleet = Fleet(settings.backend, edge_region=edge_region, edge_place=stated)
-    if not fleet.serving(model):
+    if not fleet.offers(model):
         raise ValueError(f"--model {model!r} is served by no backend; there are {', '.join(fleet.models)}")
     fallback = next((known.fallback for known in settings.model if known.name == model), ())
     steps = plan(model, fallback, fleet, client=client, near=settings.routing.near, now=time.monotonic())

@@ -120,7 +120,7 @@ class Pipeline:
         if len(request.body) > limits.body_bytes:
             raise BodyTooLarge(f"The body is larger than {limits.body_bytes} bytes.")
         ask = parse(operation, request.body, request.headers.get("content-type"), max_messages=limits.messages)
-        if not self.rooms.fleet.serving(ask.model):
+        if not self.rooms.fleet.offers(ask.model):
             raise NotFound(
                 f"The model {ask.model!r} does not exist; GET /v1/models lists those that do.",
                 code="model_not_found",

@@ -39,6 +39,7 @@ class Service(_Table, frozen=True):
 class State(_Table, frozen=True):
     kind: Literal["memory", "dynamodb"] = "memory"
     endpoint_url: str | None = None
+    spool: str | None = None
 
 
 class Geo(_Table, frozen=True):
@@ -60,6 +61,15 @@ class Price(_Table, frozen=True):
     output: Money = 0.0
 
 
+class OwnDeadlines(_Table, frozen=True):
+    """Seconds; what is not given here is as `[deadlines]` says."""
+
+    connect: Positive | None = None
+    first_token: Positive | None = None
+    stall: Positive | None = None
+    total: Positive | None = None
+
+
 class Backend(_Table, frozen=True):
     name: Name
     base_url: Annotated[str, Meta(pattern=r"^https?://[^\s/]+(/\S*)?$")]
@@ -70,14 +80,24 @@ class Backend(_Table, frozen=True):
     api_key_env: str | None = None
     api_key_secret: str | None = None
     engine: Literal["vllm", "llama.cpp", "openai"] = "openai"
-    max_concurrency: Count = 32
+    max_concurrency: Count | None = None
     prefill: bool = False
+    assemble: bool = True
+    weight: Positive = 1.0
+    share: Annotated[float, Meta(gt=0, le=1)] | None = None
     price: Price = field(default_factory=Price)
+    deadlines: OwnDeadlines = field(default_factory=OwnDeadlines)
 
 
 class Model(_Table, frozen=True):
     name: str
     fallback: tuple[str, ...] = ()
+    context: Count | None = None
+    regions: tuple[str, ...] = ()
+    primary: Literal["pool", "api"] = "pool"
+    standby_above_ms: Positive | None = None
+    hedge_after: Positive | None = None
+    deadlines: OwnDeadlines = field(default_factory=OwnDeadlines)
 
 
 class Deadlines(_Table, frozen=True):
@@ -88,6 +108,12 @@ class Deadlines(_Table, frozen=True):
     stall: Positive = 10.0
     total: Positive = 600.0
 
+    def but(self, *own: OwnDeadlines) -> Deadlines:
+        """These, but with what `own` says instead, the first that says it."""
+        names = [name for name in self.__struct_fields__ if name]
+        said = {name: [value for one in own if (value := getattr(one, name)) is not None] for name in names}
+        return msgspec.structs.replace(self, **{name: values[0] for name, values in said.items() if values})
+
 
 class Retry(_Table, frozen=True):
     attempts: Annotated[int, Meta(ge=1, le=10)] = 3
@@ -97,6 +123,11 @@ class Retry(_Table, frozen=True):
 class Routing(_Table, frozen=True):
     near: Literal["client", "edge"] = "client"
     probe_interval: Money = 5.0
+    near_equal_ms: Money = 20.0
+    price_ms: Money = 1.0
+    affinity: bool = True
+    hedge_ratio: Ratio = 0.05
+    max_wait: Money = 10.0
 
 
 class Answers(_Table, frozen=True):
@@ -121,6 +152,7 @@ class Key(_Table, frozen=True):
     tokens_per_minute: Count | None = None
     concurrency: Count | None = None
     networks: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
 
 
 class Limits(_Table, frozen=True):
@@ -236,6 +268,15 @@ def _contradictions(settings: Settings) -> list[tuple[KeyPath, str]]:
             found.append((("model", i, "name"), f"no backend serves {model.name!r}"))
         found += [
             (("model", i, "fallback"), f"no backend serves {name!r}") for name in model.fallback if name not in served
+        ]
+    standing = sorted({backend.region for backend in settings.backend if backend.region})
+    allowed = [("key", [key.regions for key in settings.key]), ("model", [model.regions for model in settings.model])]
+    for table, rules in allowed:
+        found += [
+            ((table, i, "regions"), f"no backend stands in {name!r}; there are {', '.join(standing)}")
+            for i, rule in enumerate(rules)
+            for name in rule
+            if name not in standing
         ]
     networks: list[tuple[KeyPath, str]] = [
         (("geo", "trusted_proxies"), network) for network in settings.geo.trusted_proxies

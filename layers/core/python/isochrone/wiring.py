@@ -162,7 +162,13 @@ class _Life:
         self.stores = open_stores(settings, region, environ)
         self.book = Book(self.stores.ledger)
         here = next(known for known in settings.region if known.name == region)
-        self.fleet = Fleet(settings.backend, edge_region=region, edge_place=here.location)
+        self.fleet = Fleet(
+            settings.backend,
+            edge_region=region,
+            edge_place=here.location,
+            models=settings.model,
+            deadlines=settings.deadlines,
+        )
         self.session = open_session(settings.deadlines)
         self.credentials = Credentials(settings.backend, environ)
         self._probing = prober.open_session()

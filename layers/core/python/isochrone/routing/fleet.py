@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from isochrone.routing.health import Health
+from isochrone.routing.health import TAKES_REQUESTS, Health
 from isochrone.routing.rtt import region_location, rtt_between_points, rtt_between_regions
-from isochrone.settings import Backend
+from isochrone.settings import Backend, Deadlines, Model
 
 Point = tuple[float, float]
 
@@ -15,20 +15,18 @@ Point = tuple[float, float]
 UNKNOWN_RTT_MS = 100.0
 # A first token within this time counts as brisk: differences below it are noise of prompts, not of places.
 BRISK_MS = 2000.0
+# What a backend takes at once where the configuration does not say.
+USUAL_CONCURRENCY = 32
 _RECENT_PROBES = 8
 _EWMA_WEIGHT = 0.3
 _HALF_LIFE_SECONDS = 10.0
 
 
 class BackendState:
-    """One backend: its configuration in `facts`, its health, and its load. Milliseconds throughout.
-
-    `trials` is how many of the requests `in_flight` began while it was on trial.
-    """
+    """One backend: its configuration in `facts`, the way to it, and its load. Milliseconds throughout."""
 
     __slots__ = (
-        "_first_token_at", "_first_token_ms", "_last_first_token_ms", "_recent_rtts", "engine_waiting",
-        "expected_rtt_ms", "facts", "health", "in_flight", "place", "rtt_source", "trials",
+        "_recent_rtts", "engine_waiting", "expected_rtt_ms", "facts", "in_flight", "offers", "place", "rtt_source",
     )  # fmt: skip
 
     def __init__(self, facts: Backend, *, edge_region: str, edge_place: Point | None = None) -> None:
@@ -37,13 +35,9 @@ class BackendState:
         self.expected_rtt_ms, self.rtt_source = _expected_rtt(
             facts, self.place, edge_region, edge_place or region_location(edge_region)
         )
-        self.health = Health()
+        self.offers: list[Offer] = []
         self.in_flight = 0
-        self.trials = 0
         self.engine_waiting = 0
-        self._first_token_ms: float | None = None
-        self._first_token_at = 0.0
-        self._last_first_token_ms = BRISK_MS
         self._recent_rtts: deque[float] = deque(maxlen=_RECENT_PROBES)
 
     @property
@@ -65,20 +59,48 @@ class BackendState:
 
     def waiting(self, now: float) -> int:
         """Requests in the engine's queue; 0 where no probe has seen it of late."""
-        return self.engine_waiting if self.engine_waiting and self.health.is_probe_fresh(now) else 0
+        return self.engine_waiting if self.engine_waiting and self.offers[0].health.is_probe_fresh(now) else 0
 
     def load(self, now: float) -> float:
         """Requests at the backend as a share of what it takes at once; above 1 they wait."""
-        return (self.in_flight + self.waiting(now)) / self.facts.max_concurrency
+        return (self.in_flight + self.waiting(now)) / (self.facts.max_concurrency or USUAL_CONCURRENCY)
 
     def on_probe(self, now: float, *, reached: bool, reason: str = "", waiting: int = 0) -> None:
         """A probe came back (or did not), and saw so many requests in the engine's queue."""
-        self.health.on_probe(now, reached=reached, reason=reason)
+        for offer in self.offers:
+            offer.health.on_probe(now, reached=reached, reason=reason)
         self.engine_waiting = waiting
 
     def on_rtt(self, ms: float) -> None:
         """A probe measured the round trip."""
         self._recent_rtts.append(ms)
+
+
+class Offer:
+    """One model at one backend: `model` is its public name, `model_there` the backend's own.
+
+    `trials` is how many of the requests in flight began while it was on trial.
+    """
+
+    __slots__ = (
+        "_first_token_at", "_first_token_ms", "_last_first_token_ms", "backend", "deadlines", "health", "model",
+        "model_there", "trials",
+    )  # fmt: skip
+
+    def __init__(self, backend: BackendState, model: str, deadlines: Deadlines) -> None:
+        self.backend = backend
+        self.model = model
+        self.model_there = backend.facts.models[model]
+        self.deadlines = deadlines
+        self.health = Health()
+        self.trials = 0
+        self._first_token_ms: float | None = None
+        self._first_token_at = 0.0
+        self._last_first_token_ms = BRISK_MS
+
+    def takes_requests(self, now: float) -> bool:
+        """Is it fit for requests, be it for one at a time?"""
+        return self.health.standing(now) in TAKES_REQUESTS
 
     def on_first_token(self, ms: float, *, now: float) -> None:
         """An attempt's first token came after `ms`; what is slower than known counts at once, what is faster smoothed.
@@ -108,20 +130,32 @@ def _expected_rtt(facts: Backend, place: Point | None, edge_region: str, edge: P
 
 
 class Fleet:
-    """All backends of the configuration, by model."""
+    """All backends of the configuration, and what they offer by model."""
 
-    def __init__(self, backends: Sequence[Backend], *, edge_region: str, edge_place: Point | None = None) -> None:
+    def __init__(
+        self,
+        backends: Sequence[Backend],
+        *,
+        edge_region: str,
+        edge_place: Point | None = None,
+        models: Sequence[Model] = (),
+        deadlines: Deadlines | None = None,
+    ) -> None:
         self.states = tuple(BackendState(facts, edge_region=edge_region, edge_place=edge_place) for facts in backends)
-        self._by_model: dict[str, list[BackendState]] = {}
+        self._by_model: dict[str, list[Offer]] = {}
+        known = {model.name: model for model in models}
         for state in self.states:
-            for model in state.facts.models:
-                self._by_model.setdefault(model, []).append(state)
+            for name in state.facts.models:
+                own = [state.facts.deadlines, known[name].deadlines] if name in known else [state.facts.deadlines]
+                offer = Offer(state, name, (deadlines or Deadlines()).but(*own))
+                state.offers.append(offer)
+                self._by_model.setdefault(name, []).append(offer)
 
     @property
     def models(self) -> list[str]:
         """Public model names, in the order of the configuration."""
         return list(self._by_model)
 
-    def serving(self, model: str) -> Sequence[BackendState]:
-        """The backends that serve a public model name; empty when none does."""
+    def offers(self, model: str) -> Sequence[Offer]:
+        """Who serves a public model name; empty when nobody does."""
         return self._by_model.get(model, ())

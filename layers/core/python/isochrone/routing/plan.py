@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from isochrone.routing.fleet import BRISK_MS, BackendState, Fleet, Point
+from isochrone.routing.fleet import BRISK_MS, BackendState, Fleet, Offer, Point
 from isochrone.routing.geo import Location
 from isochrone.routing.health import Standing
 from isochrone.routing.rtt import rtt_between_points
@@ -33,14 +33,9 @@ Near = Literal["client", "edge"]
 
 
 class Step(NamedTuple):
-    """One place in a plan. `model` is the public name, `model_there` the backend's own; costs are milliseconds.
+    """One place in a plan; costs are milliseconds. `load` is the share of the backend in use; above 1 requests wait."""
 
-    `load` is the share of the backend in use; above 1 requests wait.
-    """
-
-    backend: BackendState
-    model: str
-    model_there: str
+    offer: Offer
     standing: Standing
     network_ms: float
     network_from: Literal["client", "edge"]
@@ -49,6 +44,16 @@ class Step(NamedTuple):
     load: float
     load_ms: float
     doubt_ms: float
+
+    @property
+    def backend(self) -> BackendState:
+        """Who is to be asked."""
+        return self.offer.backend
+
+    @property
+    def model(self) -> str:
+        """For which model, by its public name."""
+        return self.offer.model
 
     @property
     def cost_ms(self) -> float:
@@ -63,15 +68,17 @@ def plan(
     ranked = []
     origin = (client.latitude, client.longitude) if client and near == "client" else None
     for rank, name in enumerate((model, *fallback)):
-        for state in fleet.serving(name):
-            step = _step(state, name, origin, now)
-            order = (not takes_requests(step), rank, state.facts.kind == "api", step.cost_ms, state.facts.name)
+        for offer in fleet.offers(name):
+            step = _step(offer, origin, now)
+            facts = offer.backend.facts
+            order = (not takes_requests(step), rank, facts.kind == "api", step.cost_ms, facts.name)
             ranked.append((order, step))
     ranked.sort(key=lambda pair: pair[0])
     return [step for _, step in ranked]
 
 
-def _step(state: BackendState, model: str, origin: Point | None, now: float) -> Step:
+def _step(offer: Offer, origin: Point | None, now: float) -> Step:
+    state = offer.backend
     if origin and state.place:
         network = _client_rtt(origin, state.place)
         excess = state.rtt_ms - state.expected_rtt_ms
@@ -80,23 +87,21 @@ def _step(state: BackendState, model: str, origin: Point | None, now: float) -> 
         network, detour = state.rtt_ms, 0.0
     load = state.load(now)
     return Step(
-        backend=state,
-        model=model,
-        model_there=state.facts.models[model],
-        standing=state.health.standing(now),
+        offer=offer,
+        standing=offer.health.standing(now),
         network_ms=network,
         network_from="client" if origin and state.place else "edge",
         detour_ms=detour,
-        slowness_ms=max(0.0, (state.first_token_ms(now) or 0.0) - BRISK_MS),
+        slowness_ms=max(0.0, (offer.first_token_ms(now) or 0.0) - BRISK_MS),
         load=load,
         load_ms=_load_ms(load),
-        doubt_ms=DOUBT_MS * state.health.doubts(now),
+        doubt_ms=DOUBT_MS * offer.health.doubts(now),
     )
 
 
 def takes_requests(step: Step) -> bool:
     """A backend on trial gets one request at a time, so that a sick one can hurt only that."""
-    return step.standing is Standing.HEALTHY or (step.standing is Standing.TRIAL and not step.backend.trials)
+    return step.standing is Standing.HEALTHY or (step.standing is Standing.TRIAL and not step.offer.trials)
 
 
 def _load_ms(load: float) -> float:

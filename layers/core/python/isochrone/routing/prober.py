@@ -61,7 +61,7 @@ async def probe_all(fleet: Fleet, session: aiohttp.ClientSession) -> None:
 
 async def _probe_into(state: BackendState, session: aiohttp.ClientSession) -> None:
     seen = await probe(state.facts.base_url, state.facts.engine, session)
-    if not seen.reached and state.health.reason != seen.reason:
+    if not seen.reached and state.offers[0].health.reason != seen.reason:
         log.info("backend %s is unreachable: %s", state.facts.name, seen.error or seen.reason)
     state.on_probe(time.monotonic(), reached=seen.reached, reason=seen.reason, waiting=seen.waiting or 0)
     if seen.rtt_ms is not None:

@@ -113,7 +113,7 @@ def body_for(step: Step, ask: Ask) -> bytes:
 
     Raises BadRequest for one that cannot be written.
     """
-    fields = {**ask.fields, "model": step.model_there}
+    fields = {**ask.fields, "model": step.offer.model_there}
     if ask.stream and ask.operation is not EMBEDDING:
         fields["stream_options"] = {**(ask.fields.get("stream_options") or {}), "include_usage": True}
     return encode(fields)

@@ -31,9 +31,9 @@ class Visit:
         self._begun = time.monotonic()
         self._answered = False
         self._open = True
-        self._is_trial = step.backend.health.standing(self._begun) is Standing.TRIAL
+        self._is_trial = step.offer.health.standing(self._begun) is Standing.TRIAL
         step.backend.in_flight += 1
-        step.backend.trials += self._is_trial
+        step.offer.trials += self._is_trial
 
     def answered(self, *, streaming: bool) -> None:
         """The first token of a stream, or a whole body, is there."""
@@ -41,7 +41,7 @@ class Visit:
         if streaming:
             now = time.monotonic()
             self.first_token_ms = (now - self._begun) * 1000
-            self.step.backend.on_first_token(self.first_token_ms, now=now)
+            self.step.offer.on_first_token(self.first_token_ms, now=now)
 
     def failed(self, failure: AttemptFailed, usage: dict[str, Any] | None = None) -> None:
         """It ended without a complete answer."""
@@ -52,12 +52,12 @@ class Visit:
         self._end(failure.cause.value, usage, failure.detail)
 
     def _hold_against_it(self, detail: str, *, unreachable: bool = False) -> None:
-        self.step.backend.health.on_failure(time.monotonic(), detail, unreachable=unreachable, begun=self._begun)
+        self.step.offer.health.on_failure(time.monotonic(), detail, unreachable=unreachable, begun=self._begun)
 
     def succeeded(self, usage: dict[str, Any] | None) -> None:
         """The answer is complete. Only that clears a backend: one that dies in mid-stream says a first token, too."""
         if self._open:
-            self.step.backend.health.on_success(begun=self._begun)
+            self.step.offer.health.on_success(begun=self._begun)
         self._end("ok", usage, None)
 
     def abandoned(self, usage: dict[str, Any] | None = None) -> None:
@@ -79,7 +79,7 @@ class Visit:
         self._open = False
         facts = self.step.backend.facts
         self.step.backend.in_flight -= 1
-        self.step.backend.trials -= self._is_trial
+        self.step.offer.trials -= self._is_trial
         input_tokens, output_tokens = usage_of(usage)
         self._book.write(
             Entry(
