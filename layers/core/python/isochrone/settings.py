@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -110,9 +111,13 @@ class Deadlines(_Table, frozen=True):
 
     def but(self, *own: OwnDeadlines) -> Deadlines:
         """These, but with what `own` says instead, the first that says it."""
-        names = [name for name in self.__struct_fields__ if name]
-        said = {name: [value for one in own if (value := getattr(one, name)) is not None] for name in names}
-        return msgspec.structs.replace(self, **{name: values[0] for name, values in said.items() if values})
+        said = {
+            name: value
+            for one in reversed(own)
+            for name, value in msgspec.structs.asdict(one).items()
+            if value is not None
+        }
+        return msgspec.structs.replace(self, **said)
 
 
 class Retry(_Table, frozen=True):
@@ -234,76 +239,103 @@ def error_at(text: str, name: str, path: KeyPath, message: str) -> SettingsError
     return SettingsError(f"{name}:{_line_of(text, path)}: {_dotted(path)}: {message}")
 
 
-def _contradictions(settings: Settings) -> list[tuple[KeyPath, str]]:
-    """What a schema cannot say: names that refer to nothing, rules that can never match."""
-    # Imported here: only a configuration that was just read needs them.
-    from ipaddress import ip_network  # noqa: PLC0415
+Found = Iterator[tuple[KeyPath, str]]
 
-    found: list[tuple[KeyPath, str]] = []
-    regions = [region.name for region in settings.region]
-    served = {model for backend in settings.backend for model in backend.models}
-    for table, names in (
-        ("region", regions),
-        ("backend", [backend.name for backend in settings.backend]),
-        ("key", [key.id for key in settings.key]),
-        ("model", [model.name for model in settings.model]),
+
+def _contradictions(settings: Settings) -> Found:
+    """What a schema cannot say: names that refer to nothing, rules that can never match."""
+    yield from _doubles(settings)
+    yield from _wrong_service(settings)
+    yield from _wrong_backends(settings)
+    yield from _wrong_models(settings)
+    yield from _wrong_residency(settings)
+    yield from _wrong_networks(settings)
+
+
+def _doubles(settings: Settings) -> Found:
+    for table, word, names in (
+        ("region", "name", [region.name for region in settings.region]),
+        ("backend", "name", [backend.name for backend in settings.backend]),
+        ("key", "id", [key.id for key in settings.key]),
+        ("model", "name", [model.name for model in settings.model]),
     ):
-        word = "id" if table == "key" else "name"
-        found += [((table, i, word), f"{name!r} stands twice") for i, name in enumerate(names) if name in names[:i]]
+        yield from (((table, i, word), f"{name!r} stands twice") for i, name in enumerate(names) if name in names[:i])
+
+
+def _wrong_service(settings: Settings) -> Found:
     defaults = [i for i, region in enumerate(settings.region) if region.default]
-    found += [(("region", i, "default"), "exactly one region may be the default") for i in defaults[1:]]
-    if settings.service.dns == "geolocation" and not defaults:
-        found.append((("service", "dns"), "geolocation needs exactly one [[region]] with default = true"))
+    yield from ((("region", i, "default"), "exactly one region may be the default") for i in defaults[1:])
     if settings.service.dns == "geolocation":
-        found += _unknown_places(settings)
+        if not defaults:
+            yield ("service", "dns"), "geolocation needs exactly one [[region]] with default = true"
+        yield from _unknown_places(settings)
     if settings.service.domain and not settings.service.hosted_zone:
-        found.append((("service", "domain"), "needs hosted_zone, the zone in Route 53 that holds its records"))
+        yield ("service", "domain"), "needs hosted_zone, the zone in Route 53 that holds its records"
+
+
+def _wrong_backends(settings: Settings) -> Found:
+    regions = [region.name for region in settings.region]
     for i, backend in enumerate(settings.backend):
         if backend.api_key_env and backend.api_key_secret:
-            found.append((("backend", i, "api_key_secret"), "give api_key_env or api_key_secret, not both"))
+            yield ("backend", i, "api_key_secret"), "give api_key_env or api_key_secret, not both"
         if settings.pool.create and backend.kind == "pool" and backend.region not in regions:
-            found.append((("backend", i, "region"), f"pool.create needs one of the regions {', '.join(regions)}"))
+            yield ("backend", i, "region"), f"pool.create needs one of the regions {', '.join(regions)}"
+
+
+def _wrong_models(settings: Settings) -> Found:
+    served = {model for backend in settings.backend for model in backend.models}
     for i, model in enumerate(settings.model):
-        if model.name not in served:
-            found.append((("model", i, "name"), f"no backend serves {model.name!r}"))
-        found += [
-            (("model", i, "fallback"), f"no backend serves {name!r}") for name in model.fallback if name not in served
-        ]
-    standing = sorted({backend.region for backend in settings.backend if backend.region})
-    allowed = [("key", [key.regions for key in settings.key]), ("model", [model.regions for model in settings.model])]
-    for table, rules in allowed:
-        found += [
-            ((table, i, "regions"), f"no backend stands in {name!r}; there are {', '.join(standing)}")
-            for i, rule in enumerate(rules)
-            for name in rule
-            if name not in standing
-        ]
-    networks: list[tuple[KeyPath, str]] = [
-        (("geo", "trusted_proxies"), network) for network in settings.geo.trusted_proxies
-    ]
+        for word, names in (("name", (model.name,)), ("fallback", model.fallback)):
+            yield from ((("model", i, word), f"no backend serves {name!r}") for name in names if name not in served)
+        kinds = {backend.kind for backend in settings.backend if model.name in backend.models}
+        if model.standby_above_ms and len(kinds) == 1:
+            yield ("model", i, "standby_above_ms"), f"only backends of one kind serve {model.name!r}: none can stand by"
+
+
+def _wrong_residency(settings: Settings) -> Found:
+    """A region where nothing stands is most likely misspelt, and would shut everybody out."""
+    everywhere = {backend.region for backend in settings.backend if backend.region}
     for i, key in enumerate(settings.key):
-        networks += [(("key", i, "networks"), network) for network in key.networks]
-    for path, network in networks:
-        try:
-            ip_network(network)
-        except ValueError as error:
-            found.append((path, str(error)))
-    return found
+        yield from _unknown_regions(("key", i, "regions"), key.regions, everywhere, "")
+    for i, model in enumerate(settings.model):
+        near = {backend.region for backend in settings.backend if backend.region and model.name in backend.models}
+        yield from _unknown_regions(("model", i, "regions"), model.regions, near, f" that serves {model.name!r}")
+
+
+def _unknown_regions(path: KeyPath, names: tuple[str, ...], known: set[str], which: str) -> Found:
+    for name in names:
+        if name not in known:
+            yield path, f"no backend{which} stands in {name!r}; there are {', '.join(sorted(known)) or 'none'}"
+
+
+def _wrong_networks(settings: Settings) -> Found:
+    # Imported here: only a configuration that was just read needs it.
+    from ipaddress import ip_network  # noqa: PLC0415
+
+    listed: list[tuple[KeyPath, tuple[str, ...]]] = [(("geo", "trusted_proxies"), settings.geo.trusted_proxies)]
+    listed += [(("key", i, "networks"), key.networks) for i, key in enumerate(settings.key)]
+    for path, networks in listed:
+        for network in networks:
+            try:
+                ip_network(network)
+            except ValueError as error:
+                yield path, str(error)
 
 
 _CONTINENTS = frozenset(("AF", "AN", "AS", "EU", "NA", "OC", "SA"))
 _COUNTRIES = Path(__file__).with_name("routing") / "data" / "countries.json"
 
 
-def _unknown_places(settings: Settings) -> list[tuple[KeyPath, str]]:
+def _unknown_places(settings: Settings) -> Found:
     """What `serves` names and no client can come from. Reads a file, so only for who asks for geolocation."""
     named = [(i, code) for i, region in enumerate(settings.region) for code in region.serves]
     known = _CONTINENTS.union(msgspec.json.decode(_COUNTRIES.read_bytes())) if named else _CONTINENTS
-    return [
-        (("region", i, "serves"), f"{code!r} is no continent and no country; codes are those of ISO 3166, such as GB")
-        for i, code in named
-        if code not in known
-    ]
+    for i, code in named:
+        if code not in known:
+            yield (
+                ("region", i, "serves"),
+                f"{code!r} is no continent and no country; codes are those of ISO 3166, such as GB",
+            )
 
 
 _STEP = re.compile(r"\.([A-Za-z0-9_-]+)|\[(\d+)\]|\[\.\.\.\]")
