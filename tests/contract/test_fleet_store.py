@@ -100,3 +100,57 @@ async def test_largest_document_fits_and_a_larger_one_is_refused(stores: Any) ->
     assert (await stores.fleet.read("n" * 128, now=now))[0] == largest
     with pytest.raises(ValueError, match="more than the store takes"):
         await stores.fleet.write("big", {"t": largest["t"] + "éé"}, version=0, expires=now + 60)
+
+
+async def test_counters_add_up_and_every_caller_sees_the_sums_of_all(stores: Any) -> None:
+    expires = stores.clock.now + 60
+    assert await stores.fleet.add("budget/1", {"requests": 10, "retries": 1.5}, expires=expires) == {
+        "requests": 10.0,
+        "retries": 1.5,
+    }
+    sums = await stores.fleet.add("budget/1", {"requests": 5, "retries": 0}, expires=expires)
+    assert sums == {"requests": 15.0, "retries": 1.5}
+
+
+async def test_counter_that_was_not_added_to_comes_back_too(stores: Any) -> None:
+    expires = stores.clock.now + 60
+    await stores.fleet.add("budget/1", {"a": 1}, expires=expires)
+    assert await stores.fleet.add("budget/1", {"b": -2}, expires=expires) == {"a": 1.0, "b": -2.0}
+
+
+async def test_no_amount_is_lost_when_twenty_add_at_once(stores: Any) -> None:
+    expires = stores.clock.now + 60
+    await asyncio.gather(*(stores.fleet.add("budget/1", {"n": i}, expires=expires) for i in range(20)))
+    assert await stores.fleet.add("budget/1", {"n": 0}, expires=expires) == {"n": 190.0}
+
+
+async def test_counters_past_their_expiry_begin_at_zero_for_all_who_add_at_once(stores: Any) -> None:
+    now = stores.clock.now
+    await stores.fleet.add("window", {"old": 5, "n": 7}, expires=now + 10)
+    stores.clock.now = now + 10
+    await asyncio.gather(*(stores.fleet.add("window", {"n": 1}, expires=now + 60) for _ in range(5)))
+    assert await stores.fleet.add("window", {"n": 0}, expires=now + 60) == {"n": 5.0}
+
+
+async def test_counters_live_as_long_as_the_latest_caller_says(stores: Any) -> None:
+    now = stores.clock.now
+    await stores.fleet.add("window", {"n": 1}, expires=now + 10)
+    await stores.fleet.add("window", {"n": 1}, expires=now + 20)
+    stores.clock.now = now + 15
+    assert await stores.fleet.add("window", {"n": 1}, expires=now + 20) == {"n": 3.0}
+
+
+async def test_counters_and_document_of_one_name_are_apart(stores: Any) -> None:
+    now = stores.clock.now
+    await stores.fleet.add("health", {"version": 7, "expires": 8}, expires=now + 60)
+    assert await stores.fleet.read("health", now=now) == (None, 0)
+    assert await stores.fleet.write("health", DOCUMENT, version=0, expires=now + 60) == 1
+    assert await stores.fleet.add("health", {"version": 1}, expires=now + 60) == {"version": 8.0, "expires": 8.0}
+
+
+@pytest.mark.parametrize("amounts", [{}, {"n": float("nan")}, {"n": 1.0, "m": float("inf")}])
+async def test_what_cannot_be_added_is_refused_and_changes_nothing(stores: Any, amounts: dict[str, float]) -> None:
+    expires = stores.clock.now + 60
+    with pytest.raises(ValueError, match="amounts must be finite numbers"):
+        await stores.fleet.add("budget/1", amounts, expires=expires)
+    assert await stores.fleet.add("budget/1", {"n": 0}, expires=expires) == {"n": 0.0}

@@ -46,6 +46,7 @@ METHODS: dict[str, Callable[[DynamoClient], Awaitable[object]]] = {
     "answers.delete": lambda client: DynamoAnswerStore(client, "a").delete("f"),
     "fleet.read": lambda client: DynamoFleetStore(client, "f").read("n", now=0),
     "fleet.write": lambda client: DynamoFleetStore(client, "f").write("n", {}, version=0, expires=1),
+    "fleet.add": lambda client: DynamoFleetStore(client, "f").add("n", {"a": 1}, expires=1),
     "ledger.append": lambda client: DynamoLedgerStore(client, "l").append([ENTRY]),
     "ledger.recent": lambda client: DynamoLedgerStore(client, "l").recent("t"),
     "ledger.all": lambda client: DynamoLedgerStore(client, "l").all(),

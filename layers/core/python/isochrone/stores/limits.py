@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +24,12 @@ def encode_document(name: str, document: dict[str, Any]) -> bytes:
     encoded = msgspec.json.encode(document)
     check_size(f"fleet document {name!r}", len(encoded))
     return encoded
+
+
+def check_amounts(name: str, amounts: Mapping[str, float]) -> None:
+    """ValueError when there is nothing to add, or something that is no finite number."""
+    if not amounts or not all(math.isfinite(amount) for amount in amounts.values()):
+        raise ValueError(f"fleet counters {name!r}: amounts must be finite numbers, at least one, not {dict(amounts)}")
 
 
 def ledger_sort_key(entry: dict[str, Any]) -> str:

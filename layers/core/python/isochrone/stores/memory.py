@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from bisect import insort
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from isochrone.stores.bounded import BoundedValues
-from isochrone.stores.limits import VALUE_BYTES, check_size, encode_document, ledger_sort_key
+from isochrone.stores.limits import VALUE_BYTES, check_amounts, check_size, encode_document, ledger_sort_key
 from isochrone.stores.protocols import StoreUnavailable
 
 
@@ -59,14 +59,23 @@ class _Document(NamedTuple):
     expires: float
 
 
+class _Counters(NamedTuple):
+    sums: dict[str, float]
+    expires: float
+
+
+_Kept = TypeVar("_Kept", _Document, _Counters)
+
+
 class MemoryFleetStore(_Switch):
-    """Documents by name. When `capacity` of them are alive, a new one is refused: dropping a live lease would let two
-    callers hold it."""
+    """Documents and counters by name. When `capacity` of a kind are alive, a new one is refused: dropping a live lease
+    would let two callers hold it."""
 
     def __init__(self, *, capacity: int = 10_000, clock: Callable[[], float] = time.time) -> None:
         self._capacity = capacity
         self._clock = clock
         self._documents: dict[str, _Document] = {}
+        self._counters: dict[str, _Counters] = {}
 
     async def read(self, name: str, *, now: float) -> tuple[dict[str, Any] | None, int]:
         self._check()
@@ -83,17 +92,31 @@ class MemoryFleetStore(_Switch):
         if version != (found.version if found and found.expires > now else 0):
             return 0
         if found is None:
-            self._make_room(now)
+            self._make_room(self._documents, now)
         written = found.version + 1 if found else 1
         self._documents[name] = _Document(encoded, written, expires)
         return written
 
-    def _make_room(self, now: float) -> None:
-        if len(self._documents) < self._capacity:
+    async def add(self, name: str, amounts: Mapping[str, float], *, expires: float) -> dict[str, float]:
+        self._check()
+        check_amounts(name, amounts)
+        now = self._clock()
+        found = self._counters.get(name)
+        if found is None:
+            self._make_room(self._counters, now)
+        sums = dict(found.sums) if found and found.expires > now else {}
+        for counter, amount in amounts.items():
+            sums[counter] = sums.get(counter, 0.0) + amount
+        self._counters[name] = _Counters(sums, expires)
+        return dict(sums)
+
+    def _make_room(self, kept: dict[str, _Kept], now: float) -> None:
+        if len(kept) < self._capacity:
             return
-        self._documents = {name: kept for name, kept in self._documents.items() if kept.expires > now}
-        if len(self._documents) >= self._capacity:
-            raise StoreUnavailable(f"fleet: {self._capacity} documents are alive, there is no room for another")
+        for name in [name for name, one in kept.items() if one.expires <= now]:
+            del kept[name]
+        if len(kept) >= self._capacity:
+            raise StoreUnavailable(f"fleet: {self._capacity} names are alive, there is no room for another")
 
 
 class MemoryLedgerStore(_Switch):

@@ -6,6 +6,7 @@ that is gone is a miss, never an error to the client.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 
@@ -50,7 +51,7 @@ class LedgerStore(Protocol):
 
 
 class FleetStore(Protocol):
-    """Small shared documents of one region (health snapshot, leases...), changed by compare-and-set.
+    """Small shared documents of one region (health snapshot, leases...), changed by compare-and-set, and counters.
 
     `version` counts from 1 and goes on counting when a document expired and is taken over, so it can serve as a
     fencing number; 0 means "not there yet".
@@ -63,4 +64,12 @@ class FleetStore(Protocol):
         """Write only if the stored version still is `version` (0: absent or expired).
 
         The new version when it was written, 0 when somebody else was faster.
+        """
+
+    async def add(self, name: str, amounts: Mapping[str, float], *, expires: float) -> dict[str, float]:
+        """Add to the counters `name`, all of them in one step; the sums after it, those of other callers' too.
+
+        Counters begin at zero and are alive until the latest caller's `expires` (epoch seconds). They are apart from
+        the document of that name. Give at least one amount, 0 to only read. When a reply got lost an amount may count
+        twice, so use them for budgets and limits, not for money. ValueError for an amount that is no finite number.
         """

@@ -1,4 +1,4 @@
-"""Fleet documents on DynamoDB: compare-and-set in one conditional update.
+"""Fleet documents on DynamoDB, compare-and-set in one conditional update, and counters that add up there.
 
     write v0->1        write v1->2               deadline                        TTL deletes (late)
     |------------------|-------------------------|-------------------------------|
@@ -13,7 +13,9 @@ once, a holder that was frozen past its deadline (Lambda does that) could take t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from math import ceil
 from typing import Any
 from uuid import uuid4
 
@@ -22,8 +24,9 @@ from msgspec import Struct
 
 from isochrone.stores.dynamodb.client import DynamoClient
 from isochrone.stores.dynamodb.errors import ConditionFailed
-from isochrone.stores.dynamodb.items import Number, Text
-from isochrone.stores.limits import encode_document
+from isochrone.stores.dynamodb.items import Done, Number, Text
+from isochrone.stores.limits import check_amounts, encode_document
+from isochrone.stores.protocols import StoreUnavailable
 
 _NUMBERING_OUTLIVES_SECONDS = 86_400
 _UPDATE = (
@@ -32,6 +35,8 @@ _UPDATE = (
 )
 _ABSENT = "attribute_not_exists(pk) OR deadline <= :now"
 _UNCHANGED = "version = :version AND deadline > :now"
+# Counters are attributes beside those of the item itself, so their names have a mark of their own.
+_COUNTER = "n:"
 
 
 class _FleetItem(Struct):
@@ -50,6 +55,10 @@ class _Version(Struct):
 
 class _Written(Struct):
     Attributes: _Version
+
+
+class _Sums(Struct):
+    Attributes: dict[str, dict[str, Any]]
 
 
 class DynamoFleetStore:
@@ -92,8 +101,49 @@ class DynamoFleetStore:
             return _version_if_ours(failed.item, writer)
         return int(written.Attributes.version.N)
 
-    def _key(self, name: str) -> dict[str, Any]:
-        return {"TableName": self._table, "Key": {"pk": {"S": name}, "sk": {"S": "document"}}}
+    async def add(self, name: str, amounts: Mapping[str, float], *, expires: float) -> dict[str, float]:
+        check_amounts(name, amounts)
+        try:
+            return await self._add(name, amounts, expires)
+        except ConditionFailed as failed:
+            await self._forget_counters(name, failed.item)
+        try:
+            return await self._add(name, amounts, expires)
+        except ConditionFailed:
+            raise StoreUnavailable(f"fleet counters {name!r}: they end while they are begun anew") from None
+
+    async def _add(self, name: str, amounts: Mapping[str, float], expires: float) -> dict[str, float]:
+        terms = ", ".join(f"#{i} :{i}" for i in range(len(amounts)))
+        update = self._key(name, "counters") | {
+            "UpdateExpression": f"ADD {terms} SET deadline = :deadline, expires = :expires",
+            "ConditionExpression": "attribute_not_exists(deadline) OR deadline > :now",
+            "ExpressionAttributeNames": {f"#{i}": _COUNTER + counter for i, counter in enumerate(amounts)},
+            "ExpressionAttributeValues": {f":{i}": {"N": repr(amount)} for i, amount in enumerate(amounts.values())}
+            | {
+                ":deadline": {"N": repr(expires)},
+                ":expires": {"N": str(ceil(expires))},
+                ":now": {"N": repr(self._clock())},
+            },
+            "ReturnValues": "ALL_NEW",
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        item = (await self._client.call("UpdateItem", update, _Sums)).Attributes
+        return {field.removeprefix(_COUNTER): float(item[field]["N"]) for field in item if field.startswith(_COUNTER)}
+
+    async def _forget_counters(self, name: str, old: dict[str, Any]) -> None:
+        """DynamoDB deletes late: take off sums whose time is over, unless somebody else has done so meanwhile."""
+        fields = [field for field in old if field.startswith(_COUNTER)]
+        removal = self._key(name, "counters") | {
+            "UpdateExpression": f"REMOVE deadline, {', '.join(f'#{i}' for i in range(len(fields)))}",
+            "ConditionExpression": "deadline = :old",
+            "ExpressionAttributeNames": {f"#{i}": field for i, field in enumerate(fields)},
+            "ExpressionAttributeValues": {":old": old["deadline"]},
+        }
+        with suppress(ConditionFailed):
+            await self._client.call("UpdateItem", removal, Done)
+
+    def _key(self, name: str, kind: str = "document") -> dict[str, Any]:
+        return {"TableName": self._table, "Key": {"pk": {"S": name}, "sk": {"S": kind}}}
 
 
 def _version_if_ours(item: dict[str, Any], writer: str) -> int:
