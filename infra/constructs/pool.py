@@ -39,6 +39,8 @@ LAUNCH_HOOK = Duration.minutes(20)
 PULL_SECONDS = 420
 LOAD_SECONDS = 600
 PATHS = ("/v1/*", "/health", "/metrics")
+# What vLLM generates at once on one T4 where the configuration does not say.
+_MAX_NUM_SEQS = 32
 
 
 class Pool(Construct):
@@ -124,7 +126,7 @@ class Pool(Construct):
             model=pool.model,
             quantization=_quantization(pool.model),
             max_model_len=pool.max_model_len,
-            max_num_seqs=self._backend.max_concurrency,
+            max_num_seqs=self._backend.max_concurrency or _MAX_NUM_SEQS,
             pull_seconds=PULL_SECONDS,
             load_seconds=LOAD_SECONDS,
         )

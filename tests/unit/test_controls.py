@@ -7,7 +7,7 @@ from isochrone.api.errors import BadRequest
 
 
 def test_nothing_said_is_the_usual_way() -> None:
-    assert controls_of({}) == (None, CacheMode.USE, None, Recovery.SPLICE)
+    assert controls_of({}) == (None, CacheMode.USE, None, Recovery.SPLICE, 5, None)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,16 @@ def test_timeout_is_seconds(value: str, seconds: float) -> None:
     assert controls_of({"x-isochrone-timeout": value}).timeout == seconds
 
 
+@pytest.mark.parametrize(("value", "priority"), [("1", 1), (" 7 ", 7), ("10", 10)])
+def test_priority_is_one_to_ten(value: str, priority: int) -> None:
+    assert controls_of({"x-isochrone-priority": value}).priority == priority
+
+
+def test_regions_are_names_between_commas() -> None:
+    asked = controls_of({"x-isochrone-regions": "eu-west-1, eu-central-1"}).regions
+    assert asked == frozenset({"eu-west-1", "eu-central-1"})
+
+
 @pytest.mark.parametrize(
     ("header", "value"),
     [
@@ -48,6 +58,15 @@ def test_timeout_is_seconds(value: str, seconds: float) -> None:
         ("x-isochrone-timeout", "nan"),
         ("x-isochrone-timeout", "inf"),
         ("x-isochrone-timeout", "1e999"),
+        ("x-isochrone-priority", ""),
+        ("x-isochrone-priority", "0"),
+        ("x-isochrone-priority", "11"),
+        ("x-isochrone-priority", "5.5"),
+        ("x-isochrone-priority", "high"),
+        ("x-isochrone-priority", "1" * 5000),
+        ("x-isochrone-regions", ""),
+        ("x-isochrone-regions", "eu-west-1,"),
+        ("x-isochrone-regions", "eu west"),
     ],
 )
 def test_senseless_wish_is_refused_by_name(header: str, value: str) -> None:

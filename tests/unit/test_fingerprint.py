@@ -127,3 +127,13 @@ def test_body_too_deep_to_be_written_again_is_refused() -> None:
         nested = [nested]
     with pytest.raises(BadRequest, match="nested too deeply"):
         fingerprint("t", ask(x=nested))
+
+
+def test_place_where_it_may_be_answered_matters_but_not_the_order_of_its_names() -> None:
+    anywhere = fingerprint("t", ask())
+    europe = fingerprint("t", ask(), regions=("eu-west-1", "eu-central-1"))
+    assert (
+        len({anywhere, europe, fingerprint("t", ask(), regions=()), fingerprint("t", ask(), regions=("eu-west-1",))})
+        == 4
+    )
+    assert europe == fingerprint("t", ask(), regions=frozenset({"eu-central-1", "eu-west-1"}))

@@ -66,3 +66,8 @@ def test_key_with_networks_works_from_them_only(ring: KeyRing) -> None:
         with pytest.raises(Forbidden) as caught:
             ring.identify("Bearer inside", address)
         assert caught.value.code == "address_not_allowed"
+
+
+def test_regions_of_a_key_are_its_principals() -> None:
+    bound = settings.Key(id="eu", sha256=sha256(b"eu").hexdigest(), tenant="t", regions=("eu-west-1",))
+    assert KeyRing([bound], required=True).identify("Bearer eu", "").regions == ("eu-west-1",)

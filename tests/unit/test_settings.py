@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from isochrone.settings import SettingsError, document_of, load, parse, table_name
+from isochrone.settings import Deadlines, OwnDeadlines, SettingsError, document_of, load, parse, table_name
 
 GOOD = """\
 [[region]]
@@ -111,6 +111,19 @@ def test_wrong_key_is_one_line_with_file_line_and_key(extra: str, line: int, key
         ),
         ("[[model]]\nname = 'lost'", 21, "model[0].name", "no backend serves 'lost'"),
         ("[[model]]\nname = 'm'\nfallback = ['big', 'lost']", 22, "model[0].fallback", "no backend serves 'lost'"),
+        (
+            "[[model]]\nname = 'm'\nregions = ['eu-west-1', 'mars']",
+            22,
+            "model[0].regions",
+            "no backend that serves 'm'",
+        ),
+        ("[[model]]\nname = 'm'\nstandby_above_ms = 500", 22, "model[0].standby_above_ms", "none can stand by"),
+        (
+            f"[[key]]\nid='a'\ntenant='t'\nsha256='{'0' * 64}'\nregions=['mars']",
+            24,
+            "key[0].regions",
+            "no backend stands in 'mars'",
+        ),
         ("[[model]]\nname = 'm'\n[[model]]\nname = 'm'", 23, "model[1].name", "stands twice"),
         ("[geo]\ntrusted_proxies = ['10.0.0.0/33']", 21, "geo.trusted_proxies", "10.0.0.0/33"),
         ("[geo]\ntrusted_proxies = ['10.0.0.1/8']", 21, "geo.trusted_proxies", "host bits"),
@@ -181,3 +194,9 @@ def test_file_is_read_as_it_stands(tmp_path: Path) -> None:
     path = tmp_path / "edge.toml"
     path.write_text(GOOD, encoding="utf-8")
     assert load(path) == parse(GOOD)
+
+
+def test_own_deadlines_go_before_those_of_all_and_the_first_one_that_says_something_wins() -> None:
+    own, models = OwnDeadlines(first_token=20), OwnDeadlines(first_token=30, stall=5)
+    assert Deadlines().but(own, models) == Deadlines(first_token=20, stall=5)
+    assert Deadlines(connect=1).but(OwnDeadlines()) == Deadlines(connect=1)

@@ -12,11 +12,12 @@ from isochrone.api.errors import Forbidden, Unauthorized
 
 
 class Principal(NamedTuple):
-    """The caller and the tenant it belongs to. `networks` empty means any address."""
+    """The caller and the tenant it belongs to. `networks` or `regions` empty means any address, any region."""
 
     key_id: str | None
     tenant: str
     networks: tuple[Network, ...] = ()
+    regions: tuple[str, ...] = ()
 
 
 ANONYMOUS = Principal(None, "anonymous")
@@ -27,7 +28,9 @@ class KeyRing:
 
     def __init__(self, keys: Sequence[settings.Key], *, required: bool) -> None:
         self._required = required
-        self._by_digest = {key.sha256: Principal(key.id, key.tenant, networks_of(key.networks)) for key in keys}
+        self._by_digest = {
+            key.sha256: Principal(key.id, key.tenant, networks_of(key.networks), key.regions) for key in keys
+        }
 
     def identify(self, authorization: str | None, address: str) -> Principal:
         """The principal of an Authorization header. Raises Unauthorized, Forbidden (address not on its list)."""

@@ -1,4 +1,4 @@
-"""Which requests have the same answer: canonical request -> key, scoped by tenant.
+"""Which requests have the same answer: canonical request -> key, scoped by tenant and by where it may be answered.
 
 Deny unknown: every field of the body is part of the key, except those listed here that change only how the answer
 travels. So a field that we do not know can make a miss, never a wrong hit.
@@ -6,6 +6,7 @@ travels. So a field that we do not know can make a miss, never a wrong hit.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from hashlib import sha256
 from typing import Any
 
@@ -14,14 +15,19 @@ import msgspec
 from isochrone.api.requests import EMBEDDING, Ask, encode
 
 _ONLY_TRANSPORT = frozenset({"stream", "stream_options"})
-_VERSION = 1
+_VERSION = 2
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 
 
-def fingerprint(tenant: str, ask: Ask) -> str:
-    """64 hex digits; equal exactly when tenant, operation and every meaningful field are equal. Raises BadRequest."""
+def fingerprint(tenant: str, ask: Ask, *, regions: Collection[str] | None = None) -> str:
+    """64 hex digits; equal exactly when tenant, operation, every meaningful field and `regions` are equal.
+
+    `regions` are those where the request may be answered, None for anywhere: what was generated elsewhere is no answer
+    for who must stay. Raises BadRequest.
+    """
     fields = {name: value for name, value in ask.fields.items() if name not in _ONLY_TRANSPORT}
-    return sha256(encode([_VERSION, tenant, ask.operation.name, fields], by=_canonical)).hexdigest()
+    where = None if regions is None else sorted(regions)
+    return sha256(encode([_VERSION, tenant, where, ask.operation.name, fields], by=_canonical)).hexdigest()
 
 
 def storable(ask: Ask, *, sampled: bool) -> bool:

@@ -1,4 +1,5 @@
-"""The caller's wishes, said in request headers: how to use the cache, how long to try, under which id."""
+"""The caller's wishes, said in request headers: how to use the cache, how long to try, where, how urgently, under which
+id."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from typing import NamedTuple
 
 from isochrone.api.errors import BadRequest
 
+USUAL_PRIORITY = 5
+_WELL_FORMED_REGION = re.compile(r"[A-Za-z0-9._/-]{1,128}")
 _WELL_FORMED_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -23,7 +26,8 @@ class CacheMode(Enum):
 
 
 class Recovery(Enum):
-    """When a stream dies after its first token: join a new attempt to it, begin anew with a mark, or only say so."""
+    """When a stream dies after its first token: join a new attempt to it (by going on with its text where a backend can,
+    else by asking again and comparing), begin anew with a mark, or only say so."""
 
     SPLICE = "splice"
     RESTART = "restart"
@@ -31,12 +35,15 @@ class Recovery(Enum):
 
 
 class Controls(NamedTuple):
-    """`timeout` is seconds for the whole request, None for the configured one."""
+    """`timeout` is seconds for the whole request, None for the configured one; `priority` is 1 (can wait) to 10 (cannot);
+    `regions` are those that may see the request, None for any."""
 
     request_id: str | None
     cache: CacheMode
     timeout: float | None
     recovery: Recovery
+    priority: int = USUAL_PRIORITY
+    regions: frozenset[str] | None = None
 
 
 def controls_of(headers: Mapping[str, str]) -> Controls:
@@ -46,6 +53,8 @@ def controls_of(headers: Mapping[str, str]) -> Controls:
         _cache_mode(headers.get("x-isochrone-cache")),
         _timeout(headers.get("x-isochrone-timeout")),
         _recovery(headers.get("x-isochrone-recovery")),
+        _priority(headers.get("x-isochrone-priority")),
+        _regions(headers.get("x-isochrone-regions")),
     )
 
 
@@ -82,3 +91,23 @@ def _recovery(value: str | None) -> Recovery:
         raise BadRequest(
             "Header x-isochrone-recovery takes 'splice', 'restart' or 'error'.", param="x-isochrone-recovery"
         ) from None
+
+
+def _priority(value: str | None) -> int:
+    if value is None:
+        return USUAL_PRIORITY
+    if not re.fullmatch(r"\s*0*([1-9]|10)\s*", value, re.ASCII):
+        raise BadRequest("Header x-isochrone-priority takes a whole number from 1 to 10.", param="x-isochrone-priority")
+    return int(value)
+
+
+def _regions(value: str | None) -> frozenset[str] | None:
+    """An empty list is a mistake, not "anywhere": whoever sends the header means to keep the request somewhere."""
+    if value is None:
+        return None
+    names = [name.strip() for name in value.split(",")]
+    if not all(_WELL_FORMED_REGION.fullmatch(name) for name in names):
+        raise BadRequest(
+            "Header x-isochrone-regions takes names of regions, separated by commas.", param="x-isochrone-regions"
+        )
+    return frozenset(names)
