@@ -12,6 +12,7 @@ import pytest
 
 from isochrone.api.controls import Recovery
 from isochrone.api.errors import NothingAlive
+from isochrone.api.requests import CHAT, Ask
 from isochrone.api.sse import DONE_EVENT, SseDecoder
 from isochrone.ledger.book import Book
 from isochrone.routing.fleet import Fleet
@@ -30,6 +31,8 @@ STOP = chunk(finish="stop")
 USAGE = event({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}})
 WHOLE = [*words(), STOP, DONE_EVENT]
 CUT = words()[:4]
+FIELDS: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "How far?"}], "stream": True}
+ASK = Ask(CHAT, "m", stream=True, include_usage=False, fields=FIELDS)
 Script = Sequence[bytes]
 
 
@@ -59,7 +62,7 @@ class Scene:
         visit = Visit(self.steps[number], number + 1, request_id="r", tenant="t", book=self.book)
         await answer.open(time.monotonic() + 60)
         visit.answered(streaming=True)
-        return Won(answer, visit)
+        return Won(answer, visit, ASK)
 
     def close(self) -> None:
         self.closed += 1

@@ -176,7 +176,13 @@ class Pipeline:
         self.rooms.means.budget.deposit(time.monotonic())
         return await self._pursue(errand)
 
-    async def _pursue(self, errand: Errand, made: int = 0, failures: Sequence[AttemptFailed] = ()) -> Won:
+    async def _pursue(
+        self,
+        errand: Errand,
+        made: int = 0,
+        failures: Sequence[AttemptFailed] = (),
+        ask_for: Callable[[Step], Ask] | None = None,
+    ) -> Won:
         return await pursue(
             errand.steps,
             errand.ask,
@@ -187,6 +193,7 @@ class Pipeline:
             capture=errand.mark is not None or errand.recovery is not Recovery.ERROR,
             made=made,
             failures=failures,
+            ask_for=ask_for,
         )
 
     def _visits_of(self, errand: Errand) -> Callable[[Step, int], Visit]:

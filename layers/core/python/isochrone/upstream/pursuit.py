@@ -49,10 +49,11 @@ class Means(NamedTuple):
 
 
 class Won(NamedTuple):
-    """The attempt that answered, its bookkeeping still open."""
+    """The attempt that answered `ask`, its bookkeeping still open."""
 
     answer: BodyAnswer | StreamAnswer
     visit: Visit
+    ask: Ask
 
 
 async def pursue(
@@ -66,10 +67,12 @@ async def pursue(
     capture: bool,
     made: int = 0,
     failures: Sequence[AttemptFailed] = (),
+    ask_for: Callable[[Step], Ask] | None = None,
 ) -> Won:
     """The first answer along the plan. Raises ApiError: what the caller is told when there was none.
 
     `made` attempts with these `failures` came before: a stream that died is pursued further like any other failure.
+    `ask_for` says what one step is asked instead of `ask`: some can go on from a text that was told already.
     """
     failures = list(failures)
     itinerary = islice(_itinerary(with_last_resort(steps, means.retry.attempts), failures), means.retry.attempts - made)
@@ -77,11 +80,12 @@ async def pursue(
         if failures and not await _may_go_on(failures, step, means, ends_at):
             break
         current = visit(step, number)
+        asked = ask_for(step) if ask_for else ask
         try:
             answer = await attempt(
                 means.session,
                 step,
-                ask,
+                asked,
                 headers={**means.headers_for(step), "X-Request-Id": request_id},
                 deadlines=means.deadlines,
                 ends_at=ends_at,
@@ -98,7 +102,7 @@ async def pursue(
             raise
         else:
             current.answered(streaming=ask.stream)
-            return Won(answer, current)
+            return Won(answer, current, asked)
     raise verdict_on(failures, out_of_time=time.monotonic() >= ends_at)
 
 
