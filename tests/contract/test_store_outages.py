@@ -16,7 +16,8 @@ from msgspec.structs import replace
 
 from isochrone.answers.library import Library
 from isochrone.answers.memory_tier import MemoryTier
-from isochrone.ledger.book import Book, Entry
+from isochrone.ledger.book import Book
+from isochrone.ledger.entry import Entry
 from isochrone.stores.dynamodb.answers import DynamoAnswerStore
 from isochrone.stores.dynamodb.client import DynamoClient, Timeouts, connect
 from isochrone.stores.dynamodb.credentials import ContainerCredentials, Credentials, CredentialSource

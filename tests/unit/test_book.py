@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from isochrone.ledger import book as ledger
-from isochrone.ledger.book import Book, Entry, cost_of, usage_of
+from isochrone.ledger.book import Book
 from isochrone.ledger.counters import Counters
-from isochrone.settings import Price
+from isochrone.ledger.entry import Entry
 from isochrone.stores.memory import MemoryLedgerStore
 
 
@@ -211,33 +211,6 @@ async def test_recent_includes_what_was_just_written() -> None:
     book.write(entry(2))
     assert [known["request_id"] for known in await book.recent("t", limit=1)] == ["r2"]
     assert await book.recent("somebody-else", limit=10) == []
-
-
-@pytest.mark.parametrize(
-    ("usage", "tokens"),
-    [
-        (None, (None, None)),
-        ({}, (None, None)),
-        ({"prompt_tokens": 3, "completion_tokens": 4}, (3, 4)),
-        ({"prompt_tokens": 3}, (3, 0)),
-        ({"prompt_tokens": None, "completion_tokens": "4"}, (None, None)),
-        ({"prompt_tokens": True, "completion_tokens": 1.5}, (None, None)),
-        ({"prompt_tokens": -1, "completion_tokens": 10**400}, (None, None)),
-        ({"prompt_tokens": 2**53, "completion_tokens": 2**53 - 1}, (None, 2**53 - 1)),
-        ("three", (None, None)),
-        ([3, 4], (None, None)),
-    ],
-)
-def test_usage_is_what_the_engine_says_in_whole_tokens_or_unknown(
-    usage: Any, tokens: tuple[int | None, int | None]
-) -> None:
-    assert usage_of(usage) == tokens
-
-
-def test_cost_is_price_per_million_tokens_and_nothing_for_unknown_ones() -> None:
-    price = Price(input=0.28, output=0.42)
-    assert cost_of(price, 1_000_000, 500_000) == pytest.approx(0.49)
-    assert cost_of(price, None, None) == 0.0
 
 
 def test_counters_speak_the_exposition_format() -> None:

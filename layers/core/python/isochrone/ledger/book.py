@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import Struct, structs
+from msgspec import structs
 
-from isochrone.settings import Price
+from isochrone.ledger.entry import Entry
 from isochrone.stores.protocols import LedgerStore, StoreUnavailable
 
 log = logging.getLogger("isochrone.ledger")
@@ -21,42 +21,6 @@ log = logging.getLogger("isochrone.ledger")
 MAX_BUFFERED = 10_000
 # Requests get their turn after so many entries: a busy second's worth at once would hold them up for tens of ms.
 AT_ONCE = 8
-
-
-class Entry(Struct, frozen=True, kw_only=True):
-    """One attempt. `outcome` is "ok" for the one that answered; tokens are None where no engine said; cost in $."""
-
-    request_id: str
-    task_id: str | None = None
-    tenant: str
-    model: str
-    backend: str
-    attempt: int
-    outcome: str
-    input_tokens: int | None
-    output_tokens: int | None
-    cost: float
-    started_at: float
-    first_token_ms: float | None
-    total_ms: float
-    detail: str | None = None
-
-
-def usage_of(usage: Any) -> tuple[int | None, int | None]:
-    """(input tokens, output tokens) of an engine's usage object, or of whatever it sent in its place."""
-    if not usage or not isinstance(usage, dict):
-        return None, None
-    return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens", 0))
-
-
-def _count(value: Any) -> int | None:
-    """What can be a number of tokens; stores and other readers take no larger ones exactly."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
-
-
-def cost_of(price: Price, input_tokens: int | None, output_tokens: int | None) -> float:
-    """Dollars."""
-    return (price.input * (input_tokens or 0) + price.output * (output_tokens or 0)) / 1_000_000
 
 
 class Book:

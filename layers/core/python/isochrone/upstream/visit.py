@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from isochrone.ledger.book import Book, Entry, cost_of, usage_of
+from isochrone.ledger.book import Book
+from isochrone.ledger.entry import Entry
+from isochrone.ledger.usage import cost_of, is_estimated, usage_of
 from isochrone.routing.health import Standing
 from isochrone.routing.plan import Step
 from isochrone.upstream.failure import AttemptFailed, Cause
@@ -91,6 +93,7 @@ class Visit:
                 outcome=outcome,
                 input_tokens=input_tokens,
                 output_tokens=output_tokens,
+                usage_estimated=is_estimated(usage),
                 cost=cost_of(facts.price, input_tokens, output_tokens),
                 started_at=self._started_at,
                 first_token_ms=self.first_token_ms,
