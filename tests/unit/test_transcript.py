@@ -220,7 +220,12 @@ def test_single_text_may_be_stored_and_joined_to(transcript: Transcript, choice:
     "choice",
     [
         delta(tool_calls=[{"index": 0}]),
-        delta(function_call={"name": "f"}),
+        delta(tool_calls=[{"function": {"name": "f"}}]),
+        delta(tool_calls=[{"index": 0, "function": {"name": 1}}]),
+        delta(tool_calls=[{"index": 0, "function": {"arguments": {"to": "eu"}}}]),
+        delta(tool_calls=[{"index": 0, "type": "custom", "custom": {"name": "f", "input": "a"}}]),
+        delta(tool_calls=["f"]),
+        delta(tool_calls={"index": 0, "function": {"name": "f"}}),
         delta(function_call="f"),
         delta(audio={"data": "AAAA"}),
         delta(1, content="a"),
@@ -235,6 +240,38 @@ def test_answer_that_is_more_than_one_text_may_not(transcript: Transcript, choic
     assert transcript.storable
     assert said(transcript, choice) in (Reading.TOKEN, Reading.QUIET)
     assert not transcript.storable
+    assert not transcript.spliceable
+
+
+def calls(*parts: tuple[int, dict[str, str]]) -> dict[str, Any]:
+    return delta(tool_calls=[{"index": index, "function": function} for index, function in parts])
+
+
+def test_calls_of_functions_are_joined_to_by_their_places(transcript: Transcript) -> None:
+    said(transcript, delta(content="Let me see."))
+    said(transcript, calls((0, {"name": "rtt", "arguments": ""})))
+    said(transcript, calls((0, {"arguments": '{"to":'})))
+    said(transcript, calls((0, {"arguments": ' "eu"}'}), (1, {"name": "now"})))
+    assert transcript.spliceable
+    assert not transcript.storable
+    assert transcript.texts() == {
+        "content": "Let me see.",
+        "tool_calls.0.name": "rtt",
+        "tool_calls.0.arguments": '{"to": "eu"}',
+        "tool_calls.1.name": "now",
+    }
+
+
+def test_older_call_of_a_function_is_joined_to_as_well(transcript: Transcript) -> None:
+    said(transcript, delta(function_call={"name": "rtt", "arguments": ""}))
+    said(transcript, delta(function_call={"arguments": "{}"}))
+    assert transcript.texts() == {"function_call.name": "rtt", "function_call.arguments": "{}"}
+    assert transcript.spliceable
+
+
+def test_second_name_at_one_place_is_another_call_so_nothing_may_join(transcript: Transcript) -> None:
+    said(transcript, calls((0, {"name": "f"})))
+    said(transcript, calls((0, {"name": "g"})))
     assert not transcript.spliceable
 
 
@@ -302,6 +339,45 @@ def test_what_engines_say_about_themselves_is_no_hindrance(transcript: Transcrip
 @pytest.mark.parametrize("head", [{"id": 7}, {"id": None, "model": None}, {"system_fingerprint": 5}])
 def test_facts_about_a_chunk_may_be_of_any_type(transcript: Transcript, head: dict[str, Any]) -> None:
     assert said(transcript, delta(content="a"), **head) is Reading.TOKEN
+
+
+@pytest.mark.parametrize("reason", ["abort", "error", "insufficient_system_resource"])
+def test_engine_that_breaks_off_by_itself_has_cut_the_answer(transcript: Transcript, reason: str) -> None:
+    said(transcript, delta(content="a"))
+    with pytest.raises(AttemptFailed) as caught:
+        said(transcript, delta(content="b", finish=reason))
+    assert caught.value.cause is Cause.CUT
+    assert reason in caught.value.detail
+    assert not transcript.complete
+    assert transcript.texts() == {"content": "a"}
+
+
+def test_reason_of_any_shape_ends_an_answer(transcript: Transcript) -> None:
+    said(transcript, {**delta(content="a"), "finish_reason": {"type": "stop"}})
+    assert transcript.complete
+
+
+def test_error_without_an_error_field_is_a_failure_too(transcript: Transcript) -> None:
+    with pytest.raises(AttemptFailed, match="an error in its stream"):
+        transcript.read(b'{"object": "error", "message": "out of memory", "code": 500}')
+
+
+def test_done_alone_is_no_end_where_the_engine_is_known_to_give_reasons() -> None:
+    transcript = Transcript(capture=True, gives_reasons=True)
+    said(transcript, delta(content="a"))
+    transcript.read(b"[DONE]")
+    assert not transcript.complete
+    said(transcript, delta(finish="stop"))
+    assert transcript.complete
+
+
+def test_what_was_told_before_comes_before_what_is_told_now(transcript: Transcript) -> None:
+    said(transcript, delta(content="far"))
+    transcript.begin_with({"content": "not ", "reasoning_content": "so"}, storable=True)
+    assert transcript.texts() == {"content": "not far", "reasoning_content": "so"}
+    assert transcript.storable
+    transcript.begin_with({}, storable=False)
+    assert not transcript.storable
 
 
 def test_answer_of_two_choices_is_not_whole_after_the_first() -> None:

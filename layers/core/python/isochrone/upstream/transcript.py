@@ -7,6 +7,7 @@ a byte.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
@@ -18,8 +19,13 @@ from isochrone.upstream.failure import AttemptFailed, Cause
 
 _decode = msgspec.json.Decoder(dict[str, Any] | None).decode
 _TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "refusal")
-_NO_TEXT = frozenset({"tool_calls", "function_call", "audio"})
+CALLS = frozenset({"tool_calls", "function_call"})
+_NO_TEXT = CALLS | {"audio"}
 SPOKEN = _NO_TEXT.union(_TEXT_FIELDS)
+
+# With these an engine says that it stopped before the answer was whole: vLLM and SGLang ("abort"), OpenRouter and vLLM
+# ("error"), DeepSeek when it runs out of machines.
+BROKEN_OFF = ("abort", "error", "insufficient_system_resource")
 
 # What `to_body` carries on or makes anew, and what engines say about themselves, which may be lost. Any other field
 # that is not empty may be part of the answer (sources, log probabilities...): such an answer is not stored.
@@ -44,16 +50,18 @@ class Reading(Enum):
 
 class Transcript:
     """Fed every event's data of one stream; `choices` is how many were asked for. `capture` keeps the text, so that the
-    answer can be stored or joined to.
+    answer can be stored or joined to. `gives_reasons`: this engine is known to, so its [DONE] alone is no end.
 
-    `spliceable` says that what was spoken is text of one choice: only then may another stream join to it. `storable`
-    says that such texts are all there is (no field that nobody knows either): only then is `to_body` the whole answer.
+    `spliceable` says that what was spoken are texts and calls of one choice: only then may another stream join to it.
+    `storable` says that texts are all there is (no field that nobody knows either): only then is `to_body` the whole
+    answer.
     """
 
     __slots__ = (
         "_asked_for",
         "_closed",
         "_finished",
+        "_gives_reasons",
         "_head",
         "_open",
         "_stop_reason",
@@ -66,12 +74,13 @@ class Transcript:
         "usage",
     )
 
-    def __init__(self, *, capture: bool, choices: int = 1) -> None:
+    def __init__(self, *, capture: bool, choices: int = 1, gives_reasons: bool = False) -> None:
         self.tokens = 0
         self.done = False
         self.finish_reason: str | None = None
         self.usage: dict[str, Any] | None = None
         self._asked_for = choices
+        self._gives_reasons = gives_reasons
         self._open: set[int] = set()
         self._closed: set[int] = set()
         self._finished = False
@@ -84,7 +93,9 @@ class Transcript:
     @property
     def complete(self) -> bool:
         """True when the answer is whole."""
-        return self._finished or (self.done and self.tokens > 0 and not (self.finish_reason and self._open))
+        if self._finished or not (self.done and self.tokens):
+            return self._finished
+        return not self._open if self.finish_reason else not self._gives_reasons
 
     def read(self, data: bytes | None) -> Reading:
         """Take in one event's data (None: a comment). Raises AttemptFailed for an error or a senseless event."""
@@ -98,7 +109,7 @@ class Transcript:
             choices = _choices_of(chunk)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise AttemptFailed(Cause.BROKEN, "sent an event that is no completion chunk", body=data[:2000]) from None
-        if chunk.get("error") is not None:
+        if chunk.get("error") is not None or (not choices and chunk.get("object") == "error"):
             raise AttemptFailed(Cause.BROKEN, "sent an error in its stream", body=data[:2000])
         if self.storable and _says_more(chunk, _CHUNK_FIELDS):
             self.storable = False
@@ -114,10 +125,13 @@ class Transcript:
         token = False
         for choice in choices:
             index = choice.get("index") or 0
+            reason = choice.get("finish_reason")
+            if reason and reason in BROKEN_OFF:
+                raise AttemptFailed(Cause.CUT, f"broke its answer off ({reason})")
             if self._said_something(choice, index):
                 token = True
                 self._open.add(index)
-            if reason := choice.get("finish_reason"):
+            if reason:
                 token = True
                 self.finish_reason = reason
                 self._stop_reason = choice.get("stop_reason")
@@ -145,13 +159,31 @@ class Transcript:
 
     def _keep(self, name: str, value: Any) -> None:
         if self._closed or name in _NO_TEXT or not isinstance(value, str):
-            self.spliceable = self.storable = False
-        if self.spliceable:
+            self.storable = False
+            self.spliceable = self.spliceable and not self._closed and self._keep_calls(name, value)
+        elif self.spliceable:
             self._texts.setdefault(name, []).append(value)
 
+    def _keep_calls(self, name: str, value: Any) -> bool:
+        """False for what is no call of a function, or one whose name does not come in one piece."""
+        calls = calls_in(name, value)
+        for call, function in calls or ():
+            if function.get("name") and f"{call}.name" in self._texts:
+                return False
+            for part in ("name", "arguments"):
+                if text := function.get(part):
+                    self._texts.setdefault(f"{call}.{part}", []).append(text)
+        return bool(calls)
+
     def texts(self) -> dict[str, str]:
-        """What was said so far, by field; right only if `spliceable`."""
+        """What was said so far, by field, of calls by "tool_calls.0.name" and the like; right only if `spliceable`."""
         return {name: "".join(parts) for name, parts in self._texts.items()}
+
+    def begin_with(self, told: Mapping[str, str], *, storable: bool) -> None:
+        """Another attempt had told this much before: the answer is what both said."""
+        own = self._texts
+        self._texts = {name: [text, *own.pop(name, ())] for name, text in told.items()} | own
+        self.storable = self.storable and storable
 
     def to_body(self, operation: Operation, *, model: str, created: int) -> dict[str, Any]:
         """The reply that the operation's non-streaming route would have given; right only if `storable`."""
@@ -189,6 +221,29 @@ def _choices_of(chunk: dict[str, Any]) -> list[dict[str, Any]]:
         if not (isinstance(choice, dict) and _may_be(choice.get("index"), int) and _may_be(choice.get("delta"), dict)):
             raise msgspec.ValidationError("a choice has another shape")
     return choices
+
+
+def calls_in(name: str, value: Any) -> list[tuple[str, dict[str, Any]]] | None:
+    """The functions called in a delta's field: each one's place in the answer, and its `name` and `arguments`.
+
+    None for what is none of that: another kind of call, or one without an index.
+    """
+    if name == "function_call":
+        calls = [(name, value)]
+    elif name == "tool_calls" and isinstance(value, list):
+        calls = [(f"{name}.{call.get('index')}", call.get("function")) for call in value if isinstance(call, dict)]
+    else:
+        return None
+    return calls if all(_is_function(call, function) for call, function in calls) else None
+
+
+def _is_function(call: str, function: Any) -> bool:
+    return (
+        isinstance(function, dict)
+        and not call.endswith(".None")
+        and _may_be(function.get("name"), str)
+        and _may_be(function.get("arguments"), str)
+    )
 
 
 def _may_be(value: Any, kind: type) -> bool:
