@@ -75,13 +75,17 @@ OPERATIONS = (CHAT, COMPLETION, EMBEDDING)
 
 
 class Ask(NamedTuple):
-    """What the caller wants generated. `fields` is the whole parsed body; treat it as read-only."""
+    """What the caller wants generated. `fields` is the whole parsed body; treat it as read-only.
+
+    `continues`: it holds the beginning of an answer, which the backend is to go on with; not every one can.
+    """
 
     operation: Operation
     model: str
     stream: bool
     include_usage: bool
     fields: dict[str, Any]
+    continues: bool = False
 
     @property
     def choices(self) -> int:
