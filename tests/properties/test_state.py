@@ -1,8 +1,8 @@
-"""Small state machines beside their simplest models: health, the memory tier, the retry budget."""
+"""Small state machines beside their simplest models: health, the memory tier."""
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -16,7 +16,6 @@ from isochrone.routing.health import (
     Health,
     Standing,
 )
-from isochrone.upstream.budget import FLOOR_PER_SECOND, RetryBudget
 
 seconds = st.integers(0, 100)
 
@@ -156,33 +155,3 @@ class MemoryTierMachine(RuleBasedStateMachine):
 
 TestMemoryTier = MemoryTierMachine.TestCase
 TestMemoryTier.settings = settings(max_examples=100, stateful_step_count=40)
-
-
-@given(
-    st.floats(0, 1),
-    st.lists(st.tuples(st.floats(0, 3), st.integers(0, 5)), max_size=200),
-)
-@settings(max_examples=200)
-def test_further_attempts_never_exceed_ratio_floor_and_cap(ratio: float, steps: list[tuple[float, int]]) -> None:
-    """Each step: some seconds pass, a request comes in, and wants so many further attempts."""
-    now, granted = 0.0, 0
-    budget = RetryBudget(ratio, now=now)
-    for pause, wanted in steps:
-        now += pause
-        budget.deposit(now)
-        granted += sum(budget.withdraw() for _ in range(wanted))
-    cap = FLOOR_PER_SECOND * 10
-    assert granted <= len(steps) * ratio + FLOOR_PER_SECOND * now + cap + 1e-6
-    if ratio == 0:
-        assert granted == 0
-
-
-@given(st.floats(0.01, 1), st.integers(1, 300))
-@settings(max_examples=100)
-def test_outage_at_one_instant_costs_at_most_the_ratio_beyond_the_cap(ratio: float, requests: int) -> None:
-    budget = RetryBudget(ratio, now=0.0)
-    granted = 0
-    for _ in range(requests):
-        budget.deposit(0.0)
-        granted += budget.withdraw() + budget.withdraw()
-    assert granted <= requests * ratio + FLOOR_PER_SECOND * 10 + 1e-6

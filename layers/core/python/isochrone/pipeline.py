@@ -173,7 +173,7 @@ class Pipeline:
         )
 
     async def _attempt(self, errand: Errand) -> Won:
-        self.rooms.means.budget.deposit(time.monotonic())
+        self.rooms.means.budget.deposit(self._now())
         return await self._pursue(errand)
 
     async def _pursue(

@@ -70,7 +70,7 @@ def build_edge(
         session=life.session,
         deadlines=settings.deadlines,
         retry=settings.retry,
-        budget=RetryBudget(settings.retry.budget_ratio, now=time.monotonic()),
+        budget=RetryBudget(settings.retry.budget_ratio),
         headers_for=life.credentials.headers_for,
         chance=random.SystemRandom().random,  # a snapshot's restored copies must not share their chances
     )

@@ -151,7 +151,7 @@ async def _may_go_on(failures: Sequence[AttemptFailed], step: Step, means: Means
     """Time and budget for one more attempt; waits a little first when it goes to a backend that has just failed."""
     own = _failures_of(step, failures)
     pause = _pause(own, means.chance()) if own else 0.0
-    if time.monotonic() + pause >= ends_at or not means.budget.withdraw():
+    if time.monotonic() + pause >= ends_at or not means.budget.withdraw(time.time()):
         return False
     if pause:
         await asyncio.sleep(pause)
