@@ -90,9 +90,9 @@ class Edge:
         """How many pools are known to take requests; None while none of them has been tried."""
         now = self._clock()
         pools = [state.offers for state in self._rooms.fleet.states if state.facts.kind == "pool"]
-        if not any(offer.health.tried for offers in pools for offer in offers):
+        if not any(offer.was_tried for offers in pools for offer in offers):
             return None
-        return sum(any(offer.health.tried and offer.takes_requests(now) for offer in offers) for offers in pools)
+        return sum(any(offer.was_tried and offer.takes_requests(now) for offer in offers) for offers in pools)
 
     async def flush(self) -> None:
         """Finish what was left to the background and do the chores that are due: a Lambda calls this before it lets
@@ -242,13 +242,13 @@ def _limit(value: str | None) -> int:
 
 
 def _offer(offer: Offer, now: float) -> dict[str, Any]:
-    first_token = offer.first_token_ms(now)
+    first_token = offer.speed.first_token_ms(now)
     return {
         "model": offer.model,
         "healthy": offer.takes_requests(now),
-        "standing": offer.health.standing(now).value,
-        "why": offer.health.reason or None,
-        "ejected_for_s": round(offer.health.retry_in(now), 1),
+        "standing": offer.standing(now).value,
+        "why": offer.why(now) or None,
+        "ejected_for_s": round(offer.retry_in(now), 1),
         "first_token_ms": first_token and round(first_token, 1),
     }
 

@@ -5,31 +5,40 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from isochrone.routing.health import TAKES_REQUESTS, Health
+from isochrone.routing.circuit import Chance, Circuit, State
+from isochrone.routing.ejection import Ejection, may_eject, panics
+from isochrone.routing.health import Fault, ProbeVerdict, Standing
+from isochrone.routing.probe import Probe
 from isochrone.routing.rtt import region_location, rtt_between_points, rtt_between_regions
+from isochrone.routing.silence import Silence
+from isochrone.routing.speed import Speed
 from isochrone.settings import Backend, Deadlines, Model
 
 Point = tuple[float, float]
 
 # Where nothing is known of the way to a backend (an API without region or location).
 UNKNOWN_RTT_MS = 100.0
-# A first token within this time counts as brisk: differences below it are noise of prompts, not of places.
-BRISK_MS = 2000.0
 # What a backend takes at once where the configuration does not say.
 USUAL_CONCURRENCY = 32
 _RECENT_PROBES = 8
-_EWMA_WEIGHT = 0.3
-_HALF_LIFE_SECONDS = 10.0
+
+
+def no_jitter() -> float:
+    """The chance that leaves times as they are, for whoever needs no variation."""
+    return 0.5
 
 
 class BackendState:
-    """One backend: its configuration in `facts`, the way to it, and its load. Milliseconds throughout."""
+    """One backend: its configuration in `facts`, the way to it, its load, and what speaks of its host: `probe` and
+    `ejection`. Milliseconds for durations, seconds for the clock."""
 
     __slots__ = (
-        "_recent_rtts", "engine_waiting", "expected_rtt_ms", "facts", "in_flight", "offers", "place", "rtt_source",
+        "_recent_rtts", "ejection", "expected_rtt_ms", "facts", "in_flight", "offers", "place", "probe", "rtt_source",
     )  # fmt: skip
 
-    def __init__(self, facts: Backend, *, edge_region: str, edge_place: Point | None = None) -> None:
+    def __init__(
+        self, facts: Backend, *, edge_region: str, edge_place: Point | None = None, chance: Chance = no_jitter
+    ) -> None:
         self.facts = facts
         self.place: Point | None = facts.location or region_location(facts.region or "")
         self.expected_rtt_ms, self.rtt_source = _expected_rtt(
@@ -37,7 +46,8 @@ class BackendState:
         )
         self.offers: list[Offer] = []
         self.in_flight = 0
-        self.engine_waiting = 0
+        self.probe = ProbeVerdict()
+        self.ejection = Ejection(chance)
         self._recent_rtts: deque[float] = deque(maxlen=_RECENT_PROBES)
 
     @property
@@ -57,67 +67,185 @@ class BackendState:
             return self.expected_rtt_ms
         return max(measured, self.expected_rtt_ms) if self.place else measured
 
+    @property
+    def is_reached(self) -> bool:
+        """Is there nothing that says that it cannot be reached?"""
+        return self.probe.reached
+
     def waiting(self, now: float) -> int:
         """Requests in the engine's queue; 0 where no probe has seen it of late."""
-        return self.engine_waiting if self.engine_waiting and self.offers[0].health.is_probe_fresh(now) else 0
+        load = self.probe.last.load
+        return load.waiting if load.waiting and self.probe.is_fresh(now) else 0
+
+    def kv_use(self, now: float) -> float:
+        """The share of the engine's cache for contexts that is in use; 0 where no probe has seen it of late."""
+        load = self.probe.last.load
+        return load.kv_use if load.kv_use and self.probe.is_fresh(now) else 0.0
 
     def load(self, now: float) -> float:
         """Requests at the backend as a share of what it takes at once; above 1 they wait."""
         return (self.in_flight + self.waiting(now)) / (self.facts.max_concurrency or USUAL_CONCURRENCY)
 
-    def on_probe(self, now: float, *, reached: bool, reason: str = "", waiting: int = 0) -> None:
-        """A probe came back (or did not), and saw so many requests in the engine's queue."""
-        for offer in self.offers:
-            offer.health.on_probe(now, reached=reached, reason=reason)
-        self.engine_waiting = waiting
+    def on_probe(self, seen: Probe) -> None:
+        """A probe by this edge or another came back, or did not. What is not later than the last one is no news.
+
+        One that gets through ends what attempts that did not get through have brought about: it tested just that.
+        """
+        if seen.at <= self.probe.last.at:
+            return
+        self.probe.on_probe(seen)
+        if seen.rtt_ms is not None:
+            self.on_rtt(seen.rtt_ms)
+        if seen.reached:
+            self.ejection.on_reached(seen.at)
+            self._circuits_reached(seen.at)
 
     def on_rtt(self, ms: float) -> None:
         """A probe measured the round trip."""
         self._recent_rtts.append(ms)
 
+    def on_connected(self, *, begun: float) -> None:
+        """An attempt that began at `begun` is being answered by one of its models: so the host can be reached."""
+        self.probe.on_connected(begun=begun)
+        self.ejection.on_connected(begun=begun)
+        self._circuits_reached(begun)
+
+    def _circuits_reached(self, at: float) -> None:
+        for offer in self.offers:
+            if offer.circuit.failed_to_reach:
+                offer.circuit.on_reached(at)
+
+    def on_unreachable(self, now: float, reason: str, *, begun: float) -> None:
+        """No connection came about: that speaks of the host, hence of all its models."""
+        for offer in self.offers:
+            offer.circuit.on_failure(now, reason, begun=begun, unreachable=True)
+
+    def eject_if_due(self, now: float, reason: str) -> None:
+        """Leave it aside when it fails too often, unless too many of the choices of one of its models are so already.
+        `reason` is that of the last failure."""
+        if (why := self.ejection.due()) and self.may_be_ejected(now):
+            self.ejection.eject(now, f"{why}: {reason}")
+
+    def may_be_ejected(self, now: float) -> bool:
+        """Would that leave at least half of the choices of each of its models?"""
+        return all(
+            may_eject(sum(peer.backend.ejection.holds(now) for peer in offer.peers), len(offer.peers))
+            for offer in self.offers
+        )
+
 
 class Offer:
-    """One model at one backend: `model` is its public name, `model_there` the backend's own.
+    """One model at one backend: `model` is its public name, `model_there` the backend's own; `peers` are all offers of
+    that model, this one too."""
 
-    `trials` is how many of the requests in flight began while it was on trial.
-    """
+    __slots__ = ("backend", "circuit", "deadlines", "model", "model_there", "peers", "silence", "speed")
 
-    __slots__ = (
-        "_first_token_at", "_first_token_ms", "_last_first_token_ms", "backend", "deadlines", "health", "model",
-        "model_there", "trials",
-    )  # fmt: skip
-
-    def __init__(self, backend: BackendState, model: str, deadlines: Deadlines) -> None:
+    def __init__(
+        self,
+        backend: BackendState,
+        model: str,
+        deadlines: Deadlines,
+        *,
+        peers: Sequence[Offer] = (),
+        chance: Chance = no_jitter,
+    ) -> None:
         self.backend = backend
         self.model = model
         self.model_there = backend.facts.models[model]
         self.deadlines = deadlines
-        self.health = Health()
-        self.trials = 0
-        self._first_token_ms: float | None = None
-        self._first_token_at = 0.0
-        self._last_first_token_ms = BRISK_MS
+        self.peers = peers
+        self.circuit = Circuit(chance)
+        self.silence = Silence()
+        self.speed = Speed()
 
-    def takes_requests(self, now: float) -> bool:
-        """Is it fit for requests, be it for one at a time?"""
-        return self.health.standing(now) in TAKES_REQUESTS
+    def standing(self, now: float, *, panic: bool = False) -> Standing:
+        """Where it stands; in a `panic` (see `in_panic`) ejections do not count."""
+        backend = self.backend
+        if not backend.probe.reached and backend.probe.is_fresh(now):
+            return Standing.UNREACHABLE
+        if not panic and backend.ejection.holds(now):
+            return Standing.EJECTED
+        return _STANDING[self.circuit.state(now)]
 
-    def on_first_token(self, ms: float, *, now: float) -> None:
-        """An attempt's first token came after `ms`; what is slower than known counts at once, what is faster smoothed.
+    def takes_requests(self, now: float, *, panic: bool = False) -> bool:
+        """Is it fit for one more request, be it as the trial of a half-open circuit?"""
+        standing = self.standing(now, panic=panic)
+        return standing is Standing.HEALTHY or (standing is Standing.TRIAL and self.circuit.lets_through(now))
 
-        One very long prompt must not exile a backend: a first token counts only as far as the one before was slow, too.
-        """
-        self.health.on_first_token(begun=now - ms / 1000)
-        ms, self._last_first_token_ms = min(ms, self._last_first_token_ms), ms
-        known = self.first_token_ms(now)
-        self._first_token_at = now
-        self._first_token_ms = ms if known is None or ms > known else known + _EWMA_WEIGHT * (ms - known)
+    def retry_in(self, now: float) -> float:
+        """Seconds until it takes requests again, as far as that is a matter of time."""
+        return max(self.backend.ejection.retry_in(now), self.circuit.retry_in(now))
 
-    def first_token_ms(self, now: float) -> float | None:
-        """The recent time to first token; it fades, so that a backend left alone for it gets its turn again."""
-        if self._first_token_ms is None:
+    def why(self, now: float) -> str:
+        """What was wrong with it of late; empty when nothing was."""
+        backend = self.backend
+        if backend.probe.is_against(now):
+            return backend.probe.last.reason
+        return backend.ejection.reason if backend.ejection.holds(now) else self.circuit.reason
+
+    @property
+    def was_tried(self) -> bool:
+        """Has it ever been probed or asked?"""
+        return self.circuit.tried or self.backend.probe.is_there
+
+    # -- what attempts tell; `begun` is when they began ----------------------------------------------------------------
+
+    def on_first_token(self, now: float, *, begun: float) -> None:
+        """A stream's first token is there."""
+        self.speed.on_first_token((now - begun) * 1000, now=now)
+        self.silence.break_by(begun)
+        self.circuit.on_first_token(now, begun=begun)
+        self.backend.on_connected(begun=begun)
+
+    def on_success(self, now: float, *, begun: float, whole: bool = False) -> None:
+        """The answer is complete; `whole`: its caller wanted it in one piece. Only this clears a backend: one that dies
+        in mid-stream says a first token, too."""
+        self.speed.on_answer((now - begun) * 1000, whole=whole)
+        self.silence.break_by(begun)
+        self.circuit.on_success(begun=begun)
+        self.backend.on_connected(begun=begun)
+        self.backend.ejection.on_success(now, begun=begun)
+
+    def on_reply(self, *, begun: float) -> None:
+        """It replied what is neither its fault nor its merit: that it is full, or that the request is wrong."""
+        self.silence.break_by(begun)
+        self.backend.ejection.on_connected(begun=begun)
+
+    def on_failure(self, now: float, reason: str, *, begun: float, fault: Fault) -> None:
+        """It failed by the backend's own fault. What an open circuit already says of one model is not held against the
+        whole backend again."""
+        was_closed = self.circuit.state(now) is State.CLOSED
+        if fault is Fault.UNREACHABLE:
+            self.backend.on_unreachable(now, reason, begun=begun)
+        else:
+            self.circuit.on_failure(now, reason, begun=begun)
+        if was_closed:
+            self.backend.ejection.on_failure(now, begun=begun, fault=fault)
+            self.backend.eject_if_due(now, reason)
+
+    def on_left(self, now: float, *, begun: float, patience: float) -> str | None:
+        """The caller left, or its time ended, before anything was heard; `patience` is how many seconds an attempt
+        would have waited. Returns what is held against the backend for it, if anything is."""
+        waited = now - begun
+        silent = self.silence.add(begun, now)
+        if waited >= patience:
+            reason = f"had said nothing for {waited:.0f} s when its caller left"
+        elif silent >= patience:
+            reason = f"had said nothing for {silent:.0f} s to callers who left"
+        else:
             return None
-        return float(self._first_token_ms * 0.5 ** ((now - self._first_token_at) / _HALF_LIFE_SECONDS))
+        self.on_failure(now, reason, begun=begun, fault=Fault.ANSWER)
+        return reason
+
+
+_STANDING = {State.CLOSED: Standing.HEALTHY, State.HALF_OPEN: Standing.TRIAL, State.OPEN: Standing.EJECTED}
+
+
+def in_panic(offers: Sequence[Offer], now: float) -> bool:
+    """Do so many of a model's choices refuse requests that ejections must not count?"""
+    if not any(offer.backend.ejection.holds(now) for offer in offers):
+        return False
+    return panics(sum(not offer.takes_requests(now) for offer in offers), len(offers))
 
 
 def _expected_rtt(facts: Backend, place: Point | None, edge_region: str, edge: Point | None) -> tuple[float, str]:
@@ -140,16 +268,21 @@ class Fleet:
         edge_place: Point | None = None,
         models: Sequence[Model] = (),
         deadlines: Deadlines | None = None,
+        chance: Chance = no_jitter,
     ) -> None:
-        self.states = tuple(BackendState(facts, edge_region=edge_region, edge_place=edge_place) for facts in backends)
+        """`chance` is for jitter: gives numbers in [0, 1)."""
+        self.states = tuple(
+            BackendState(facts, edge_region=edge_region, edge_place=edge_place, chance=chance) for facts in backends
+        )
         self._by_model: dict[str, list[Offer]] = {}
         known = {model.name: model for model in models}
         for state in self.states:
             for name in state.facts.models:
                 own = [state.facts.deadlines, known[name].deadlines] if name in known else [state.facts.deadlines]
-                offer = Offer(state, name, (deadlines or Deadlines()).but(*own))
+                peers = self._by_model.setdefault(name, [])
+                offer = Offer(state, name, (deadlines or Deadlines()).but(*own), peers=peers, chance=chance)
                 state.offers.append(offer)
-                self._by_model.setdefault(name, []).append(offer)
+                peers.append(offer)
 
     @property
     def models(self) -> list[str]:

@@ -3,24 +3,47 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Protocol
 
 from isochrone.ledger.book import Book
 from isochrone.ledger.entry import Entry
 from isochrone.ledger.usage import cost_of, is_estimated, usage_of
-from isochrone.routing.health import Standing
+from isochrone.routing.health import Fault
 from isochrone.routing.plan import Step
 from isochrone.upstream.failure import AttemptFailed, Cause
 
+_FAULTS = {Cause.UNREACHABLE: Fault.UNREACHABLE, Cause.DROPPED: Fault.DROPPED}
+
+
+class Place(Protocol):
+    """The right to one attempt at an offer: a slot there and, where `is_trial`, the trial of its circuit."""
+
+    @property
+    def is_trial(self) -> bool:
+        """Is this the one attempt that a half-open circuit lets through?"""
+
+    def give_back(self) -> None:
+        """The attempt has ended, and what it showed has been told."""
+
 
 class Visit:
-    """Holds a place at the backend until it ended; then health, load and the ledger have learnt of it.
+    """Holds its place at the backend until it ended; then health, load and the ledger have learnt of it.
 
-    `patience`: a backend that has said nothing for so many seconds when its caller leaves is to blame for that.
+    `patience`: a backend that has said nothing for so many seconds when its caller leaves is to blame for that; for a
+    trial, half of it. `whole`: the caller wants the answer in one piece. Without a `place` it takes what trial it can.
     """
 
     def __init__(
-        self, step: Step, number: int, *, request_id: str, tenant: str, book: Book, patience: float = 10.0
+        self,
+        step: Step,
+        number: int,
+        *,
+        request_id: str,
+        tenant: str,
+        book: Book,
+        patience: float = 10.0,
+        whole: bool = False,
+        place: Place | None = None,
     ) -> None:
         self.step = step
         self.number = number
@@ -28,14 +51,16 @@ class Visit:
         self._request_id = request_id
         self._tenant = tenant
         self._book = book
-        self._patience = patience
+        self._whole = whole
         self._started_at = time.time()
         self._begun = time.monotonic()
         self._answered = False
         self._open = True
-        self._is_trial = step.offer.health.standing(self._begun) is Standing.TRIAL
+        self._place = place
+        self._trial = None if place else step.offer.circuit.claim_trial(self._begun)
+        self.is_trial = place.is_trial if place else self._trial is not None
+        self._patience = patience / 2 if self.is_trial else patience
         step.backend.in_flight += 1
-        step.offer.trials += self._is_trial
 
     def answered(self, *, streaming: bool) -> None:
         """The first token of a stream, or a whole body, is there."""
@@ -43,45 +68,52 @@ class Visit:
         if streaming:
             now = time.monotonic()
             self.first_token_ms = (now - self._begun) * 1000
-            self.step.offer.on_first_token(self.first_token_ms, now=now)
+            self.step.offer.on_first_token(now, begun=self._begun)
 
     def failed(self, failure: AttemptFailed, usage: dict[str, Any] | None = None) -> None:
         """It ended without a complete answer."""
         if failure.cause is Cause.OUT_OF_TIME:
             self._hold_silence_against_it()
         elif self._open and failure.against_health:
-            self._hold_against_it(failure.detail, unreachable=failure.cause is Cause.UNREACHABLE)
-        self._end(failure.cause.value, usage, failure.detail)
-
-    def _hold_against_it(self, detail: str, *, unreachable: bool = False) -> None:
-        self.step.offer.health.on_failure(time.monotonic(), detail, unreachable=unreachable, begun=self._begun)
+            fault = _FAULTS.get(failure.cause, Fault.ANSWER)
+            self.step.offer.on_failure(time.monotonic(), failure.detail, begun=self._begun, fault=fault)
+        elif self._open:
+            self.step.offer.on_reply(begun=self._begun)
+        self._end(failure.cause.value, usage, failure.detail, ambiguous=failure.ambiguous)
 
     def succeeded(self, usage: dict[str, Any] | None) -> None:
         """The answer is complete. Only that clears a backend: one that dies in mid-stream says a first token, too."""
         if self._open:
-            self.step.offer.health.on_success(begun=self._begun)
+            self.step.offer.on_success(time.monotonic(), begun=self._begun, whole=self._whole)
         self._end("ok", usage, None)
 
     def abandoned(self, usage: dict[str, Any] | None = None) -> None:
         """The client left, or we were stopped, before the end. Does nothing when the visit has ended already."""
         self._end("cancelled", usage, self._hold_silence_against_it())
 
+    def outrun(self, usage: dict[str, Any] | None = None) -> None:
+        """Another attempt at the same request was answered sooner: to the backend it is as if the client had left."""
+        self._end("hedged", usage, self._hold_silence_against_it())
+
     def _hold_silence_against_it(self) -> str | None:
         """A caller's own impatience is no fault of the backend; a long silence is. Returns what was said of it."""
-        waited = time.monotonic() - self._begun
-        if not self._open or self._answered or waited < self._patience:
+        if not self._open or self._answered:
             return None
-        detail = f"had said nothing for {waited:.0f} s when its caller left"
-        self._hold_against_it(detail)
-        return detail
+        return self.step.offer.on_left(time.monotonic(), begun=self._begun, patience=self._patience)
 
-    def _end(self, outcome: str, usage: dict[str, Any] | None, detail: str | None) -> None:
+    def _give_back(self) -> None:
+        self.step.backend.in_flight -= 1
+        if self._place:
+            self._place.give_back()
+        elif self._trial is not None:
+            self.step.offer.circuit.free_trial(self._trial, time.monotonic())
+
+    def _end(self, outcome: str, usage: dict[str, Any] | None, detail: str | None, *, ambiguous: bool = False) -> None:
         if not self._open:
             return
         self._open = False
         facts = self.step.backend.facts
-        self.step.backend.in_flight -= 1
-        self.step.offer.trials -= self._is_trial
+        self._give_back()
         input_tokens, output_tokens = usage_of(usage)
         self._book.write(
             Entry(
@@ -98,6 +130,7 @@ class Visit:
                 started_at=self._started_at,
                 first_token_ms=self.first_token_ms,
                 total_ms=(time.monotonic() - self._begun) * 1000,
+                ambiguous=ambiguous,
                 detail=detail,
             )
         )
