@@ -1,49 +1,98 @@
-"""The ordered list of backends for one request, each with the reason for its place. Pure: a plan sends nothing.
+"""The ordered list of offers for one request, each with the reason for its place. Pure: a plan sends nothing.
 
-Backends of the model itself come before those of its fallbacks, pools before official APIs, and what is ejected or
-unreachable goes last, not away. Within these, the least expected cost goes first, in milliseconds:
+Where the request may be answered at all comes first (`residency`); the plan is an order of what is left, and drops
+nothing more. From the strongest rule to the weakest:
+
+ 1. what takes requests, before what is ejected or unreachable
+ 2. the model itself, before its fallbacks in their order
+ 3. what has room, before what is full
+ 4. a canary whose turn it is; then the primary kind of backend before the one that stands by (`hybrid`); in each kind,
+    a canary whose turn it is not goes last
+ 5. the near-equals, in an order of their own; then the rest by the least expected cost
+
+The cost is the expected time to the first token, in milliseconds:
 
     network   round trip client -> backend (near = "client") or edge -> backend (near = "edge", or client unknown)
   + detour    how much slower the measured way edge -> backend is than the expected one (near = "client")
   + slowness  how far the smoothed first token lies above what people notice
-  + load      a little for each share of the backend in use, much for a queue
+  + wait      until a place is free: requests in the way x the usual time of an answer / places
+  + memory    for a KV cache that is nearly full: the engine is about to put requests off
+  + load      a little for each share of the backend in use
   + doubt     for failures since the last success
+  + price     `routing.price_ms` for each dollar per million tokens, in and out
 
-docs/decisions/0005-nearest-to-the-client.md says why distance is taken from the client.
+Near-equals cost, when nobody uses them, less than `routing.near_equal_ms` more than the best, and make nobody wait
+longer than that. Among them goes first who has probably read the beginning of the prompt (`affinity`), unless it is
+clearly more loaded than the others, else the less loaded of two drawn by lot (Mitzenmacher 2001): the least loaded of
+all would draw every edge at once.
+
+docs/decisions/0005-nearest-to-the-client.md says why distance is taken from the client, and
+docs/decisions/0010-who-goes-first.md why the order is this one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
+from math import inf
+from typing import Literal
 
-from isochrone.routing.fleet import BRISK_MS, BackendState, Fleet, Offer, Point
+from msgspec import Struct
+
+from isochrone.routing.affinity import order_of
+from isochrone.routing.fleet import USUAL_CONCURRENCY, BackendState, Fleet, Offer, Point, in_panic
 from isochrone.routing.geo import Location
 from isochrone.routing.health import Standing
+from isochrone.routing.hybrid import Hybrid, Kind
+from isochrone.routing.residency import Regions, is_inside, narrowed, not_allowed
 from isochrone.routing.rtt import rtt_between_points
+from isochrone.routing.speed import BRISK_MS
+from isochrone.settings import Backend, Model, Routing
 
 # Probes wander by some milliseconds; less than this is no detour.
 DETOUR_TOLERANCE_MS = 20.0
 FULL_LOAD_MS = 20.0
-QUEUE_MS = 1000.0
 DOUBT_MS = 250.0
+# How long an answer holds its place where nobody has measured it.
+USUAL_ANSWER_MS = 8000.0
+# From here on a KV cache counts as load; what is put off then waits about as long as for a place.
+KV_CACHE_FREE = 0.9
+KV_CACHE_FULL_MS = 1000.0
+# An affine backend is left when it is loaded above this, or above so many times what its equals are, and one request.
+AFFINITY_MAX_LOAD = 0.9
+AFFINITY_SPREAD = 1.25
 
 Near = Literal["client", "edge"]
+Role = Literal["primary", "standby", "stand-in", "slow primary"]
+Choice = Literal["", "affinity", "less loaded", "near-equal", "canary", "idle canary"]
+Chance = Callable[[], float]
+"""A number in [0, 1)."""
 
 
-class Step(NamedTuple):
-    """One place in a plan; costs are milliseconds. `load` is the share of the backend in use; above 1 requests wait."""
+class Step(Struct, eq=False):
+    """One place in a plan; costs are milliseconds, and `cost_ms` is the sum of all of them.
+
+    `load` is the share of the backend in use; above 1 requests wait. `is_full` says that it has no place left at all.
+    `choice` is what decided among near-equals, or that a canary has its turn or has not.
+    """
 
     offer: Offer
     standing: Standing
+    is_fit: bool
+    role: Role
+    network_from: Near
     network_ms: float
-    network_from: Literal["client", "edge"]
     detour_ms: float
     slowness_ms: float
-    load: float
+    wait_ms: float
+    memory_ms: float
     load_ms: float
     doubt_ms: float
+    price_ms: float
+    cost_ms: float
+    load: float
+    is_full: bool
+    choice: Choice = ""
 
     @property
     def backend(self) -> BackendState:
@@ -56,59 +105,237 @@ class Step(NamedTuple):
         return self.offer.model
 
     @property
-    def cost_ms(self) -> float:
-        """What the order is decided by within a group."""
-        return self.network_ms + self.detour_ms + self.slowness_ms + self.load_ms + self.doubt_ms
+    def weight(self) -> float:
+        """What it takes beside its equals."""
+        return self.offer.backend.facts.weight
+
+
+class Planner:
+    """Plans for one edge: what the configuration rules, and which kind of backend stands in for which just now."""
+
+    def __init__(self, fleet: Fleet, *, models: Sequence[Model] = (), routing: Routing, chance: Chance) -> None:
+        self._fleet = fleet
+        self._routing = routing
+        self._chance = chance
+        self._models = {model.name: model for model in models}
+        self.hybrids = {name: _hybrid(self._models.get(name)) for name in fleet.models}
+
+    def plan(
+        self, model: str, *, client: Location | None, now: float, regions: Regions = None, affinity: int | None = None
+    ) -> list[Step]:
+        """Who is asked for `model`, best first; empty when nobody serves it.
+
+        `regions` may see the request (None: all), `affinity` is the digest of its beginning. Raises Forbidden when
+        somebody serves the model, but nobody where the request may be answered.
+        """
+        origin = (client.latitude, client.longitude) if client and self._routing.near == "client" else None
+        groups: dict[tuple[int, ...], list[Step]] = {}
+        for rank, name in enumerate((model, *self.fallback_of(model))):
+            offers = self.eligible(name, regions)
+            roles = self._roles(name, now)
+            drawn = self._canary(offers)
+            panic = in_panic(offers, now)
+            for offer in offers:
+                step = self._step(offer, roles[offer.backend.facts.kind], origin, now, panic=panic)
+                groups.setdefault(_group(step, rank, drawn), []).append(step)
+        if not groups and self._fleet.offers(model):
+            raise not_allowed(f"no backend that serves {model!r} stands in {', '.join(sorted(regions or ()))}")
+        key = affinity if self._routing.affinity else None
+        return [step for group in sorted(groups) for step in self._ordered(groups[group], key)]
+
+    def fallback_of(self, model: str) -> Sequence[str]:
+        """The models to try after it."""
+        return self._models[model].fallback if model in self._models else ()
+
+    def eligible(self, model: str, regions: Regions) -> Sequence[Offer]:
+        """Who may answer for a model: its own rule binds it also where it is a fallback."""
+        if model in self._models:
+            regions = narrowed(regions, self._models[model].regions)
+        offers = self._fleet.offers(model)
+        return offers if regions is None else [o for o in offers if is_inside(o.backend.facts.region, regions)]
+
+    def _roles(self, model: str, now: float) -> Mapping[Kind, Role]:
+        if not (hybrid := self.hybrids.get(model)):
+            return _AS_USUAL["pool"]
+        if hybrid.is_due(now):
+            hybrid.judge(now, partial(self._first_tokens, model, hybrid.primary))
+        if hybrid.is_on_standby and hybrid.first(self._chance()) != hybrid.primary:
+            return _STAND_IN[hybrid.primary]
+        return _AS_USUAL[hybrid.primary]
+
+    def _first_tokens(self, model: str, kind: Kind, since: float) -> list[float]:
+        offers = (offer for offer in self._fleet.offers(model) if offer.backend.facts.kind == kind)
+        return [ms for offer in offers for ms in offer.speed.first_tokens(since)]
+
+    def _canary(self, offers: Sequence[Offer]) -> Offer | None:
+        """The canary whose turn it is."""
+        canaries = [(offer, share) for offer in offers if (share := offer.backend.facts.share)]
+        drawn = self._chance() if canaries else 1.0
+        for offer, share in canaries:
+            drawn -= share
+            if drawn < 0:
+                return offer
+        return None
+
+    def _step(self, offer: Offer, role: Role, origin: Point | None, now: float, *, panic: bool) -> Step:
+        state = offer.backend
+        facts = state.facts
+        if origin and state.place:
+            network_from: Near = "client"
+            network = _client_rtt(origin, state.place)
+            excess = state.rtt_ms - state.expected_rtt_ms
+            detour = excess if excess > DETOUR_TOLERANCE_MS else 0.0
+        else:
+            network_from, network, detour = "edge", state.rtt_ms, 0.0
+        standing = offer.standing(now, panic=panic)
+        load = state.load(now)
+        slowness = max(0.0, (offer.speed.first_token_ms(now) or 0.0) - BRISK_MS)
+        wait = _wait_ms(offer, now)
+        memory = _memory_ms(state.kv_use(now))
+        load_ms = FULL_LOAD_MS * min(1.0, load)
+        doubt = DOUBT_MS * offer.circuit.doubts(now)
+        price = self._routing.price_ms * (facts.price.input + facts.price.output)
+        return Step(
+            offer,
+            standing,
+            standing is Standing.HEALTHY or (standing is Standing.TRIAL and offer.circuit.lets_through(now)),
+            role,
+            network_from,
+            network,
+            detour,
+            slowness,
+            wait,
+            memory,
+            load_ms,
+            doubt,
+            price,
+            network + detour + slowness + wait + memory + load_ms + doubt + price,
+            load,
+            facts.max_concurrency is not None and state.in_flight >= facts.max_concurrency,
+        )
+
+    def _ordered(self, steps: list[Step], affinity: int | None) -> list[Step]:
+        """One group: the near-equals as they share the work, then the rest by cost."""
+        if len(steps) == 1:
+            return steps
+        steps.sort(key=_by_cost)
+        near, rest = _near_equals(steps, self._routing.near_equal_ms)
+        if len(near) > 1:
+            near = _by_affinity(near, affinity) if affinity is not None else _by_lot(near, self._chance)
+        return near + rest
+
+
+_AS_USUAL: Mapping[Kind, Mapping[Kind, Role]] = {
+    "pool": {"pool": "primary", "api": "standby"},
+    "api": {"api": "primary", "pool": "standby"},
+}
+_STAND_IN: Mapping[Kind, Mapping[Kind, Role]] = {
+    "pool": {"pool": "slow primary", "api": "stand-in"},
+    "api": {"api": "slow primary", "pool": "stand-in"},
+}
+_SECOND: frozenset[Role] = frozenset({"standby", "slow primary"})
+
+
+def _hybrid(model: Model | None) -> Hybrid:
+    return Hybrid(model.primary, model.standby_above_ms) if model else Hybrid()
+
+
+def _group(step: Step, rank: int, drawn: Offer | None) -> tuple[int, ...]:
+    """The rules 1 to 4 as a number each; marks canaries on the way."""
+    unfit, full, second, idle = not step.is_fit, step.is_full, step.role in _SECOND, False
+    if step.offer is drawn:
+        step.choice = "canary"
+        return unfit, rank, full, 0
+    if step.backend.facts.share:
+        step.choice = "idle canary"
+        idle = True
+    return unfit, rank, full, 1, second, idle
+
+
+def _wait_ms(offer: Offer, now: float) -> float:
+    """Until there is a place: those in the way leave one after the other, all places together."""
+    state = offer.backend
+    places = _places(state.facts)
+    ahead = max(state.waiting(now), state.in_flight + 1 - places)
+    return ahead * (offer.speed.answer_ms or USUAL_ANSWER_MS) / places if ahead > 0 else 0.0
+
+
+def _places(facts: Backend) -> float:
+    """How many it takes at once. An official API that does not say has no end of them."""
+    return facts.max_concurrency or (USUAL_CONCURRENCY if facts.kind == "pool" else inf)
+
+
+def _memory_ms(kv_use: float) -> float:
+    return KV_CACHE_FULL_MS * max(0.0, kv_use - KV_CACHE_FREE) / (1 - KV_CACHE_FREE)
+
+
+_client_rtt = lru_cache(maxsize=8192)(rtt_between_points)
+
+
+def _by_cost(step: Step) -> tuple[float, str]:
+    """By name where costs are equal, so that a plan can be told again."""
+    return step.cost_ms, step.offer.backend.facts.name
+
+
+def _near_equals(steps: list[Step], tolerance_ms: float) -> tuple[list[Step], list[Step]]:
+    """Those that are hardly worse than the best one when nobody uses it, and the rest. So more load takes one away, and
+    never adds one: no backend moves forward by what is asked of it."""
+    limit = tolerance_ms + min(step.cost_ms - step.load_ms - step.wait_ms - step.memory_ms for step in steps)
+    near = [step for step in steps if step.cost_ms - step.load_ms < limit]
+    return near, [step for step in steps if step.cost_ms - step.load_ms >= limit]
+
+
+def _by_affinity(near: list[Step], key: int) -> list[Step]:
+    """By who has probably read the beginning of the prompt; who is clearly more loaded than the others goes last."""
+    ranks = {name: rank for rank, name in enumerate(order_of(((s.backend.facts.name, s.weight) for s in near), key))}
+    mean = sum(step.load for step in near) / sum(step.weight for step in near)
+    for step in near:
+        step.choice = step.choice or "near-equal"
+    near.sort(key=lambda step: (_is_crowded(step, mean), ranks[step.backend.facts.name]))
+    if near[0].choice == "near-equal":
+        near[0].choice = "affinity"
+    return near
+
+
+def _is_crowded(step: Step, mean: float) -> bool:
+    """Is it loaded more than AFFINITY_MAX_LOAD, or than its equals by a spread and one request?"""
+    one = 1 / (step.backend.facts.max_concurrency or USUAL_CONCURRENCY)
+    return step.load > AFFINITY_MAX_LOAD or step.load > AFFINITY_SPREAD * mean * step.weight + one
+
+
+def _by_lot(near: list[Step], chance: Chance) -> list[Step]:
+    """The less loaded of two, drawn by weight, first; the rest by cost."""
+    for step in near:
+        step.choice = step.choice or "near-equal"
+    first = _drawn(near, chance())
+    second = _drawn([step for step in near if step is not first], chance())
+    best = second if second.load * first.weight < first.load * second.weight else first
+    if best.choice == "near-equal":
+        best.choice = "less loaded"
+    return [best, *(step for step in near if step is not best)]
+
+
+def _drawn(steps: Sequence[Step], chance: float) -> Step:
+    left = chance * sum(step.weight for step in steps)
+    for step in steps:
+        left -= step.weight
+        if left < 0:
+            return step
+    return steps[-1]
 
 
 def plan(
     model: str, fallback: Sequence[str], fleet: Fleet, *, client: Location | None, near: Near, now: float
 ) -> list[Step]:
-    """The backends that serve `model` or one of `fallback`, best first; empty when none does."""
-    ranked = []
-    origin = (client.latitude, client.longitude) if client and near == "client" else None
-    for rank, name in enumerate((model, *fallback)):
-        for offer in fleet.offers(name):
-            step = _step(offer, origin, now)
-            facts = offer.backend.facts
-            order = (not takes_requests(step), rank, facts.kind == "api", step.cost_ms, facts.name)
-            ranked.append((order, step))
-    ranked.sort(key=lambda pair: pair[0])
-    return [step for _, step in ranked]
-
-
-def _step(offer: Offer, origin: Point | None, now: float) -> Step:
-    state = offer.backend
-    if origin and state.place:
-        network = _client_rtt(origin, state.place)
-        excess = state.rtt_ms - state.expected_rtt_ms
-        detour = excess if excess > DETOUR_TOLERANCE_MS else 0.0
-    else:
-        network, detour = state.rtt_ms, 0.0
-    load = state.load(now)
-    return Step(
-        offer=offer,
-        standing=offer.health.standing(now),
-        network_ms=network,
-        network_from="client" if origin and state.place else "edge",
-        detour_ms=detour,
-        slowness_ms=max(0.0, (offer.first_token_ms(now) or 0.0) - BRISK_MS),
-        load=load,
-        load_ms=_load_ms(load),
-        doubt_ms=DOUBT_MS * offer.health.doubts(now),
-    )
+    """A single plan without a planner: all rules as they are by default, and the same lot for everybody."""
+    models = [Model(name=model, fallback=tuple(fallback))]
+    planner = Planner(fleet, models=models, routing=Routing(near=near), chance=lambda: 0.0)
+    return planner.plan(model, client=client, now=now)
 
 
 def takes_requests(step: Step) -> bool:
-    """A backend on trial gets one request at a time, so that a sick one can hurt only that."""
-    return step.standing is Standing.HEALTHY or (step.standing is Standing.TRIAL and not step.offer.trials)
-
-
-def _load_ms(load: float) -> float:
-    return FULL_LOAD_MS * load if load < 1 else FULL_LOAD_MS + QUEUE_MS * load
-
-
-_client_rtt = lru_cache(maxsize=8192)(rtt_between_points)
+    """Is it fit for one more request, be it as the trial of a half-open circuit?"""
+    return step.is_fit
 
 
 def _distance(step: Step) -> str:
@@ -117,19 +344,36 @@ def _distance(step: Step) -> str:
     return f"{step.network_ms:.0f} ms from the {step.network_from}"
 
 
+_ROLE_WORDS: Mapping[Role, str] = {
+    "primary": "",
+    "standby": "stands by",
+    "stand-in": "stands in for a slow primary",
+    "slow primary": "primary, but slow of late",
+}
+_CHOICE_WORDS: Mapping[Choice, str] = {
+    "": "",
+    "affinity": "likely knows the prompt's beginning",
+    "less loaded": "less loaded of two as near",
+    "near-equal": "another is as near",
+    "canary": "canary, its turn",
+    "idle canary": "canary, not its turn",
+}
+
+
 def reason(step: Step) -> str:
     """Why this backend stands where it stands, in one short ASCII line (it also travels as a header)."""
-    parts = [_distance(step)]
-    if step.standing is not Standing.HEALTHY:
-        parts.insert(0, step.standing.value)
-    if step.detour_ms:
-        parts.append(f"way from the edge {step.detour_ms:.0f} ms slower than expected")
-    if step.slowness_ms:
-        parts.append(f"first token {step.slowness_ms:.0f} ms slower than brisk")
-    if step.load_ms >= 1:
-        parts.append(f"load {step.load:.0%}")
-    if step.doubt_ms:
-        parts.append("failed just now")
-    if step.backend.facts.kind == "api":
-        parts.append("official API, the last resort")
-    return ", ".join(parts)
+    state, facts = step.standing, step.backend.facts
+    parts = [
+        "" if state is Standing.HEALTHY else state.value,
+        _CHOICE_WORDS[step.choice],
+        _distance(step),
+        f"way from the edge {step.detour_ms:.0f} ms slower than expected" if step.detour_ms else "",
+        f"first token {step.slowness_ms:.0f} ms slower than brisk" if step.slowness_ms else "",
+        f"load {step.load:.0%}" if step.load_ms >= 1 else "",
+        f"full ({facts.max_concurrency} at once)" if step.is_full else "",
+        f"waits {step.wait_ms:.0f} ms for a place" if step.wait_ms >= 1 else "",
+        "its cache is nearly full" if step.memory_ms else "",
+        "failed just now" if step.doubt_ms else "",
+        "official API, the last resort" if facts.kind == "api" and step.role == "standby" else _ROLE_WORDS[step.role],
+    ]
+    return ", ".join(part for part in parts if part)

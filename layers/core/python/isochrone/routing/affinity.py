@@ -1,0 +1,79 @@
+"""Who has probably read the beginning of this prompt already? Nobody remembers: both sides compute the same answer.
+
+An engine keeps the blocks of prompts that it has read (vLLM's prefix cache, llama.cpp's slots) and does not read them
+again. So requests that begin alike should meet the same backend. `digest` is a number for the beginning, the same in
+every turn of a conversation; `order_of` ranks backends for it by weighted rendezvous hashing (Thaler and Ravishankar
+1998; weights after Schindelhauer and Schomaker 2005), where a backend that is lost gives its own requests to all the
+others and moves no one else's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from hashlib import blake2b
+from math import log
+from typing import Any
+
+# Of the system prompt and of the first question each. Long enough to tell conversations apart, short enough to be free.
+_BLOCK_CHARACTERS = 1024
+_MAX_PARTS = 8
+_SYSTEM_ROLES = frozenset({"system", "developer"})
+_64_BITS = 0xFFFF_FFFF_FFFF_FFFF
+
+
+def digest(fields: Mapping[str, Any]) -> int | None:
+    """64 bits for how the prompt of a checked request body begins; None where it has no beginning that engines keep.
+
+    Of a chat that is its first system message and its first question, of a completion the beginning of its prompt.
+    At most 2,048 characters are looked at.
+    """
+    beginning = _beginning_of_chat(fields["messages"]) if "messages" in fields else _text(fields.get("prompt"))
+    if not beginning:
+        return None
+    return int.from_bytes(blake2b(beginning.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+
+
+def _beginning_of_chat(messages: Iterable[Mapping[str, Any]]) -> str:
+    """Up to the first message that is no system's: all later turns change from request to request."""
+    beginning = []
+    for message in messages:
+        beginning.append(_text(message.get("content")))
+        if message.get("role") not in _SYSTEM_ROLES or len(beginning) == _MAX_PARTS:
+            break
+    return "\0".join([beginning[0], beginning[-1]]) if any(beginning) else ""
+
+
+def _text(content: object) -> str:
+    """The first block of a text, or of the texts in a list of parts or prompts; tokens stand for themselves."""
+    if isinstance(content, str):
+        return content[:_BLOCK_CHARACTERS]
+    if not isinstance(content, list):
+        return ""
+    if content and isinstance(content[0], int):
+        return repr(content[: _BLOCK_CHARACTERS // _MAX_PARTS])
+    texts = (part.get("text") if isinstance(part, dict) else part for part in content[:_MAX_PARTS])
+    return "".join(text[:_BLOCK_CHARACTERS] for text in texts if isinstance(text, str))[:_BLOCK_CHARACTERS]
+
+
+def order_of(candidates: Iterable[tuple[str, float]], key: int) -> list[str]:
+    """Names by how well they suit `key`, best first. Of many keys, each gets a share in proportion to its weight."""
+    return [name for _, name in sorted((-score(name, weight, key), name) for name, weight in candidates)]
+
+
+def score(name: str, weight: float, key: int) -> float:
+    """How well `name` suits `key`: above 0, and known from these three alone."""
+    drawn = ((_mixed(_seed(name) ^ key) >> 12) + 0.5) / (1 << 52)  # in (0, 1), both ends out of reach
+    return weight / -log(drawn)
+
+
+@lru_cache(maxsize=1024)
+def _seed(name: str) -> int:
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")
+
+
+def _mixed(bits: int) -> int:
+    """Every bit of the result depends on every bit given: the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
+    bits = (bits ^ (bits >> 30)) * 0xBF58_476D_1CE4_E5B9 & _64_BITS
+    bits = (bits ^ (bits >> 27)) * 0x94D0_49BB_1331_11EB & _64_BITS
+    return bits ^ (bits >> 31)
