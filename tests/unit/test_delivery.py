@@ -3,75 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import time
-from collections.abc import Sequence
+import gc
 from typing import Any
 
 import pytest
 
 from isochrone.api.controls import Recovery
-from isochrone.api.errors import NothingAlive
-from isochrone.api.requests import CHAT, Ask
-from isochrone.api.sse import DONE_EVENT, SseDecoder
-from isochrone.ledger.book import Book
-from isochrone.routing.fleet import Fleet
-from isochrone.routing.plan import plan
-from isochrone.settings import Backend
-from isochrone.stores.memory import MemoryLedgerStore
+from isochrone.api.sse import DONE_EVENT, KEEP_ALIVE
+from isochrone.upstream import delivery as delivering
 from isochrone.upstream.delivery import RESTARTED, Delivery
-from isochrone.upstream.failure import AttemptFailed
 from isochrone.upstream.pursuit import Won
-from isochrone.upstream.stream import StreamAnswer
 from isochrone.upstream.transcript import Transcript
-from isochrone.upstream.visit import Visit
-from tests.upstream import REASONING, TEXT, TOOL_CALL, WORDS, chunk, event, words
+from tests.tellings import ASK, STOP, USER, Script, Tellers, events_of, text_of, usage, usages_of
+from tests.upstream import FUNCTION, REASONING, TEXT, TOOL_CALL, WORDS, chunk, words
 
-STOP = chunk(finish="stop")
-USAGE = event({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}})
 WHOLE = [*words(), STOP, DONE_EVENT]
 CUT = words()[:4]
-FIELDS: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "How far?"}], "stream": True}
-ASK = Ask(CHAT, "m", stream=True, include_usage=False, fields=FIELDS)
-Script = Sequence[bytes]
+BEGUN = "".join(WORDS[:3])
+REST = [*words(WORDS[3:]), STOP, DONE_EVENT]
 
 
-class Scene:
-    """Backends that each say one script; the first is already open, the others are asked when it dies."""
+class Scene(Tellers):
+    """What the client gets of backends that each tell a script."""
 
-    def __init__(self, *scripts: Script, recovery: Recovery = Recovery.SPLICE, capture: bool = True) -> None:
-        self.scripts = list(scripts)
+    def __init__(self, *scripts: Script, recovery: Recovery = Recovery.SPLICE, **more: Any) -> None:
+        super().__init__(*scripts, **more)
         self.recovery = recovery
-        self.capture = capture
-        self.book = Book(MemoryLedgerStore())
         self.completed: list[tuple[str, dict[str, str]]] = []
+        self.transcripts: list[Transcript] = []
         self.broken = 0
-        self.closed = 0
-        facts = [Backend(name=f"pool-{i}", base_url="http://x", models={"m": "m"}) for i in range(len(scripts))]
-        self.steps = plan("m", (), Fleet(facts, edge_region="x"), client=None, near="edge", now=0.0)
-
-    async def open(self, number: int) -> Won:
-        pieces = list(self.scripts[number])
-
-        async def read(until: float) -> bytes:
-            await asyncio.sleep(0)
-            return pieces.pop(0) if pieces else b""
-
-        transcript = Transcript(capture=self.capture)
-        answer = StreamAnswer(read, transcript, stall=60, ends_at=time.monotonic() + 60, close=self.close)
-        visit = Visit(self.steps[number], number + 1, request_id="r", tenant="t", book=self.book)
-        await answer.open(time.monotonic() + 60)
-        visit.answered(streaming=True)
-        return Won(answer, visit, ASK)
-
-    def close(self) -> None:
-        self.closed += 1
-
-    async def again(self, made: int, failures: Sequence[AttemptFailed]) -> Won:
-        assert len(failures) == made
-        if made >= len(self.scripts):
-            raise NothingAlive("none is left")
-        return await self.open(made)
 
     async def delivery(self, *, include_usage: bool = False) -> Delivery:
         return Delivery(
@@ -86,6 +46,7 @@ class Scene:
     def complete(self, won: Won, transcript: Transcript) -> None:
         won.visit.succeeded(transcript.usage)
         self.completed.append((won.visit.step.backend.facts.name, transcript.texts()))
+        self.transcripts.append(transcript)
 
     def count_broken(self) -> None:
         self.broken += 1
@@ -95,21 +56,6 @@ class Scene:
         told = b"".join([data async for data in delivery])
         await delivery.aclose()
         return told
-
-    async def outcomes(self) -> list[str]:
-        entries = await self.book.recent("t", limit=9)
-        return [entry["outcome"] for entry in sorted(entries, key=lambda entry: int(entry["attempt"]))]
-
-
-def events_of(told: bytes) -> list[Any]:
-    """The data of all events; "[DONE]" stays text."""
-    events = [found.data for found in SseDecoder().feed(told) if found.data is not None]
-    return [data.decode() if data == b"[DONE]" else json.loads(data) for data in events]
-
-
-def text_of(told: bytes, name: str = "content") -> str:
-    choices = [choice for one in events_of(told) if isinstance(one, dict) for choice in one.get("choices", ())]
-    return "".join(choice["delta"].get(name) or "" for choice in choices)
 
 
 async def test_sound_stream_passes_through_byte_by_byte() -> None:
@@ -156,11 +102,8 @@ async def test_second_backend_that_dies_earlier_than_the_first_changes_nothing()
 
 
 async def test_usage_is_that_of_the_attempt_that_answered() -> None:
-    scene = Scene(CUT, [*words(), STOP, USAGE, DONE_EVENT])
-    told = await scene.told(include_usage=True)
-    assert [one["usage"] for one in events_of(told) if isinstance(one, dict) and one.get("usage")] == [
-        {"prompt_tokens": 1, "completion_tokens": 2}
-    ]
+    told = await Scene(CUT, [*words(), STOP, usage(1, 2), DONE_EVENT]).told(include_usage=True)
+    assert usages_of(told) == [{"prompt_tokens": 1, "completion_tokens": 2}]
 
 
 @pytest.mark.parametrize(
@@ -206,17 +149,221 @@ async def test_caller_may_ask_to_begin_anew_behind_a_mark() -> None:
     assert after == b"".join(WHOLE)
 
 
-async def test_tool_calls_are_not_joined() -> None:
-    call = chunk({"tool_calls": [{**TOOL_CALL, "index": 0}]})
-    scene = Scene([call], [call, chunk(finish="tool_calls"), DONE_EVENT])
+def call(call_id: str, *parts: str) -> list[bytes]:
+    """A call of a function, its arguments in so many parts."""
+    first = {**TOOL_CALL, "index": 0, "id": call_id, "function": {**FUNCTION, "arguments": parts[0]}}
+    rest = [{"index": 0, "function": {"arguments": part}} for part in parts[1:]]
+    return [chunk({"tool_calls": [one]}) for one in (first, *rest)]
+
+
+END_OF_CALL = [chunk(finish="tool_calls"), DONE_EVENT]
+
+
+@pytest.mark.parametrize(
+    "parts", [(FUNCTION["arguments"],), ("", '{"to": "eu-', 'west-1"}'), ('{"', 'to": "eu-west-1"', "}")]
+)
+async def test_call_of_a_function_is_gone_on_with_under_the_id_that_the_client_knows(parts: tuple[str, ...]) -> None:
+    told = await Scene(call("call_a", "", '{"to": '), [*call("call_b", *parts), *END_OF_CALL]).told()
+    calls = [one["choices"][0]["delta"].get("tool_calls", []) for one in events_of(told)[:-1]]
+    functions = [part["function"] for entries in calls for part in entries]
+    assert "".join(function.get("arguments", "") for function in functions) == FUNCTION["arguments"]
+    assert [function["name"] for function in functions if "name" in function] == ["rtt"]
+    assert [part["id"] for entries in calls for part in entries if "id" in part] == ["call_a"]
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        call("call_b", '{"to": "us-east-1"}'),
+        [chunk({"tool_calls": [{"index": 0, "function": {"name": "rtt_of", "arguments": '{"to": "eu"}'}}]})],
+        words(),
+        [chunk({"tool_calls": [{"index": 1, "function": FUNCTION}]})],
+    ],
+    ids=["other arguments", "other function", "words", "other place"],
+)
+async def test_another_call_is_never_sewn_on(second: list[bytes]) -> None:
+    scene = Scene(call("call_a", "", '{"to": "eu'), [*second, *END_OF_CALL])
+    assert "error" in events_of(await scene.told())[-1]
+    assert await scene.outcomes() == ["cut", "diverged"]
+
+
+async def test_answer_in_sounds_is_not_joined() -> None:
+    sound = chunk({"audio": {"data": "AAAA"}})
+    scene = Scene([sound], [sound, STOP, DONE_EVENT])
     assert "error" in events_of(await scene.told())[-1]
     assert await scene.outcomes() == ["cut"]
 
 
 async def test_answer_with_tool_calls_may_still_begin_anew_behind_a_mark() -> None:
-    call = chunk({"tool_calls": [{**TOOL_CALL, "index": 0}]})
-    whole = [call, chunk(finish="tool_calls"), DONE_EVENT]
-    assert await Scene([call], whole, recovery=Recovery.RESTART).told() == call + RESTARTED + b"".join(whole)
+    begun, whole = call("call_a", ""), [*call("call_b", "", "{}"), *END_OF_CALL]
+    told = await Scene(begun, whole, recovery=Recovery.RESTART).told()
+    assert told == b"".join(begun) + RESTARTED + b"".join(whole)
+
+
+async def test_answer_that_disagreed_leaves_what_the_client_has_as_it_was() -> None:
+    """It may have said more than the client has before anybody looked at it, all in one piece."""
+    other = [b"".join(words(["An ", "isochrone ", "is a line ", "of equal ", "travel time"])), STOP, DONE_EVENT]
+    scene = Scene(CUT, other, WHOLE)
+    assert text_of(await scene.told()) == TEXT
+    assert await scene.outcomes() == ["cut", "diverged", "ok"]
+
+
+# -- where a backend can go on from the text ---------------------------------------------------------------------------
+
+
+async def test_backend_that_takes_a_prefill_is_asked_for_the_rest_only() -> None:
+    scene = Scene(CUT, REST, prefill=[1])
+    told = await scene.told()
+    assert told == b"".join([*CUT, *REST[1:]])
+    assert scene.asked[1].fields["messages"] == [USER, {"role": "assistant", "content": BEGUN}]
+    assert await scene.outcomes() == ["cut", "ok"]
+
+
+async def test_answer_told_by_two_is_kept_as_one() -> None:
+    scene = Scene(CUT, REST, prefill=[1])
+    await scene.told()
+    assert scene.completed == [("pool-1", {"content": TEXT})]
+    assert scene.transcripts[0].storable
+
+
+async def test_field_that_nobody_knows_in_the_first_part_keeps_the_whole_from_the_store() -> None:
+    scene = Scene([*CUT, chunk({"content": WORDS[3]}, citations=["u"])], REST[:1] + REST[2:], prefill=[1])
+    assert text_of(await scene.told()) == TEXT
+    assert not scene.transcripts[0].storable
+
+
+async def test_usage_of_an_answer_told_by_two_has_its_prompt_once_and_all_of_its_words() -> None:
+    scene = Scene(CUT, [*REST[:-1], usage(13, 6), DONE_EVENT], prefill=[1])
+    told = await scene.told(include_usage=True)
+    whole = {"prompt_tokens": 10, "completion_tokens": 9, "total_tokens": 19, "estimated": True}
+    assert usages_of(told) == [whole]
+    assert scene.transcripts[0].usage == whole
+
+
+async def test_ledger_has_what_each_attempt_really_generated() -> None:
+    scene = Scene(CUT, [*REST[:-1], usage(13, 6), DONE_EVENT], prefill=[1])
+    await scene.told(include_usage=True)
+    first, second = await scene.entries()
+    assert (first["output_tokens"], first["usage_estimated"]) == (3, True)
+    assert first["input_tokens"] > 0
+    assert (second["input_tokens"], second["output_tokens"], second["usage_estimated"]) == (13, 6, False)
+
+
+async def test_rest_that_dies_is_gone_on_with_from_where_it_died() -> None:
+    scene = Scene(CUT, words(WORDS[3:5]), [*words(WORDS[5:]), STOP, usage(20, 4), DONE_EVENT], prefill=[1, 2])
+    told = await scene.told(include_usage=True)
+    assert text_of(told) == TEXT
+    assert scene.asked[2].fields["messages"][-1]["content"] == "".join(WORDS[:5])
+    assert usages_of(told)[0]["completion_tokens"] == len(WORDS)
+    assert scene.completed == [("pool-2", {"content": TEXT})]
+
+
+async def test_rest_that_dies_is_retold_where_nobody_else_takes_a_prefill() -> None:
+    scene = Scene(CUT, words(WORDS[3:5]), WHOLE, prefill=[1])
+    assert text_of(await scene.told()) == TEXT
+    assert scene.asked[2] is ASK
+
+
+async def test_backend_that_takes_no_prefill_is_asked_for_the_whole() -> None:
+    scene = Scene(CUT, WHOLE, prefill=[0])
+    assert text_of(await scene.told()) == TEXT
+    assert scene.asked == [ASK, ASK]
+
+
+async def test_prefill_that_was_refused_is_spliced_and_never_shown() -> None:
+    scene = Scene(CUT, WHOLE, prefill=[1])
+
+    async def without_prefill(made: int, failures: Any, ask_for: Any) -> Won:
+        assert ask_for(scene.steps[made]).continues
+        return await scene.open(made, ASK)
+
+    scene.again = without_prefill  # type: ignore[method-assign]
+    assert text_of(await scene.told()) == TEXT
+
+
+async def test_thoughts_are_not_gone_on_with_but_retold() -> None:
+    thoughts = words(REASONING, "reasoning_content")
+    scene = Scene(thoughts[:3], [*thoughts, *words()[1:], STOP, DONE_EVENT], prefill=[1])
+    assert text_of(await scene.told()) == TEXT
+    assert scene.asked[1] is ASK
+
+
+async def test_caller_who_wants_a_restart_gets_one_where_a_prefill_is_taken_too() -> None:
+    scene = Scene(CUT, WHOLE, prefill=[1], recovery=Recovery.RESTART)
+    assert (await scene.told()).endswith(RESTARTED + b"".join(WHOLE))
+    assert scene.asked[1] is ASK
+
+
+# -- usage that no engine said -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", [[STOP, DONE_EVENT], [STOP + DONE_EVENT], [STOP]], ids=["apart", "together", "no done"])
+async def test_caller_who_asked_for_usage_gets_an_estimate_that_says_so(end: list[bytes]) -> None:
+    scene = Scene([*words(), *end])
+    told = await scene.told(include_usage=True)
+    last, done = events_of(told)[-2:]
+    assert done == "[DONE]"
+    assert last["choices"] == []
+    assert (last["id"], last["object"]) == ("chatcmpl-scripted", "chat.completion.chunk")
+    assert last["usage"].items() >= {"completion_tokens": scene.transcripts[0].tokens, "estimated": True}.items()
+    assert (await scene.entries())[0]["usage_estimated"]
+
+
+async def test_caller_who_did_not_ask_for_usage_gets_none() -> None:
+    scene = Scene([*words(), STOP, DONE_EVENT])
+    assert usages_of(await scene.told()) == []
+    assert (await scene.entries())[0]["usage_estimated"]
+
+
+async def test_estimate_for_an_answer_told_by_two_counts_both() -> None:
+    told = await Scene(CUT, REST, prefill=[1]).told(include_usage=True)
+    assert usages_of(told)[0]["completion_tokens"] == len(WORDS) + 1
+
+
+# -- while nobody tells it ---------------------------------------------------------------------------------------------
+
+
+async def test_client_is_kept_awake_while_another_backend_is_sought(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivering, "HEARTBEAT_SECONDS", 0.001)
+    scene = Scene(CUT, WHOLE)
+    scene.pause = 0.02
+    told = await scene.told()
+    assert told.startswith(b"".join(CUT) + KEEP_ALIVE)
+    assert text_of(told) == TEXT
+
+
+@pytest.mark.parametrize("pause", [60.0, 0.0], ids=["not found yet", "just found"])
+async def test_client_that_leaves_while_another_backend_is_sought_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch, pause: float
+) -> None:
+    monkeypatch.setattr(delivering, "HEARTBEAT_SECONDS", 0.0)
+    scene = Scene(CUT, WHOLE)
+    scene.pause = pause
+    tasks = asyncio.all_tasks()
+    delivery = await scene.delivery()
+    async for data in delivery:
+        if data == KEEP_ALIVE:
+            break
+    await asyncio.sleep(0.01)
+    await delivery.aclose()
+    assert asyncio.all_tasks() == tasks
+    assert (scene.in_flight, scene.closed) == ([0, 0], len(scene.asked))
+
+
+async def test_failure_to_find_another_is_looked_at_also_when_the_client_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(delivering, "HEARTBEAT_SECONDS", 0.0)
+    unseen: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
+    delivery = await Scene(CUT).delivery()
+    async for data in delivery:
+        if data == KEEP_ALIVE:
+            break
+    await asyncio.sleep(0.01)
+    await delivery.aclose()
+    gc.collect()
+    assert unseen == []
 
 
 async def test_client_that_leaves_lets_go_of_the_backend_at_once() -> None:
@@ -225,21 +372,21 @@ async def test_client_that_leaves_lets_go_of_the_backend_at_once() -> None:
     async for _ in delivery:
         break
     await delivery.aclose()
-    assert (scene.closed, scene.steps[0].backend.in_flight) == (1, 0)
+    assert (scene.closed, scene.in_flight) == (1, [0])
     assert await scene.outcomes() == ["cancelled"]
 
 
 async def test_backend_is_let_go_of_though_nothing_was_read() -> None:
     scene = Scene(WHOLE)
     await (await scene.delivery()).aclose()
-    assert (scene.closed, scene.steps[0].backend.in_flight) == (1, 0)
+    assert (scene.closed, scene.in_flight) == (1, [0])
 
 
 async def test_every_attempt_gives_its_place_and_its_connection_back() -> None:
     scene = Scene(CUT, words()[:6], WHOLE)
     await scene.told()
     assert scene.closed == 3
-    assert [step.backend.in_flight for step in scene.steps] == [0, 0, 0]
+    assert scene.in_flight == [0, 0, 0]
 
 
 async def test_whole_answer_counts_though_the_client_left_before_its_last_byte() -> None:

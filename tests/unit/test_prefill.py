@@ -106,7 +106,7 @@ def test_wishes_that_hold_for_a_rest_as_well_do_not_hinder(harmless: dict[str, A
         {"function_call": {"name": "f"}},
         {"n": 2},
         {"logprobs": True},
-        {"guided_json": {}},
+        {"guided_json": {"type": "object"}},
         {"grammar": "root ::= x"},
         {"continue_final_message": False},
         {"add_generation_prompt": True},

@@ -136,6 +136,24 @@ async def test_noise_does_not_extend_patience(noise: bytes) -> None:
             pass
 
 
+async def test_client_that_is_slow_to_read_is_no_silence_of_the_backend() -> None:
+    backend = Backend(ONE, TWO, STOP, DONE_EVENT, stall=0.05)
+    answer = await backend.open()
+
+    async def at_once_but_not_at_hand(until: float) -> bytes:
+        if time.monotonic() >= until:
+            raise AttemptFailed(Cause.SILENT, "was silent for too long")
+        await asyncio.sleep(0)
+        return await backend.read(until)
+
+    backend.answer._read_chunk = at_once_but_not_at_hand
+    got = []
+    async for data in relay(answer, include_usage=False):
+        got.append(data)
+        await asyncio.sleep(0.06)
+    assert b"".join(got) == ONE + TWO + STOP + DONE_EVENT
+
+
 async def test_time_of_the_whole_request_ends_a_stream_that_goes_on() -> None:
     failure, _ = await failure_of(Backend(ONE, None, stall=3600, ends_in=0.02))
     assert failure.cause is Cause.OUT_OF_TIME
@@ -225,6 +243,6 @@ async def test_client_is_kept_awake_while_a_new_attempt_retells_what_it_has(monk
     monkeypatch.setattr(relaying, "HEARTBEAT_SECONDS", 0.0)
     answer = await Backend(ONE, TWO, STOP).open()
     known = Splice({"content": "one "})
-    got = [data async for data in relay(answer, include_usage=False, splice=known)]
+    got = [data async for data in relay(answer, include_usage=False, join=known)]
     assert got[0] == KEEP_ALIVE
     assert b"".join(got).replace(KEEP_ALIVE, b"") == TWO + STOP + DONE_EVENT

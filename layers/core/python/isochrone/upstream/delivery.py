@@ -1,32 +1,36 @@
-"""An answer on its way to the client. When its stream dies, another attempt goes on telling it, if one can.
+"""A streamed answer on its way to the client. When its stream dies, another attempt goes on telling it, if one can.
 
-told by A  ──── cut ────▶  asked again: B  ──── agrees with what the client has ────▶  the rest is passed on
+told by A  ──── cut ────▶  B goes on from there, or tells it again and agrees with what the client has
+                                 │                              ────▶  the rest is passed on
                                  │
                                  └── says something else, or nobody answers ────▶  one error event, no [DONE]
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+
+import msgspec
 
 from isochrone.api.controls import Recovery
 from isochrone.api.errors import ApiError, UpstreamFailed
+from isochrone.api.sse import KEEP_ALIVE
 from isochrone.upstream.failure import AttemptFailed
 from isochrone.upstream.pursuit import Won
-from isochrone.upstream.relay import relay
-from isochrone.upstream.splice import Splice
-from isochrone.upstream.stream import StreamAnswer
+from isochrone.upstream.relay import HEARTBEAT_SECONDS, relay
+from isochrone.upstream.splice import Join, Splice
+from isochrone.upstream.telling import Again, Telling
 from isochrone.upstream.transcript import Transcript
 
 # An event without choices: OpenAI clients skip it, and whoever asked for restarts finds out where the text begins anew.
 RESTARTED = b'data: {"object":"chat.completion.chunk","choices":[],"isochrone":{"restarted":true}}\n\n'
 
-Again = Callable[[int, Sequence[AttemptFailed]], Awaitable[Won]]
-
 
 class Delivery:
-    """The byte stream of a reply. `again(attempts made, their failures)` gives the next attempt or raises ApiError;
-    `on_complete` hears of the attempt whose telling came to its end, once.
+    """The byte stream of a reply. `on_complete` hears of the attempt whose telling came to its end, and of the
+    transcript of the whole answer, once; `on_broken` of an answer that nobody could bring to its end.
 
     Closing lets go of the backend also when nothing was read, as a bare generator would not.
     """
@@ -41,15 +45,12 @@ class Delivery:
         on_complete: Callable[[Won, Transcript], None],
         on_broken: Callable[[], None],
     ) -> None:
-        self._won = won
-        self._again = again
+        self._telling = Telling(won, again)
         self._recovery = recovery
         self._include_usage = include_usage
         self._on_complete = on_complete
         self._on_broken = on_broken
-        self._told: dict[str, str] = {}
-        self._failures: list[AttemptFailed] = []
-        self._splice: Splice | None = None
+        self._join: Join | None = None
         self._settled = False
         self._stream = self._tell()
 
@@ -61,61 +62,76 @@ class Delivery:
         await self._stream.aclose()
         await self._let_go()
 
-    @property
-    def _answer(self) -> StreamAnswer:
-        assert isinstance(self._won.answer, StreamAnswer)
-        return self._won.answer
-
     async def _tell(self) -> AsyncGenerator[bytes, None]:
         try:
             while True:
                 try:
-                    async for data in relay(self._answer, include_usage=self._include_usage, splice=self._splice):
+                    async for data in self._relay():
                         yield data
-                    self._settle()
+                    self._settle(heard_out=True)
                     return
                 except AttemptFailed as failure:
-                    broken = await self._recover(failure)
-                if broken:
-                    self._on_broken()
-                    yield b"data: " + broken.body() + b"\n\n"
-                    return
-                if self._recovery is Recovery.RESTART:
-                    yield RESTARTED
-                else:
-                    self._splice = Splice(self._told)
+                    await self._telling.fail(failure)
+                async with aclosing(self._recover()) as meanwhile:
+                    async for data in meanwhile:
+                        yield data
+        except ApiError:
+            self._on_broken()
+            yield b"data: " + self._incomplete().body() + b"\n\n"
         finally:
             await self._let_go()
 
-    async def _recover(self, failure: AttemptFailed) -> ApiError | None:
-        """Another attempt takes over: None. Or what the client is told: then nobody could."""
-        visit, transcript = self._won.visit, self._answer.transcript
-        failure.backend = visit.step.backend.facts.name
-        self._failures.append(failure)
-        visit.failed(failure, transcript.usage)
-        await self._answer.release()
-        if self._recovery is Recovery.ERROR or (self._recovery is Recovery.SPLICE and not transcript.spliceable):
-            return self._incomplete()
-        for field, text in transcript.texts().items():
-            self._told[field] = max(self._told.get(field, ""), text, key=len)
+    def _relay(self) -> AsyncIterator[bytes]:
+        return relay(
+            self._telling.answer,
+            include_usage=self._include_usage,
+            join=self._join,
+            afterword=self._missing_usage if self._include_usage else bytes,
+        )
+
+    def _missing_usage(self) -> bytes:
+        """An engine that does not count its tokens must not cost the caller what he asked for."""
+        transcript = self._telling.transcript
+        if transcript.usage:
+            return b""
+        return b"data: " + msgspec.json.encode(transcript.usage_chunk(self._telling.usage())) + b"\n\n"
+
+    async def _recover(self) -> AsyncGenerator[bytes, None]:
+        """Another attempt takes over; what the client gets meanwhile. Raises ApiError when there is none."""
+        if self._recovery is Recovery.ERROR or (self._recovery is Recovery.SPLICE and not self._telling.spliceable):
+            raise self._incomplete()
+        seeking = asyncio.create_task(self._telling.go_on(may_continue=self._recovery is Recovery.SPLICE))
         try:
-            self._won = await self._again(visit.number, self._failures)
-        except ApiError:
-            return self._incomplete()
-        return None
+            while not (await asyncio.wait([seeking], timeout=HEARTBEAT_SECONDS))[0]:
+                yield KEEP_ALIVE
+            seeking.result()
+        finally:
+            await _end(seeking)
+        if self._recovery is Recovery.RESTART:
+            yield RESTARTED
+        else:
+            self._join = self._telling.continuation or Splice(self._telling.told)
 
     def _incomplete(self) -> ApiError:
-        told = "; ".join(f"{failure.backend} {failure.detail}" for failure in self._failures)
+        told = "; ".join(f"{failure.backend} {failure.detail}" for failure in self._telling.failures)
         return UpstreamFailed(f"The answer is not complete: {told}.", code="stream_incomplete")
 
-    def _settle(self) -> None:
+    def _settle(self, *, heard_out: bool) -> None:
         if not self._settled:
             self._settled = True
-            self._on_complete(self._won, self._answer.transcript)
+            self._telling.succeed(heard_out=heard_out)
+            self._on_complete(self._telling.won, self._telling.transcript)
 
     async def _let_go(self) -> None:
         """Whatever became of it: a whole answer counts as one also for a client that left before its last byte."""
-        if self._answer.transcript.complete and not self._splice:
-            self._settle()
-        self._won.visit.abandoned(self._answer.transcript.usage)
-        await self._answer.release()
+        if self._telling.transcript.complete and not self._join:
+            self._settle(heard_out=False)
+        await self._telling.let_go()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Leave no task behind, and no exception of it that nobody looked at."""
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()

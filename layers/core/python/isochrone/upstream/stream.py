@@ -42,6 +42,7 @@ class StreamAnswer:
         self._ends_at = ends_at
         self._close = close
         self._progress_at = 0.0
+        self._listened_at = 0.0
         self._at_end = False
         self._released = False
         self._failure: AttemptFailed | None = None
@@ -53,7 +54,7 @@ class StreamAnswer:
                 raise AttemptFailed(Cause.BROKEN, "ended its stream without a token")
             self.first += await self._read(first_by)
         self._ended()  # a failure right behind the first token: nobody has seen that token yet
-        self._progress_at = time.monotonic()
+        self._progress_at = self._listened_at = time.monotonic()
 
     async def next_events(self, wait: float) -> list[Read] | None:
         """The next events; [] when none came within `wait` seconds; None after the end of a complete answer.
@@ -62,16 +63,18 @@ class StreamAnswer:
         """
         if self._ended():
             return None
-        tokens = self.transcript.tokens
-        patience = _AFTERWORD_SECONDS if self.transcript.complete else self._stall
-        stalled_at = self._progress_at + patience
-        wake_at = min(stalled_at, self._ends_at, time.monotonic() + wait)
+        tokens, now = self.transcript.tokens, time.monotonic()
+        # A client that is slow to read is no silence of the backend.
+        self._progress_at += now - self._listened_at
+        stalled_at = self._progress_at + (_AFTERWORD_SECONDS if self.transcript.complete else self._stall)
         try:
-            read = await self._read(wake_at)
+            read = await self._read(min(stalled_at, self._ends_at, now + wait))
         except AttemptFailed as failure:
             return self._after(failure, stalled_at)
+        finally:
+            self._listened_at = time.monotonic()
         if self.transcript.tokens > tokens:
-            self._progress_at = time.monotonic()
+            self._progress_at = self._listened_at
         return None if not read and self._ended() else read
 
     def _ended(self) -> bool:

@@ -33,6 +33,7 @@ _CHUNK_FIELDS = frozenset(
     {"choices", "usage", "error", "id", "model", "system_fingerprint", "object", "created"}
     | {"service_tier", "obfuscation", "provider", "timings", "x_groq", "p", "time_info"}
 )
+_CHUNK_FACTS = ("id", "object", "created", "model")
 _CHOICE_FIELDS = frozenset(
     {"index", "delta", "text", "finish_reason", "stop_reason", "native_finish_reason", "matched_stop", "usage"}
 )
@@ -178,6 +179,10 @@ class Transcript:
     def texts(self) -> dict[str, str]:
         """What was said so far, by field, of calls by "tool_calls.0.name" and the like; right only if `spliceable`."""
         return {name: "".join(parts) for name, parts in self._texts.items()}
+
+    def usage_chunk(self, usage: dict[str, Any]) -> dict[str, Any]:
+        """What the engine would have said of usage behind its last word."""
+        return {**{name: self._head.get(name) for name in _CHUNK_FACTS}, "choices": [], "usage": usage}
 
     def begin_with(self, told: Mapping[str, str], *, storable: bool) -> None:
         """Another attempt had told this much before: the answer is what both said."""

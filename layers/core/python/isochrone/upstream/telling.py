@@ -1,0 +1,122 @@
+"""One answer, told by one attempt after the other: who tells it now, what was told of it, and what it cost.
+
+told by A  ──── cut ────▶  B is given what was told, where it takes a prefill, and tells the rest
+                                 │
+                                 └── else B is asked again for the whole
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from isochrone.api.requests import Ask
+from isochrone.ledger.usage import estimate
+from isochrone.routing.plan import Step
+from isochrone.upstream.attempt import BodyAnswer
+from isochrone.upstream.failure import AttemptFailed, Cause
+from isochrone.upstream.prefill import continued
+from isochrone.upstream.pursuit import Won
+from isochrone.upstream.splice import Continuation
+from isochrone.upstream.stream import StreamAnswer
+from isochrone.upstream.tally import usage_heard, usage_of_whole
+from isochrone.upstream.transcript import Transcript
+
+Again = Callable[[int, Sequence[AttemptFailed], Callable[[Step], Ask]], Awaitable[Won]]
+
+
+class Telling:
+    """`again(attempts made, their failures, what to ask each step)` gives the next attempt, or raises ApiError.
+
+    `told` is what was said so far by field, in `told_tokens`; another attempt can join to it while it is `spliceable`.
+    `continuation` says how the attempt of now goes on from it, None when that tells the answer anew.
+    """
+
+    def __init__(self, won: Won, again: Again) -> None:
+        self.won = won
+        self.failures: list[AttemptFailed] = []
+        self.told: dict[str, str] = {}
+        self.told_tokens = 0
+        self.spliceable = True
+        self.continuation: Continuation | None = None
+        self._ask = won.ask
+        self._again = again
+        self._may_continue = True
+        self._storable = True
+
+    @property
+    def answer(self) -> StreamAnswer:
+        """The stream of the attempt that tells it now."""
+        assert isinstance(self.won.answer, StreamAnswer)
+        return self.won.answer
+
+    @property
+    def transcript(self) -> Transcript:
+        """What that attempt has said."""
+        return self.answer.transcript
+
+    async def fail(self, failure: AttemptFailed) -> None:
+        """The attempt of now ends with this failure; what it told stays told."""
+        failure.backend = self.won.visit.step.backend.facts.name
+        self.failures.append(failure)
+        self.won.visit.failed(failure, usage_heard(self.transcript, self.won.ask))
+        await self.answer.release()
+        # Of an answer that disagreed, nothing was let through.
+        if failure.cause is not Cause.DIVERGED:
+            self._remember()
+
+    def _remember(self) -> None:
+        said, tokens = self.transcript.texts(), self.transcript.tokens
+        if self._is_rest():
+            said = {field: self.told.get(field, "") + said.get(field, "") for field in {**self.told, **said}}
+            tokens += self.told_tokens
+        for field, text in said.items():
+            self.told[field] = max(self.told.get(field, ""), text, key=len)
+        self.told_tokens = max(self.told_tokens, tokens)
+        self.spliceable = self.spliceable and self.transcript.spliceable
+        self._storable = self._storable and self.transcript.storable
+
+    def _is_rest(self) -> bool:
+        return self.continuation is not None and not self.continuation.retold
+
+    async def go_on(self, *, may_continue: bool) -> None:
+        """The next attempt takes over. Raises ApiError when there is none."""
+        self._may_continue = may_continue
+        self.won = await self._again(self.won.visit.number, self.failures, self._ask_for)
+        self.continuation = Continuation(self.told, tokens=self.told_tokens) if self.won.ask.continues else None
+
+    def _ask_for(self, step: Step) -> Ask:
+        facts = step.backend.facts
+        if not (self._may_continue and facts.prefill):
+            return self._ask
+        return continued(self._ask, self.told, facts.engine, tokens=self.told_tokens) or self._ask
+
+    def usage(self) -> dict[str, Any]:
+        """The usage of the whole answer: of its prompt once, and of what it consists of."""
+        transcript = self.transcript
+        if transcript.usage:
+            return (
+                usage_of_whole(transcript.usage, told_before=self.told_tokens) if self._is_rest() else transcript.usage
+            )
+        before, tokens = ("".join(self.told.values()), self.told_tokens) if self._is_rest() else ("", 0)
+        said = before + "".join(transcript.texts().values())
+        return estimate(self._ask.fields, said, events=tokens + transcript.tokens)
+
+    def succeed(self, *, heard_out: bool) -> None:
+        """The attempt of now told the answer to its end: from here on, its transcript is that of the whole answer.
+
+        Not `heard_out`: nobody waited for what the engine says of usage behind its last word.
+        """
+        usage = self.usage()
+        self.won.visit.succeeded(usage_heard(self.transcript, self.won.ask))
+        if self._is_rest():
+            self.transcript.begin_with(self.told, storable=self._storable)
+        if heard_out or self.transcript.usage:
+            self.transcript.usage = usage
+
+    async def let_go(self) -> None:
+        """However it ended: the attempt of now is over, its connection given back. Does nothing the second time."""
+        if isinstance(self.won.answer, BodyAnswer):
+            return
+        self.won.visit.abandoned(usage_heard(self.transcript, self.won.ask))
+        await self.answer.release()
