@@ -2,7 +2,7 @@
 
 An engine keeps the blocks of prompts that it has read (vLLM's prefix cache, llama.cpp's slots) and does not read them
 again. So requests that begin alike should meet the same backend. `digest` is a number for the beginning, the same in
-every turn of a conversation; `order_of` ranks backends for it by weighted rendezvous hashing (Thaler and Ravishankar
+every turn of a conversation; `score` ranks backends for it by weighted rendezvous hashing (Thaler and Ravishankar
 1998; weights after Schindelhauer and Schomaker 2005), where a backend that is lost gives its own requests to all the
 others and moves no one else's.
 """
@@ -56,24 +56,16 @@ def _text(content: object) -> str:
     return "".join(text[:_BLOCK_CHARACTERS] for text in texts if isinstance(text, str))[:_BLOCK_CHARACTERS]
 
 
-def order_of(candidates: Iterable[tuple[str, float]], key: int) -> list[str]:
-    """Names by how well they suit `key`, best first. Of many keys, each gets a share in proportion to its weight."""
-    return [name for _, name in sorted((-score(name, weight, key), name) for name, weight in candidates)]
-
-
 def score(name: str, weight: float, key: int) -> float:
-    """How well `name` suits `key`: above 0, and known from these three alone."""
-    drawn = ((_mixed(_seed(name) ^ key) >> 12) + 0.5) / (1 << 52)  # in (0, 1), both ends out of reach
-    return weight / -log(drawn)
+    """How well `name` suits `key`, above 0: the best of all gets it. Of many keys, each is the best for a share in
+    proportion to its weight."""
+    bits = _seed(name) ^ key  # mixed by the finaliser of SplitMix64 (Steele, Lea and Flood 2014)
+    bits = (bits ^ (bits >> 30)) * 0xBF58_476D_1CE4_E5B9 & _64_BITS
+    bits = (bits ^ (bits >> 27)) * 0x94D0_49BB_1331_11EB & _64_BITS
+    bits ^= bits >> 31
+    return weight / -log(((bits >> 12) + 0.5) / (1 << 52))  # of a number in (0, 1), both ends out of reach
 
 
 @lru_cache(maxsize=1024)
 def _seed(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")
-
-
-def _mixed(bits: int) -> int:
-    """Every bit of the result depends on every bit given: the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
-    bits = (bits ^ (bits >> 30)) * 0xBF58_476D_1CE4_E5B9 & _64_BITS
-    bits = (bits ^ (bits >> 27)) * 0x94D0_49BB_1331_11EB & _64_BITS
-    return bits ^ (bits >> 31)

@@ -33,7 +33,8 @@ class BackendState:
     `ejection`. Milliseconds for durations, seconds for the clock."""
 
     __slots__ = (
-        "_recent_rtts", "ejection", "expected_rtt_ms", "facts", "in_flight", "offers", "place", "probe", "rtt_source",
+        "_recent_rtts", "ejection", "expected_rtt_ms", "facts", "in_flight", "measured_rtt_ms", "offers", "place",
+        "probe", "rtt_ms", "rtt_source",
     )  # fmt: skip
 
     def __init__(
@@ -49,23 +50,10 @@ class BackendState:
         self.probe = ProbeVerdict()
         self.ejection = Ejection(chance)
         self._recent_rtts: deque[float] = deque(maxlen=_RECENT_PROBES)
-
-    @property
-    def measured_rtt_ms(self) -> float | None:
+        self.measured_rtt_ms: float | None = None
         """The best round trip of the last probes: the way itself, without what queues on it added."""
-        return min(self._recent_rtts) if self._recent_rtts else None
-
-    @property
-    def rtt_ms(self) -> float:
-        """The round trip edge -> backend to plan with.
-
-        A probe can be answered nearer than the engine stands (a CDN's front, a tunnel, a test on one machine), so
-        where the place is known, a measurement only ever adds to what the way there takes.
-        """
-        measured = self.measured_rtt_ms
-        if measured is None:
-            return self.expected_rtt_ms
-        return max(measured, self.expected_rtt_ms) if self.place else measured
+        self.rtt_ms = self.expected_rtt_ms
+        """The round trip edge -> backend to plan with."""
 
     @property
     def is_reached(self) -> bool:
@@ -101,8 +89,14 @@ class BackendState:
             self._circuits_reached(seen.at)
 
     def on_rtt(self, ms: float) -> None:
-        """A probe measured the round trip."""
+        """A probe measured the round trip.
+
+        It can be answered nearer than the engine stands (a CDN's front, a tunnel, a test on one machine), so where the
+        place is known, a measurement only ever adds to what the way there takes.
+        """
         self._recent_rtts.append(ms)
+        self.measured_rtt_ms = min(self._recent_rtts)
+        self.rtt_ms = max(self.measured_rtt_ms, self.expected_rtt_ms) if self.place else self.measured_rtt_ms
 
     def on_connected(self, *, begun: float) -> None:
         """An attempt that began at `begun` is being answered by one of its models: so the host can be reached."""
@@ -165,7 +159,8 @@ class Offer:
             return Standing.UNREACHABLE
         if not panic and backend.ejection.holds(now):
             return Standing.EJECTED
-        return _STANDING[self.circuit.state(now)]
+        state = self.circuit.state(now)
+        return Standing.HEALTHY if state is State.CLOSED else _STANDING[state]
 
     def takes_requests(self, now: float, *, panic: bool = False) -> bool:
         """Is it fit for one more request, be it as the trial of a half-open circuit?"""
@@ -238,7 +233,7 @@ class Offer:
         return reason
 
 
-_STANDING = {State.CLOSED: Standing.HEALTHY, State.HALF_OPEN: Standing.TRIAL, State.OPEN: Standing.EJECTED}
+_STANDING = {State.HALF_OPEN: Standing.TRIAL, State.OPEN: Standing.EJECTED}
 
 
 def in_panic(offers: Sequence[Offer], now: float) -> bool:

@@ -39,7 +39,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from isochrone.routing.affinity import order_of
+from isochrone.routing.affinity import score
 from isochrone.routing.fleet import USUAL_CONCURRENCY, BackendState, Fleet, Offer, Point, in_panic
 from isochrone.routing.geo import Location
 from isochrone.routing.health import Standing
@@ -129,6 +129,8 @@ class Planner:
         somebody serves the model, but nobody where the request may be answered.
         """
         origin = (client.latitude, client.longitude) if client and self._routing.near == "client" else None
+        if model in self._models:
+            regions = narrowed(regions, self._models[model].regions)
         groups: dict[tuple[int, ...], list[Step]] = {}
         for rank, name in enumerate((model, *self.fallback_of(model))):
             offers = self.eligible(name, regions)
@@ -188,11 +190,12 @@ class Planner:
         else:
             network_from, network, detour = "edge", state.rtt_ms, 0.0
         standing = offer.standing(now, panic=panic)
+        first_token = offer.speed.first_token_ms(now) or 0.0
+        slowness = first_token - BRISK_MS if first_token > BRISK_MS else 0.0
         load = state.load(now)
-        slowness = max(0.0, (offer.speed.first_token_ms(now) or 0.0) - BRISK_MS)
-        wait = _wait_ms(offer, now)
+        wait = _wait_ms(offer, now) if load else 0.0
         memory = _memory_ms(state.kv_use(now))
-        load_ms = FULL_LOAD_MS * min(1.0, load)
+        load_ms = FULL_LOAD_MS * load if load < 1 else FULL_LOAD_MS
         doubt = DOUBT_MS * offer.circuit.doubts(now)
         price = self._routing.price_ms * (facts.price.input + facts.price.output)
         return Step(
@@ -266,7 +269,7 @@ def _places(facts: Backend) -> float:
 
 
 def _memory_ms(kv_use: float) -> float:
-    return KV_CACHE_FULL_MS * max(0.0, kv_use - KV_CACHE_FREE) / (1 - KV_CACHE_FREE)
+    return KV_CACHE_FULL_MS * (kv_use - KV_CACHE_FREE) / (1 - KV_CACHE_FREE) if kv_use > KV_CACHE_FREE else 0.0
 
 
 _client_rtt = lru_cache(maxsize=8192)(rtt_between_points)
@@ -287,20 +290,18 @@ def _near_equals(steps: list[Step], tolerance_ms: float) -> tuple[list[Step], li
 
 def _by_affinity(near: list[Step], key: int) -> list[Step]:
     """By who has probably read the beginning of the prompt; who is clearly more loaded than the others goes last."""
-    ranks = {name: rank for rank, name in enumerate(order_of(((s.backend.facts.name, s.weight) for s in near), key))}
-    mean = sum(step.load for step in near) / sum(step.weight for step in near)
+    fair = AFFINITY_SPREAD * sum([step.load for step in near]) / sum([step.weight for step in near])
+    ranked = []
     for step in near:
+        facts = step.offer.backend.facts
+        one = 1 / (facts.max_concurrency or USUAL_CONCURRENCY)
+        is_crowded = step.load > AFFINITY_MAX_LOAD or step.load > fair * facts.weight + one
+        ranked.append((is_crowded, -score(facts.name, facts.weight, key), facts.name, step))
         step.choice = step.choice or "near-equal"
-    near.sort(key=lambda step: (_is_crowded(step, mean), ranks[step.backend.facts.name]))
+    near = [step for _, _, _, step in sorted(ranked)]
     if near[0].choice == "near-equal":
         near[0].choice = "affinity"
     return near
-
-
-def _is_crowded(step: Step, mean: float) -> bool:
-    """Is it loaded more than AFFINITY_MAX_LOAD, or than its equals by a spread and one request?"""
-    one = 1 / (step.backend.facts.max_concurrency or USUAL_CONCURRENCY)
-    return step.load > AFFINITY_MAX_LOAD or step.load > AFFINITY_SPREAD * mean * step.weight + one
 
 
 def _by_lot(near: list[Step], chance: Chance) -> list[Step]:
