@@ -14,44 +14,16 @@ from aiohttp import web
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.test_utils import TestServer
 
+from isochrone.routing import prober
+from isochrone.routing.engines import EngineLoad
 from isochrone.routing.fleet import Fleet
 from isochrone.routing.health import Standing
-from isochrone.routing.prober import Probe, open_session, probe, probe_all, waiting_in, why
+from isochrone.routing.probe import Probe, Way
+from isochrone.routing.prober import open_session, probe, probe_all, why
 from isochrone.settings import Backend
 
 NOWHERE = "http://127.0.0.1:1/v1"
 KEY = ConnectionKey("10.0.0.5", 80, False, True, None, None, None)
-
-VLLM = """\
-# HELP vllm:num_requests_waiting Number of requests waiting to be processed.
-# TYPE vllm:num_requests_waiting gauge
-vllm:num_requests_waiting{model_name="a",engine="0"} 3.0
-vllm:num_requests_waiting{model_name="b"} 2.0
-vllm:num_requests_waiting_total 99
-vllm:num_requests_running{model_name="a"} 7.0
-"""
-
-
-@pytest.mark.parametrize(
-    ("text", "engine", "waiting"),
-    [
-        (VLLM, "vllm", 5),
-        ("llamacpp:requests_deferred 4\nllamacpp:requests_processing 1\n", "llama.cpp", 4),
-        ("llamacpp:requests_deferred 1e1\n", "llama.cpp", 10),
-        (VLLM, "llama.cpp", None),
-        ("", "vllm", None),
-        ("# vllm:num_requests_waiting 5", "vllm", None),
-        ("<html>502</html>", "vllm", None),
-    ],
-)
-def test_queue_is_read_from_the_engines_metrics(text: str, engine: str, waiting: int | None) -> None:
-    assert waiting_in(text, engine) == waiting
-
-
-@pytest.mark.parametrize("number", ["1e999", "-", "1.2.3", "e", "..", "1e", "-3"])
-def test_senseless_number_in_an_engines_metrics_is_no_accident(number: str) -> None:
-    waiting = waiting_in(f"vllm:num_requests_waiting {number}\n", "vllm")
-    assert waiting is None or waiting >= 0
 
 
 class Engine:
@@ -87,7 +59,7 @@ class Engine:
     async def probe(self, *, seconds: float = 10.0) -> Probe:
         """What a new client's first probe of it sees."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=seconds)) as session:
-            return await probe(self.url, "vllm", session, clock=self.clock)
+            return (await probe(self.url, "vllm", session, clock=self.clock)).probe
 
 
 @pytest.fixture
@@ -103,7 +75,8 @@ async def engine() -> AsyncIterator[Engine]:
 
 async def test_metrics_that_hang_do_not_make_a_healthy_engine_unreachable(engine: Engine) -> None:
     engine.metrics = None
-    assert await engine.probe(seconds=0.2) == Probe(reached=True)
+    seen = await engine.probe(seconds=0.2)
+    assert (seen.reached, seen.rtt_ms, seen.load) == (True, None, EngineLoad())
 
 
 async def test_new_connection_is_not_taken_for_a_long_way(engine: Engine) -> None:
@@ -111,7 +84,7 @@ async def test_new_connection_is_not_taken_for_a_long_way(engine: Engine) -> Non
     engine.health_ms, engine.metrics_ms = 300.0, 100.0
     seen = await engine.probe()
     assert seen.rtt_ms == pytest.approx(100.0)
-    assert seen.waiting == 3
+    assert seen.load.waiting == 3
     assert len(engine.connections) == 1
 
 
@@ -122,7 +95,81 @@ async def test_slow_metrics_are_not_taken_for_a_long_way(engine: Engine) -> None
 
 async def test_engine_whose_health_route_says_so_is_not_reached(engine: Engine) -> None:
     engine.health_status = 503
-    assert await engine.probe() == Probe(reached=False, reason="its health route answers 503")
+    assert await engine.probe() == Probe(0.0, reached=False, reason="its health route answers 503")
+
+
+async def test_probe_that_gets_through_ends_unreachability_at_once(engine: Engine) -> None:
+    fleet = Fleet([Backend(name="p", base_url=engine.url, models={"m": "m"}, engine="vllm")], edge_region="us-east-1")
+    fleet.states[0].on_probe(Probe(time.monotonic(), reached=False, reason="gone"))
+    assert fleet.offers("m")[0].standing(time.monotonic()) is Standing.UNREACHABLE
+    async with open_session() as session:
+        await probe_all(fleet, session)
+    assert fleet.offers("m")[0].standing(time.monotonic()) is Standing.HEALTHY
+
+
+async def test_of_an_api_only_the_connection_is_tried(engine: Engine) -> None:
+    """Its routes may cost money, and what they answer means nothing here."""
+    async with open_session() as session:
+        seen = (await probe(engine.url, "openai", session)).probe
+    assert seen.reached
+    assert seen.way.connect_ms is not None
+    assert seen == Probe(seen.at, reached=True, rtt_ms=seen.way.connect_ms, way=Way(connect_ms=seen.way.connect_ms))
+    assert not engine.connections
+
+
+async def test_handshakes_of_tcp_and_of_tls_are_timed_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    server_side, client_side = anonymous_tls(ssl.PROTOCOL_TLS_SERVER), anonymous_tls(ssl.PROTOCOL_TLS_CLIENT)
+    monkeypatch.setattr(prober, "_trust", lambda: client_side)
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    ticks = iter(range(100))
+    async with (
+        await asyncio.start_server(hang_up, "127.0.0.1", 0, ssl=server_side) as server,
+        open_session() as session,
+    ):
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        seen = (await probe(url, "openai", session, clock=lambda: next(ticks))).probe
+    assert seen.reached, seen.reason
+    assert seen.way == Way(connect_ms=1000.0, tls_ms=1000.0)
+
+
+async def test_server_without_tls_behind_an_https_address_is_not_reached(engine: Engine) -> None:
+    async with open_session() as session:
+        seen = (await probe(engine.url.replace("http:", "https:"), "openai", session)).probe
+    assert (seen.reached, seen.reason) == (False, "cannot be reached: TLS failed")
+
+
+async def test_next_address_of_a_name_is_tried_when_the_first_does_not_answer(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many names have an IPv6 address, which a Lambda function outside a VPC cannot reach."""
+    port = int(engine.url.rsplit(":", 1)[1].removesuffix("/v1"))
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.2", "127.0.0.1")]
+    loop = asyncio.get_running_loop()
+    resolved: list[str] = []
+
+    async def resolve(host: str, *_args: object, **_options: object) -> list[object]:
+        resolved.append(host)
+        return [one for one in found if host in ("pool.test", one[-1][0])]
+
+    monkeypatch.setattr(loop, "getaddrinfo", resolve)
+    async with open_session() as session:
+        seen = (await probe(f"http://pool.test:{port}/v1", "openai", session)).probe
+    assert seen.reached, seen.reason
+    assert resolved[0] == "pool.test"
+
+
+def anonymous_tls(protocol: int) -> ssl.SSLContext:
+    """TLS without a certificate, so that no test needs a key."""
+    context = ssl.SSLContext(protocol)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("AECDH-AES256-SHA:@SECLEVEL=0")
+    return context
 
 
 @pytest.mark.parametrize("engine", ["vllm", "openai"])
@@ -135,9 +182,9 @@ async def test_status_says_why_a_backend_is_not_reached_and_only_the_log_says_wh
     async with open_session() as session:
         await probe_all(fleet, session)
         await probe_all(fleet, session)
-    health = fleet.states[0].health
-    assert health.standing(time.monotonic()) is Standing.UNREACHABLE
-    assert health.reason == "cannot be reached: Connection refused"
+    (offer,) = fleet.offers("m")
+    assert offer.standing(time.monotonic()) is Standing.UNREACHABLE
+    assert offer.why(time.monotonic()) == "cannot be reached: Connection refused"
     assert [record.levelname for record in caplog.records] == ["INFO"]
     assert "127.0.0.1" in caplog.text
 
@@ -152,6 +199,8 @@ async def test_status_says_why_a_backend_is_not_reached_and_only_the_log_says_wh
         (aiohttp.ClientConnectorError(KEY, ConnectionRefusedError(111, "('10.0.0.5', 80)")), "Connection refused"),
         (ConnectionResetError(104, "('10.0.0.5', 80)"), "Connection reset by peer"),
         (OSError("Multiple exceptions: ('10.0.0.5', 80)"), "none of its addresses answers"),
+        (ssl.SSLError(1, "10.0.0.5"), "TLS failed"),
+        (ConnectionAbortedError("no handshake with 10.0.0.5"), "the connection was closed"),
         (aiohttp.ServerDisconnectedError("10.0.0.5"), "ServerDisconnectedError"),
     ],
 )

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import NamedTuple
 
+from msgspec import Struct
+
 
 class _Metrics(NamedTuple):
     waiting: str
@@ -16,12 +18,14 @@ class _Metrics(NamedTuple):
 
 METRICS: Mapping[str, _Metrics] = {
     "vllm": _Metrics("vllm:num_requests_waiting", "vllm:num_requests_running", "vllm:kv_cache_usage_perc"),
-    "llama.cpp": _Metrics("llamacpp:requests_deferred", "llamacpp:requests_processing", "llamacpp:kv_cache_usage_ratio"),
+    "llama.cpp": _Metrics(
+        "llamacpp:requests_deferred", "llamacpp:requests_processing", "llamacpp:kv_cache_usage_ratio"
+    ),
 }
 """By engine; those of other engines are not known."""
 
 
-class EngineLoad(NamedTuple):
+class EngineLoad(Struct, frozen=True, omit_defaults=True):
     """Requests in its queue and in work, over all its models, and the share of its KV cache in use (0 to 1) where that
     is fullest; None where it does not say."""
 

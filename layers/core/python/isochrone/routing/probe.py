@@ -7,7 +7,7 @@ from msgspec import Struct
 from isochrone.routing.engines import EngineLoad
 
 
-class Way(Struct, frozen=True):
+class Way(Struct, frozen=True, omit_defaults=True):
     """How long a new connection took: TCP's handshake, which is one round trip, and then TLS's; None where nothing
     measured it."""
 
@@ -15,7 +15,7 @@ class Way(Struct, frozen=True):
     tls_ms: float | None = None
 
 
-class Probe(Struct, frozen=True):
+class Probe(Struct, frozen=True, omit_defaults=True):
     """One look, begun at `at` (seconds; whoever passes it on shifts that to the reader's clock).
 
     `rtt_ms` is the round trip to what answers for the engine, `first_byte_ms` how long its health route took. None

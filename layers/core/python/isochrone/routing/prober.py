@@ -1,7 +1,7 @@
-"""Active probes: is a backend there, how long is the way, how many requests wait. Never a paid generation.
+"""Active probes: is a backend there, how long is the way, how much does it have to do. Never a paid generation.
 
-Engines with a health route (vLLM, llama.cpp) are asked there, and for their queue; of any other backend only the TCP
-connection is tried. An answer below 500 counts as reached: what the answer means is for attempts to find out.
+To every backend a connection is opened; engines with a health route (vLLM, llama.cpp) are asked there, and for their
+load. An answer below 500 counts as reached: what the answer means is for attempts to find out.
 """
 
 from __future__ import annotations
@@ -9,37 +9,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import socket
+import ssl
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple, TypeVar
 
 import aiohttp
 from yarl import URL
 
+from isochrone.routing.engines import METRICS, EngineLoad, load_in
 from isochrone.routing.fleet import BackendState, Fleet
+from isochrone.routing.probe import Probe, Way
 
 log = logging.getLogger("isochrone.prober")
 
+T = TypeVar("T")
 Clock = Callable[[], float]
 
 TIMEOUT_SECONDS = 2.0
-_QUEUE_METRIC = {"vllm": "vllm:num_requests_waiting", "llama.cpp": "llamacpp:requests_deferred"}
-
-
-class Probe(NamedTuple):
-    """What one probe saw; `waiting` is None where the engine does not say, `rtt_ms` where nothing could measure it.
-
-    `reason` is for everybody, `error` for the log: it may name private addresses.
-    """
-
-    reached: bool
-    rtt_ms: float | None = None
-    waiting: int | None = None
-    reason: str = ""
-    error: str = ""
 
 
 def open_session() -> aiohttp.ClientSession:
@@ -60,38 +49,45 @@ async def probe_all(fleet: Fleet, session: aiohttp.ClientSession) -> None:
 
 
 async def _probe_into(state: BackendState, session: aiohttp.ClientSession) -> None:
-    seen = await probe(state.facts.base_url, state.facts.engine, session)
-    if not seen.reached and state.offers[0].health.reason != seen.reason:
-        log.info("backend %s is unreachable: %s", state.facts.name, seen.error or seen.reason)
-    state.on_probe(time.monotonic(), reached=seen.reached, reason=seen.reason, waiting=seen.waiting or 0)
-    if seen.rtt_ms is not None:
-        state.on_rtt(seen.rtt_ms)
+    seen, detail = await probe(state.facts.base_url, state.facts.engine, session)
+    if not seen.reached and state.probe.last.reason != seen.reason:
+        log.info("backend %s is unreachable: %s", state.facts.name, detail)
+    state.on_probe(seen)
 
 
-async def probe(
-    base_url: str, engine: str, session: aiohttp.ClientSession, *, clock: Clock = time.perf_counter
-) -> Probe:
+class Look(NamedTuple):
+    """What a probe saw, and for the log in `detail`, which may name private addresses, why it was not reached."""
+
+    probe: Probe
+    detail: str = ""
+
+
+async def probe(base_url: str, engine: str, session: aiohttp.ClientSession, *, clock: Clock = time.monotonic) -> Look:
     """One look at one backend."""
-    root = URL(base_url)
+    root, at = URL(base_url), clock()
     try:
-        if engine not in _QUEUE_METRIC:
-            return Probe(reached=True, rtt_ms=await _connect_ms(root, clock))
-        return await _ask_engine(root, engine, session, clock)
+        if engine in METRICS:
+            return Look(await _ask_engine(root, engine, session, clock))
+        way = await _open_and_close(root, clock)
+        return Look(Probe(at, reached=True, rtt_ms=way.connect_ms, way=way))
     except TimeoutError:
-        return Probe(reached=False, reason=f"no answer to a probe within {TIMEOUT_SECONDS:g} s")
+        reason = detail = f"no answer to a probe within {TIMEOUT_SECONDS:g} s"
     except (aiohttp.ClientError, OSError) as error:
-        return Probe(reached=False, reason=f"cannot be reached: {why(error)}", error=str(error))
+        reason, detail = f"cannot be reached: {why(error)}", str(error)
+    return Look(Probe(at, reached=False, reason=reason), detail)
 
 
 def why(error: aiohttp.ClientError | OSError) -> str:
     """In words for whoever may read the status: the system's own would name private addresses."""
     if isinstance(error, aiohttp.ClientConnectorDNSError | socket.gaierror):
         return "its name cannot be resolved"
-    if isinstance(error, aiohttp.ClientSSLError):
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
         return "TLS failed"
-    if isinstance(error, OSError):
-        return os.strerror(error.errno) if error.errno else "none of its addresses answers"
-    return type(error).__name__
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    if isinstance(error, ConnectionError):
+        return "the connection was closed"
+    return "none of its addresses answers" if isinstance(error, OSError) else type(error).__name__
 
 
 class _Said(NamedTuple):
@@ -102,15 +98,26 @@ class _Said(NamedTuple):
 
 async def _ask_engine(root: URL, engine: str, session: aiohttp.ClientSession, clock: Clock) -> Probe:
     """Two calls. The first may have to connect, several round trips long; the quicker of the two is the way."""
+    at = clock()
     health = await _get(root.with_path("/health"), session, clock)
     if health.status >= 500:
-        return Probe(reached=False, reason=f"its health route answers {health.status}")
+        return Probe(at, reached=False, reason=f"its health route answers {health.status}")
+    way, metrics = await asyncio.gather(
+        _if_it_can(_open_and_close(root, clock)), _if_it_can(_get(root.with_path("/metrics"), session, clock))
+    )
+    if metrics is None:
+        return Probe(at, reached=True, first_byte_ms=health.after_ms, way=way or Way())
+    first_byte_ms = min(health.after_ms, metrics.after_ms)
+    load = load_in(metrics.text, engine) if metrics.status == 200 else EngineLoad()
+    return Probe(at, reached=True, rtt_ms=first_byte_ms, first_byte_ms=first_byte_ms, way=way or Way(), load=load)
+
+
+async def _if_it_can(look: Awaitable[T]) -> T | None:
+    """What an engine that was reached need not tell."""
     try:
-        metrics = await _get(root.with_path("/metrics"), session, clock)
+        return await look
     except (TimeoutError, aiohttp.ClientError, OSError):
-        return Probe(reached=True)
-    waiting = waiting_in(metrics.text, engine) if metrics.status == 200 else None
-    return Probe(reached=True, rtt_ms=min(health.after_ms, metrics.after_ms), waiting=waiting)
+        return None
 
 
 async def _get(url: URL, session: aiohttp.ClientSession, clock: Clock) -> _Said:
@@ -121,19 +128,39 @@ async def _get(url: URL, session: aiohttp.ClientSession, clock: Clock) -> _Said:
         return _Said(response.status, await response.text(errors="replace"), after_ms)
 
 
-async def _connect_ms(root: URL, clock: Clock) -> float:
-    begun = clock()
+async def _open_and_close(root: URL, clock: Clock) -> Way:
+    """A new connection, its name resolved before the clock runs, so that the handshake is all that is timed."""
+    assert root.host is not None
     async with asyncio.timeout(TIMEOUT_SECONDS):
-        _, writer = await asyncio.open_connection(root.host, root.port)
-    rtt_ms = (clock() - begun) * 1000
-    writer.close()
-    with suppress(OSError):
-        await writer.wait_closed()
-    return rtt_ms
+        found = await asyncio.get_running_loop().getaddrinfo(root.host, root.port, type=socket.SOCK_STREAM)
+        writer, connect_ms = await _connect([address[:2] for *_, address in found], clock)
+        try:
+            tls_ms = await _shake_hands(writer, root.host, clock) if root.scheme == "https" else None
+        finally:
+            writer.transport.abort()  # a farewell could take longer than the greeting
+    return Way(connect_ms, tls_ms)
 
 
-def waiting_in(exposition: str, engine: str) -> int | None:
-    """Requests in the engine's queue, summed over its models, from its Prometheus text; None when it does not say."""
-    pattern = rf"^{re.escape(_QUEUE_METRIC[engine])}(?:\{{[^}}]*\}})?\s+(\d{{1,9}}(?:\.\d+)?(?:[eE]\+?\d)?)\s*$"
-    counts = re.findall(pattern, exposition, re.MULTILINE)
-    return round(sum(float(count) for count in counts)) if counts else None
+async def _connect(addresses: Sequence[tuple[Any, ...]], clock: Clock) -> tuple[asyncio.StreamWriter, float]:
+    """To the first address that answers. A machine without IPv6 gets such addresses, too."""
+    for last, (host, port) in enumerate(addresses, start=1 - len(addresses)):
+        begun = clock()
+        try:
+            _, writer = await asyncio.open_connection(host, port)
+        except OSError:
+            if last == 0:
+                raise
+        else:
+            return writer, (clock() - begun) * 1000
+    raise socket.gaierror("the name has no address")
+
+
+async def _shake_hands(writer: asyncio.StreamWriter, host: str, clock: Clock) -> float:
+    begun = clock()
+    await writer.start_tls(_trust(), server_hostname=host)
+    return (clock() - begun) * 1000
+
+
+@cache
+def _trust() -> ssl.SSLContext:
+    return ssl.create_default_context()
