@@ -292,8 +292,11 @@ class Circuit:
             return
         if not note.openings:
             self._close(note.at)
+            if note.at >= self._failed_at:
+                self._clear_doubts()
         elif note.at > self._youngest_success:
             self._opening.begin(note.at, seconds, count=note.openings)
             self._trial.forget()
+            self._failed_at = note.at
             self.reason = note.reason
             self.failed_to_reach = note.unreachable

@@ -42,7 +42,7 @@ class EjectionNote(Struct, frozen=True):
 def may_eject(ejected: int, choices: int) -> bool:
     """May one more of a model's choices be ejected, when so many others are? Never more than half; never the only one;
     one of two and of three."""
-    return choices > 1 and ejected + 1 <= choices // 2
+    return ejected + 1 <= choices // 2
 
 
 def panics(refusing: int, choices: int) -> bool:
@@ -81,17 +81,18 @@ class Outcomes:
 
 
 class Ejection:
-    """One backend's. Times are seconds on any one clock; `reason` is that of the last ejection."""
+    """One backend's. Times are seconds on any one clock; `reason` is that of the last ejection, `outcomes` what was
+    counted since."""
 
     __slots__ = (
-        "_at", "_chance", "_failed_to_reach", "_lost_connections", "_lost_since", "_outcomes", "_times", "_until",
+        "_at", "_chance", "_failed_to_reach", "_lost_connections", "_lost_since", "_times", "_until", "outcomes",
         "reason",
     )  # fmt: skip
 
     def __init__(self, chance: Chance) -> None:
         self.reason = ""
         self._chance = chance
-        self._outcomes = Outcomes()
+        self.outcomes = Outcomes()
         self._lost_connections = 0
         self._lost_since = -inf
         self._failed_to_reach = False
@@ -115,13 +116,13 @@ class Ejection:
     def on_success(self, now: float, *, begun: float) -> None:
         """An attempt was answered whole. What began before the last ejection was over is settled with it."""
         if begun >= self._until:
-            self._outcomes.add(now, success=True)
+            self.outcomes.add(now, success=True)
 
     def on_failure(self, now: float, *, begun: float, fault: Fault) -> None:
         """An attempt failed through the backend's fault."""
         if begun < self._until:
             return
-        self._outcomes.add(now, success=False)
+        self.outcomes.add(now, success=False)
         self._failed_to_reach = fault is Fault.UNREACHABLE
         if fault is Fault.ANSWER:
             self.on_connected(begun=begun)
@@ -134,8 +135,8 @@ class Ejection:
         """Why it should be ejected now; empty when it should not."""
         if self._lost_connections >= CONNECTION_FAILURES:
             return f"lost {self._lost_connections} connections in a row"
-        failures, total = self._outcomes.failures, self._outcomes.failures + self._outcomes.successes
-        if total >= OUTCOMES and 100 * self._outcomes.successes < SUCCESS_PERCENT * total:
+        failures, total = self.outcomes.failures, self.outcomes.failures + self.outcomes.successes
+        if total >= OUTCOMES and 100 * self.outcomes.successes < SUCCESS_PERCENT * total:
             return f"failed {failures} of its last {total} requests"
         return ""
 
@@ -153,7 +154,7 @@ class Ejection:
 
     def _begin(self, at: float, seconds: float, *, times: int, reason: str) -> None:
         self._at, self._until, self._times, self.reason = at, at + seconds, times, reason
-        self._outcomes = Outcomes()
+        self.outcomes = Outcomes()
         self._lost_connections = 0
 
     def export(self) -> EjectionNote | None:

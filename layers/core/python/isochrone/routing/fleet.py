@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from isochrone.routing.circuit import Chance, Circuit, State
-from isochrone.routing.ejection import Ejection, may_eject, panics
+from isochrone.routing.ejection import Ejection, EjectionNote, may_eject, panics
 from isochrone.routing.health import Fault, ProbeVerdict, Standing
 from isochrone.routing.probe import Probe
 from isochrone.routing.rtt import region_location, rtt_between_points, rtt_between_regions
@@ -55,11 +55,6 @@ class BackendState:
         self.rtt_ms = self.expected_rtt_ms
         """The round trip edge -> backend to plan with."""
 
-    @property
-    def is_reached(self) -> bool:
-        """Is there nothing that says that it cannot be reached?"""
-        return self.probe.reached
-
     def waiting(self, now: float) -> int:
         """Requests in the engine's queue; 0 where no probe has seen it of late."""
         load = self.probe.last.load
@@ -87,6 +82,23 @@ class BackendState:
         if seen.reached:
             self.ejection.on_reached(seen.at)
             self._circuits_reached(seen.at)
+
+    def last_probe(self) -> Probe | None:
+        """What edges tell each other of the way to it."""
+        return self.probe.last if self.probe.is_there else None
+
+    def absorb_probe(self, seen: Probe, now: float) -> None:
+        """Take over what another edge's probe saw; one that is yet to come is the word of a wrong clock."""
+        if seen.at <= now:
+            self.on_probe(seen)
+
+    def absorb_ejection(self, note: EjectionNote, now: float) -> None:
+        """Take over an ejection by another edge, under the same condition as our own, and unless a later probe has
+        come through."""
+        if self.may_be_ejected(now):
+            self.ejection.absorb(note, now)
+        if self.probe.reached:
+            self.ejection.on_reached(self.probe.last.at)
 
     def on_rtt(self, ms: float) -> None:
         """A probe measured the round trip.

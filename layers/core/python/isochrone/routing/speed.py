@@ -77,8 +77,8 @@ class Speed:
 
     def absorb(self, note: SpeedNote, now: float) -> None:
         """Take over what another edge saw, if it is newer than what was seen here."""
-        if self._first_token_ms is None or self._first_token_at < note.at <= now:
-            self._first_token_at, self._first_token_ms = min(note.at, now), note.first_token_ms
+        if note.at <= now and (self._first_token_ms is None or note.at > self._first_token_at):
+            self._first_token_at, self._first_token_ms = note.at, note.first_token_ms
 
 
 def _smoothed(known: float | None, ms: float) -> float:
