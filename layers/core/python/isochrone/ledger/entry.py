@@ -7,7 +7,7 @@ from msgspec import Struct, structs
 LOST = "lost"
 
 
-class Begun(Struct, frozen=True, kw_only=True):
+class Begun(Struct, frozen=True, kw_only=True, tag_field="record", tag="begun"):
     """One attempt when it begins; tenant, start (epoch seconds), request and number name it for ever."""
 
     request_id: str
@@ -24,7 +24,7 @@ class Begun(Struct, frozen=True, kw_only=True):
         return self.started_at, self.request_id, self.attempt
 
 
-class Entry(Begun, frozen=True, kw_only=True):
+class Entry(Begun, frozen=True, kw_only=True, tag="ended"):
     """One attempt when it has ended. `outcome` is "ok" for the one that answered.
 
     Tokens are None where nobody can tell; `usage_estimated` says that no engine told them, cost is in $.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any, Protocol
 
+from msgspec import structs
+
 from isochrone.ledger.book import Book
-from isochrone.ledger.entry import Entry
+from isochrone.ledger.entry import Begun, Entry
 from isochrone.ledger.usage import cost_of, is_estimated, usage_of
 from isochrone.routing.health import Fault
 from isochrone.routing.plan import Step
@@ -48,11 +50,16 @@ class Visit:
         self.step = step
         self.number = number
         self.first_token_ms: float | None = None
-        self._request_id = request_id
-        self._tenant = tenant
         self._book = book
+        self._attempt = Begun(
+            request_id=request_id,
+            tenant=tenant,
+            model=step.model,
+            backend=step.backend.facts.name,
+            attempt=number,
+            started_at=time.time(),
+        )
         self._whole = whole
-        self._started_at = time.time()
         self._begun = time.monotonic()
         self._answered = False
         self._open = True
@@ -61,6 +68,7 @@ class Visit:
         self.is_trial = place.is_trial if place else self._trial is not None
         self._patience = patience / 2 if self.is_trial else patience
         step.backend.in_flight += 1
+        book.begun(self._attempt)
 
     def answered(self, *, streaming: bool) -> None:
         """The first token of a stream, or a whole body, is there."""
@@ -112,22 +120,16 @@ class Visit:
         if not self._open:
             return
         self._open = False
-        facts = self.step.backend.facts
         self._give_back()
         input_tokens, output_tokens = usage_of(usage)
         self._book.write(
             Entry(
-                request_id=self._request_id,
-                tenant=self._tenant,
-                model=self.step.model,
-                backend=facts.name,
-                attempt=self.number,
+                **structs.asdict(self._attempt),
                 outcome=outcome,
                 input_tokens=input_tokens,
                 output_tokens=output_tokens,
                 usage_estimated=is_estimated(usage),
-                cost=cost_of(facts.price, input_tokens, output_tokens),
-                started_at=self._started_at,
+                cost=cost_of(self.step.backend.facts.price, input_tokens, output_tokens),
                 first_token_ms=self.first_token_ms,
                 total_ms=(time.monotonic() - self._begun) * 1000,
                 ambiguous=ambiguous,

@@ -1,0 +1,197 @@
+"""The files of a spool: one locked folder for each process, and in it segments of one record a line.
+
+    <spool>/<service>-<region>-<table's place>/
+        4711-0/             the journal of one process; it holds a lock (flock) on the folder while it lives
+            000001.jsonl    an attempt when it begins, its entry when it has ended, in the order in which they came
+            000002.jsonl    begins with what had begun and not ended, so that older segments may go
+
+A journal that nobody locks is that of a dead process, and whoever locks it may take it over.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from isochrone.ledger.entry import Begun, Entry, lost
+
+log = logging.getLogger("isochrone.ledger")
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Begun | Entry).decode
+
+
+def record_of(what: Begun | Entry) -> bytes:
+    """One line, its end in front: what a full disk has torn spoils no later line."""
+    return b"\n" + _encode(what)
+
+
+class Segment:
+    """One file. `waiting` of its records have not reached the store yet; those of a `spilled` one are not in memory
+    either; the `live` one is being written."""
+
+    __slots__ = ("journal", "live", "path", "size", "spilled", "waiting")
+
+    def __init__(self, journal: Journal, path: Path, *, spilled: bool, live: bool) -> None:
+        self.journal = journal
+        self.path = path
+        self.size = 0
+        self.waiting = 0
+        self.spilled = spilled
+        self.live = live
+
+    def settle(self) -> None:
+        """One of its records needs it no more."""
+        self.waiting -= 1
+        self.discard_if_done()
+
+    def discard_if_done(self) -> None:
+        """Delete it if nobody needs it any more."""
+        if not (self.waiting or self.spilled or self.live):
+            self.journal.discard(self)
+
+    def records(self) -> Iterator[Begun | Entry]:
+        """What can be read of it."""
+        torn = 0
+        for line in self._lines():
+            try:
+                yield _decode(line)
+            except msgspec.DecodeError:
+                torn += 1
+        if torn:
+            log.warning("%s: %d lines cannot be read", self.path, torn)
+
+    def _lines(self) -> list[bytes]:
+        try:
+            return [line for line in self.path.read_bytes().split(b"\n") if line]
+        except OSError as error:
+            log.warning("%s: cannot be read back (%s)", self.path, error.strerror)
+            return []
+
+
+class Waiting(NamedTuple):
+    """An entry on its way to the store, and where it is kept meanwhile."""
+
+    entry: Entry
+    segment: Segment | None
+
+    def settle(self) -> None:
+        """It has reached the store, or never will."""
+        if self.segment:
+            self.segment.settle()
+
+
+class Journal:
+    """All segments of one process, oldest first."""
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self.path = path
+        self.segments: deque[Segment] = deque()
+        self._lock = lock
+        self._numbers = count(1)
+
+    def add(self, *, spilled: bool) -> tuple[Segment, int]:
+        """A new live segment and its file. Raises OSError."""
+        path = self.path / f"{next(self._numbers):06}.jsonl"
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        segment = Segment(self, path, spilled=spilled, live=True)
+        self.segments.append(segment)
+        return segment, file
+
+    def read_oldest(self) -> list[Waiting] | None:
+        """The entries of the oldest spilled segment, which so are in memory again; None when there is none."""
+        segment = next((known for known in self.segments if known.spilled), None)
+        if segment is None:
+            return None
+        entries = self._entries_in(segment)
+        segment.spilled = False
+        segment.discard_if_done()
+        return entries
+
+    def _entries_in(self, segment: Segment) -> list[Waiting]:
+        entries = [Waiting(record, segment) for record in segment.records() if isinstance(record, Entry)]
+        segment.waiting = len(entries)
+        return entries
+
+    def discard(self, segment: Segment) -> None:
+        """Delete one segment."""
+        with suppress(ValueError):
+            self.segments.remove(segment)
+        with suppress(OSError):
+            segment.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let go of it: an empty folder goes, another one is whoever's comes next."""
+        if not self.segments:
+            with suppress(OSError):
+                self.path.rmdir()
+        os.close(self._lock)
+
+
+class DeadJournal(Journal):
+    """That of a dead process. After its last entry come those of the attempts that it began and never ended; until the
+    store has them, so long stay the segments that note them, since we may die, too."""
+
+    def __init__(self, path: Path, lock: int) -> None:
+        super().__init__(path, lock)
+        self._begun: dict[tuple[float, str, int], tuple[Begun, Segment]] = {}
+        for known in sorted(path.glob("*.jsonl")):
+            self.segments.append(Segment(self, known, spilled=True, live=False))
+
+    def _entries_in(self, segment: Segment) -> list[Waiting]:
+        entries = []
+        is_last = segment is self.segments[-1]
+        for record in segment.records():
+            segment.waiting += 1
+            if noted := self._begun.pop(record.key, None):
+                noted[1].settle()
+            if isinstance(record, Entry):
+                entries.append(Waiting(record, segment))
+            else:
+                self._begun[record.key] = record, segment
+        if is_last:
+            entries += [Waiting(lost(begun), noted_in) for begun, noted_in in self._begun.values()]
+        return entries
+
+
+def create_journal(folder: Path) -> Journal:
+    """A new one in `folder`. Raises OSError."""
+    for number in count():
+        path = folder / f"{os.getpid()}-{number}"
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+            if (lock := _lock(path)) is not None:
+                return Journal(path, lock)
+    raise AssertionError  # count() has no end
+
+
+def journals_of_the_dead(folder: Path) -> Iterator[DeadJournal]:
+    """Those in `folder` that nobody locks; now they are ours. Raises OSError."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and (lock := _lock(path)) is not None:
+            yield DeadJournal(path, lock)
+
+
+def _lock(path: Path) -> int | None:
+    """A file descriptor that holds the lock on a folder; None when somebody else has it, or has deleted the folder."""
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.stat().st_ino == os.fstat(lock).st_ino:
+            return lock
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(lock)
+    return None

@@ -1,0 +1,223 @@
+"""What makes the ledger's buffer durable: every attempt is noted on disk until the store has its entry.
+
+It survives the death of the process, also SIGKILL: the system keeps what was written, so there is no fsync, and a
+machine that loses power may lose its last seconds. Writing the same entry to the store again is harmless there (an
+attempt has one name), so what is on disk may be handed over once too often, never once too seldom.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import stat
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+
+from isochrone.ledger.entry import Begun, Entry
+from isochrone.ledger.journal import Journal, Segment, Waiting, create_journal, journals_of_the_dead, record_of
+from isochrone.settings import Settings
+
+log = logging.getLogger("isochrone.ledger")
+
+# About 500 attempts: read back in milliseconds, so that requests get their turn.
+SEGMENT_BYTES = 256 * 1024
+# With the above 250 MiB, half of what a Lambda has, or half a million attempts.
+MAX_SEGMENTS = 1000
+
+
+class NoSpool:
+    """A buffer without a disk; says what `Spool` does.
+
+    `lost` counts entries that had to make room for newer ones, `failures` writes that the disk did not take.
+    """
+
+    lost = 0
+    failures = 0
+
+    @property
+    def spilled(self) -> int:
+        """How many entries of this process are on disk only."""
+        return 0
+
+    def begun(self, attempt: Begun) -> None:
+        """Note that an attempt begins."""
+
+    def ended(self, entry: Entry) -> Segment | None:
+        """Keep its entry; None when that was not possible."""
+
+    def spill(self) -> bool:
+        """From now on entries are only kept here; False when that is not possible."""
+        return False
+
+    def take_back(self) -> list[Waiting]:
+        """Some of the entries that are only here; none when all are in memory."""
+        return []
+
+    def tidy(self) -> None:
+        """Forget what nobody waits for."""
+
+    def adopt(self) -> None:
+        """Take over what dead processes left."""
+
+    def close(self) -> None:
+        """The process ends; what waits stays for the next one."""
+
+
+class Spool(NoSpool):
+    """The notes of one process in `folder`, which is made when the first one is written.
+
+    A disk that is full or read-only fails no request: the entries then have only the memory, as without a spool.
+    """
+
+    def __init__(self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES, max_segments: int = MAX_SEGMENTS) -> None:
+        self._folder = folder
+        self._segment_bytes = segment_bytes
+        self._max_segments = max_segments
+        self._journal: Journal | None = None
+        self._live: Segment | None = None
+        self._file = -1
+        self._open: dict[tuple[float, str, int], bytes] = {}
+        self._left: deque[Journal] = deque()
+        self._ailing = False
+        self.lost = 0
+        self.failures = 0
+
+    @property
+    def spilled(self) -> int:
+        return sum(segment.waiting for segment in self._segments if segment.spilled)
+
+    @property
+    def _segments(self) -> deque[Segment]:
+        return self._journal.segments if self._journal else deque()
+
+    @property
+    def _journals(self) -> list[Journal]:
+        return [self._journal, *self._left] if self._journal else [*self._left]
+
+    def begun(self, attempt: Begun) -> None:
+        record = record_of(attempt)
+        self._append(record)
+        self._open[attempt.key] = record
+
+    def ended(self, entry: Entry) -> Segment | None:
+        self._open.pop(entry.key, None)
+        segment = self._append(record_of(entry))
+        if segment:
+            segment.waiting += 1
+        return segment
+
+    def _append(self, record: bytes) -> Segment | None:
+        try:
+            live = self._live
+            if live is None or live.size + len(record) > self._segment_bytes:
+                live = self._begin_segment(spilled=live is not None and live.spilled)
+            self._write(live, record)
+        except OSError as error:
+            self._complain(error)
+            return None
+        self._ailing = False
+        return live
+
+    def _write(self, live: Segment, record: bytes) -> None:
+        written = os.write(self._file, record)
+        live.size += written
+        if written < len(record):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _complain(self, error: OSError) -> None:
+        self.failures += 1
+        if not self._ailing:
+            self._ailing = True
+            log.error(
+                "%s cannot be written (%s): until it can, ledger entries that the table has not got yet die with this "
+                "process",
+                error.filename or self._folder,
+                error.strerror,
+            )
+
+    def _begin_segment(self, *, spilled: bool) -> Segment:
+        if self._journal is None:
+            _make_private(self._folder)
+            self._journal = create_journal(self._folder)
+        old, old_file = self._live, self._file
+        self._live, self._file = self._journal.add(spilled=spilled)
+        if len(self._segments) > self._max_segments:
+            self._drop_oldest()
+        try:
+            if self._open:
+                self._write(self._live, b"".join(self._open.values()))
+        finally:  # only now, because it may hold the only notes of what is open
+            _end_segment(old, old_file)
+        return self._live
+
+    def _drop_oldest(self) -> None:
+        oldest = self._segments[0]
+        if oldest.spilled:
+            self.lost += oldest.waiting
+            log.error("%s is full: %d ledger entries are lost", self._folder, oldest.waiting)
+        oldest.journal.discard(oldest)
+
+    def spill(self) -> bool:
+        try:
+            self._begin_segment(spilled=True)
+        except OSError as error:
+            self._complain(error)
+        return self._live is not None and self._live.spilled
+
+    def take_back(self) -> list[Waiting]:
+        for journal in self._journals:
+            while (entries := journal.read_oldest()) is not None:
+                if entries:
+                    return entries
+        return []
+
+    def tidy(self) -> None:
+        if self._live and self._live.size and not (self._live.waiting or self._live.spilled or self._open):
+            os.ftruncate(self._file, 0)
+            self._live.size = 0
+        while self._left and not self._left[0].segments:
+            self._left.popleft().close()
+
+    def adopt(self) -> None:
+        try:
+            self._left.extend(journals_of_the_dead(self._folder))
+        except FileNotFoundError:
+            return  # nobody has written here yet
+        except OSError as error:
+            log.warning("%s cannot be looked through (%s)", self._folder, error.strerror)
+
+    def close(self) -> None:
+        _end_segment(self._live, self._file)
+        self._live = None
+        for journal in self._journals:
+            journal.close()
+        self._journal = None
+        self._left.clear()
+
+
+def folder_for(settings: Settings, region: str, environ: Mapping[str, str]) -> Path:
+    """Where the edges of one region, and one table, keep their spool on this machine."""
+    root = settings.state.spool or f"{environ.get('TMPDIR') or '/tmp'}/isochrone-{os.getuid()}"  # noqa: S108
+    place = re.sub(r"[^A-Za-z0-9.]+", "-", settings.state.endpoint_url or "aws")
+    return Path(root, f"{settings.service.name}-{region}-{place}")
+
+
+def _end_segment(segment: Segment | None, file: int) -> None:
+    if segment:
+        os.close(file)
+        segment.live = False
+        segment.discard_if_done()
+
+
+def _make_private(folder: Path) -> None:
+    """A folder of ours alone. Raises OSError, also when somebody else has put one there before us, or could."""
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    above, own = folder.parent.stat(), folder.lstat()
+    if above.st_uid != os.getuid() and above.st_mode & stat.S_IWOTH:
+        raise PermissionError(errno.EPERM, "it belongs to somebody else", str(folder.parent))
+    if not stat.S_ISDIR(own.st_mode) or own.st_uid != os.getuid():
+        raise PermissionError(errno.EPERM, "it belongs to somebody else", str(folder))
