@@ -63,6 +63,23 @@ async def test_all_gives_every_tenants_entries_oldest_first(stores: Any) -> None
     assert [e["tenant"] for e in await stores.ledger.all()] == ["c", "b", "a"]
 
 
+async def test_all_gives_one_tenants_entries_alone(stores: Any) -> None:
+    now = stores.clock.now
+    await stores.ledger.append([entry("b", at=now + 2), entry("a", at=now + 3), entry("b", at=now + 1)])
+    assert [(e["tenant"], e["started_at"]) for e in await stores.ledger.all(tenant="b")] == [
+        ("b", now + 1),
+        ("b", now + 2),
+    ]
+
+
+@pytest.mark.parametrize("tenant", [None, "team-a"])
+async def test_all_begins_with_the_first_entry_at_a_given_moment(stores: Any, tenant: str | None) -> None:
+    now = stores.clock.now
+    await stores.ledger.append([entry(at=now + i / 2) for i in range(4)])
+    found = await stores.ledger.all(tenant=tenant, since=now + 0.5)
+    assert [e["started_at"] for e in found] == [now + 0.5, now + 1, now + 1.5]
+
+
 async def test_more_than_one_page_of_entries_is_read_to_its_end(stores: Any) -> None:
     now = stores.clock.now
     # DynamoDB gives at most 1 MB a page.

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -135,17 +136,39 @@ def _say(region: str, line: str) -> None:
     click.echo(f"{region}: {line}")
 
 
+class Moment(click.ParamType[float]):
+    """An age or a date on the command line, epoch seconds in the command."""
+
+    name = "WHEN"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from isochrone.ledger.report import moment_of
+
+        try:
+            return value if isinstance(value, float) else moment_of(value, now=time.time())
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 @main.command()
 @config_option
 @click.option("--region", help="The region whose ledger to read; default: all.")
+@click.option("--tenant", help="Only this tenant's entries.")
+@click.option(
+    "--since", type=Moment(), help="Only what began then or later: 90s, 15m, 2h, 7d, or 2026-11-23T05:00 (UTC)."
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Only so many, the newest.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def ledger(settings: Settings, region: str | None, as_json: bool) -> None:
+def ledger(
+    settings: Settings, *, region: str | None, tenant: str | None, since: float | None, limit: int | None, as_json: bool
+) -> None:
     """Print the ledger: one entry per attempt, oldest first."""
     if settings.state.kind == "memory":
         raise _Refused("state.kind is memory: a running edge keeps its ledger, ask its GET /v1/ledger")
     names = [known.name for known in settings.region]
     if region and region not in names:
         raise _Refused(f"--region {region!r} is not in the configuration; it has {', '.join(names)}")
+    from isochrone.ledger.report import line_of
     from isochrone.settings import table_name
     from isochrone.stores.dynamodb.client import connect
     from isochrone.stores.dynamodb.ledger import DynamoLedgerStore
@@ -155,23 +178,16 @@ def ledger(settings: Settings, region: str | None, as_json: bool) -> None:
         entries: list[dict[str, Any]] = []
         for name in [region] if region else names:
             async with connect(name, endpoint_url=settings.state.endpoint_url) as client:
-                entries += await DynamoLedgerStore(client, table_name(settings, "ledger")).all()
+                store = DynamoLedgerStore(client, table_name(settings, "ledger"))
+                entries += await store.all(tenant=tenant, since=since)
         return sorted(entries, key=lambda entry: float(entry["started_at"]))
 
     try:
         entries = asyncio.run(read())
     except StoreUnavailable as error:
         raise click.ClickException(str(error)) from None
-    for entry in entries:
-        click.echo(json.dumps(entry) if as_json else _ledger_line(entry))
-
-
-def _ledger_line(entry: dict[str, Any]) -> str:
-    tokens = f"{entry['input_tokens'] or '?'} -> {entry['output_tokens'] or '?'} tokens"
-    return (
-        f"{entry['request_id'][:16]:16}  {entry['tenant']:12}  {entry['model']}  {entry['backend']} "
-        f"#{entry['attempt']} {entry['outcome']}  {tokens}  ${entry['cost']:.6f}"
-    )
+    for entry in entries[-limit:] if limit else entries:
+        click.echo(json.dumps(entry) if as_json else line_of(entry))
 
 
 if __name__ == "__main__":

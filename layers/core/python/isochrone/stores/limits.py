@@ -44,4 +44,9 @@ def ledger_sort_key(entry: dict[str, Any]) -> str:
         raise ValueError(f"ledger entry: request_id must be text and attempt a number, not {request!r} and {attempt!r}")
     if not entry.get("tenant"):
         raise ValueError("ledger entry: tenant is missing")
-    return f"{datetime.fromtimestamp(started, UTC):%Y-%m-%dT%H:%M:%S.%fZ}#{request}#{attempt:04d}"
+    return f"{moment_key(started)}#{request}#{attempt:04d}"
+
+
+def moment_key(moment: float) -> str:
+    """Epoch seconds as a text that sorts by time."""
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%dT%H:%M:%S.%fZ}"

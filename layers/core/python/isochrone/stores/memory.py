@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from isochrone.stores.bounded import BoundedValues
-from isochrone.stores.limits import VALUE_BYTES, check_amounts, check_size, encode_document, ledger_sort_key
+from isochrone.stores.limits import VALUE_BYTES, check_amounts, check_size, encode_document, ledger_sort_key, moment_key
 from isochrone.stores.protocols import StoreUnavailable
 
 
@@ -141,6 +141,7 @@ class MemoryLedgerStore(_Switch):
         newest = (self._entries[key] for key in reversed(self._order) if key[1] == tenant)
         return [dict(entry) for _, entry in zip(range(limit), newest, strict=False)]
 
-    async def all(self) -> list[dict[str, Any]]:
+    async def all(self, *, tenant: str | None = None, since: float | None = None) -> list[dict[str, Any]]:
         self._check()
-        return [dict(self._entries[key]) for key in self._order]
+        first = "" if since is None else moment_key(since)
+        return [dict(self._entries[key]) for key in self._order if key[0] >= first and tenant in (None, key[1])]

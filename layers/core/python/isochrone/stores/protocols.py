@@ -46,8 +46,11 @@ class LedgerStore(Protocol):
     async def recent(self, tenant: str, *, limit: int = 100) -> list[dict[str, Any]]:
         """The tenant's newest entries, newest first."""
 
-    async def all(self) -> list[dict[str, Any]]:
-        """Every tenant's entries, oldest first: for the operator's command, never for a request."""
+    async def all(self, *, tenant: str | None = None, since: float | None = None) -> list[dict[str, Any]]:
+        """Every tenant's entries, or one's, that started at `since` (epoch seconds) or later; oldest first.
+
+        For the operator's command, never for a request.
+        """
 
 
 class FleetStore(Protocol):

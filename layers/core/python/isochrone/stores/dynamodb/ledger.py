@@ -15,7 +15,7 @@ from msgspec import Struct, field
 from isochrone.stores.dynamodb.client import DynamoClient
 from isochrone.stores.dynamodb.errors import ConditionFailed, InvalidCall
 from isochrone.stores.dynamodb.items import Done, Item, from_item, to_item
-from isochrone.stores.limits import ledger_sort_key
+from isochrone.stores.limits import ledger_sort_key, moment_key
 
 _AT_ONCE = 8
 
@@ -49,8 +49,15 @@ class DynamoLedgerStore:
         }
         return [_entry_of(item) for item in await self._pages("Query", query, limit)]
 
-    async def all(self) -> list[dict[str, Any]]:
-        items = await self._pages("Scan", {}, None)
+    async def all(self, *, tenant: str | None = None, since: float | None = None) -> list[dict[str, Any]]:
+        values = {":since": {"S": moment_key(since or 0.0)}}
+        if tenant is None:
+            items = await self._pages("Scan", {"FilterExpression": "sk >= :since", "ExpressionAttributeValues": values})
+        else:
+            values[":tenant"] = {"S": tenant}
+            condition = "pk = :tenant AND sk >= :since"
+            query = {"KeyConditionExpression": condition, "ExpressionAttributeValues": values}
+            items = await self._pages("Query", query)
         return [_entry_of(item) for item in sorted(items, key=lambda item: (item["sk"]["S"], item["pk"]["S"]))]
 
     async def _put(self, item: Item) -> None:
@@ -62,7 +69,7 @@ class DynamoLedgerStore:
         except InvalidCall as error:
             raise ValueError(str(error)) from None
 
-    async def _pages(self, operation: str, request: dict[str, Any], limit: int | None) -> list[Item]:
+    async def _pages(self, operation: str, request: dict[str, Any], limit: int | None = None) -> list[Item]:
         """The items of all pages, or of as many as `limit` needs."""
         items: list[Item] = []
         position: dict[str, Any] = {}
