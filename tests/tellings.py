@@ -46,6 +46,7 @@ class Tellers:
         *scripts: Script,
         prefill: Sequence[int] = (),
         engine: Engine = "vllm",
+        assemble: bool = True,
         ask: Ask = ASK,
         capture: bool = True,
     ) -> None:
@@ -57,7 +58,14 @@ class Tellers:
         self.closed = 0
         self.pause = 0.0
         facts = [
-            Backend(name=f"pool-{i}", base_url="http://x", models={"m": "m"}, prefill=i in prefill, engine=engine)
+            Backend(
+                name=f"pool-{i}",
+                base_url="http://x",
+                models={"m": "m"},
+                prefill=i in prefill,
+                engine=engine,
+                assemble=assemble,
+            )
             for i in range(len(scripts))
         ]
         self.steps = plan("m", (), Fleet(facts, edge_region="x"), client=None, near="edge", now=0.0)

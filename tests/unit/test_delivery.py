@@ -264,6 +264,21 @@ async def test_rest_that_dies_is_retold_where_nobody_else_takes_a_prefill() -> N
     assert scene.asked[2] is ASK
 
 
+async def test_server_that_begins_with_what_it_was_given_and_dies_over_it_adds_nothing() -> None:
+    begun = words()[:8]
+    scene = Scene(begun, words()[:4], [*words(WORDS[7:]), STOP, DONE_EVENT], prefill=[1, 2])
+    assert text_of(await scene.told()) == TEXT
+    assert scene.asked[2].fields["messages"][-1]["content"] == "".join(WORDS[:7])
+
+
+async def test_server_that_begins_with_what_it_was_given_has_told_the_whole() -> None:
+    scene = Scene(words()[:8], [*words(), STOP, usage(20, 9), DONE_EVENT], prefill=[1])
+    told = await scene.told(include_usage=True)
+    assert text_of(told) == TEXT
+    assert usages_of(told) == [{"prompt_tokens": 20, "completion_tokens": 9}]
+    assert scene.completed == [("pool-1", {"content": TEXT})]
+
+
 async def test_backend_that_takes_no_prefill_is_asked_for_the_whole() -> None:
     scene = Scene(CUT, WHOLE, prefill=[0])
     assert text_of(await scene.told()) == TEXT

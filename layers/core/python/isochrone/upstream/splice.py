@@ -113,6 +113,11 @@ class Continuation:
         self._splice: Splice | None = None
 
     @property
+    def is_pending(self) -> bool:
+        """True while nothing was let through, since it could still become a retelling."""
+        return not (self._joined or self._splice)
+
+    @property
     def retold(self) -> bool:
         """True when the backend began with what it was given: then it has told the whole answer."""
         return self._splice is not None

@@ -28,20 +28,26 @@ Again = Callable[[int, Sequence[AttemptFailed], Callable[[Step], Ask]], Awaitabl
 class Telling:
     """`again(attempts made, their failures, what to ask each step)` gives the next attempt, or raises ApiError.
 
+    `asked` is what a step is asked that is to tell the whole. `is_shown`: the client has already seen what was told, so
+    that the next one has to agree with it.
+
     `told` is what was said so far by field, in `told_tokens`; another attempt can join to it while it is `spliceable`.
     `continuation` says how the attempt of now goes on from it, None when that tells the answer anew.
     """
 
-    def __init__(self, won: Won, again: Again) -> None:
+    def __init__(
+        self, won: Won, again: Again, *, asked: Callable[[Step], Ask] | None = None, is_shown: bool = True
+    ) -> None:
         self.won = won
         self.failures: list[AttemptFailed] = []
         self.told: dict[str, str] = {}
         self.told_tokens = 0
         self.spliceable = True
         self.continuation: Continuation | None = None
-        self._ask = won.ask
+        self._ask = ask = won.ask
+        self._asked = asked or (lambda _: ask)
+        self._is_shown = is_shown
         self._again = again
-        self._may_continue = True
         self._storable = True
 
     @property
@@ -61,12 +67,14 @@ class Telling:
         self.failures.append(failure)
         self.won.visit.failed(failure, usage_heard(self.transcript, self.won.ask))
         await self.answer.release()
-        # Of an answer that disagreed, nothing was let through.
-        if failure.cause is not Cause.DIVERGED:
+        # Of an answer that disagreed nothing was let through, nor of one that may have been about to tell all anew.
+        if failure.cause is not Cause.DIVERGED and not (self.continuation and self.continuation.is_pending):
             self._remember()
 
     def _remember(self) -> None:
         said, tokens = self.transcript.texts(), self.transcript.tokens
+        if not (self._is_shown or self._is_rest()):
+            self.told, self.told_tokens, self.spliceable, self._storable = {}, 0, True, True
         if self._is_rest():
             said = {field: self.told.get(field, "") + said.get(field, "") for field in {**self.told, **said}}
             tokens += self.told_tokens
@@ -81,26 +89,24 @@ class Telling:
 
     async def go_on(self, *, may_continue: bool) -> None:
         """The next attempt takes over. Raises ApiError when there is none."""
-        self._may_continue = may_continue
-        self.won = await self._again(self.won.visit.number, self.failures, self._ask_for)
+        ask_for = self._asked_to_go_on if may_continue and self.spliceable else self._asked
+        self.won = await self._again(self.won.visit.number, self.failures, ask_for)
         self.continuation = Continuation(self.told, tokens=self.told_tokens) if self.won.ask.continues else None
 
-    def _ask_for(self, step: Step) -> Ask:
+    def _asked_to_go_on(self, step: Step) -> Ask:
         facts = step.backend.facts
-        if not (self._may_continue and facts.prefill):
-            return self._ask
-        return continued(self._ask, self.told, facts.engine, tokens=self.told_tokens) or self._ask
+        rest = continued(self._ask, self.told, facts.engine, tokens=self.told_tokens) if facts.prefill else None
+        return rest or self._asked(step)
 
     def usage(self) -> dict[str, Any]:
         """The usage of the whole answer: of its prompt once, and of what it consists of."""
-        transcript = self.transcript
-        if transcript.usage:
-            return (
-                usage_of_whole(transcript.usage, told_before=self.told_tokens) if self._is_rest() else transcript.usage
-            )
-        before, tokens = ("".join(self.told.values()), self.told_tokens) if self._is_rest() else ("", 0)
-        said = before + "".join(transcript.texts().values())
-        return estimate(self._ask.fields, said, events=tokens + transcript.tokens)
+        own, is_rest = self.transcript, self._is_rest()
+        if own.usage:
+            return usage_of_whole(own.usage, told_before=self.told_tokens) if is_rest else own.usage
+        said, tokens = "".join(own.texts().values()), own.tokens
+        if is_rest:
+            said, tokens = "".join(self.told.values()) + said, self.told_tokens + tokens
+        return estimate(self._ask.fields, said, events=tokens)
 
     def succeed(self, *, heard_out: bool) -> None:
         """The attempt of now told the answer to its end: from here on, its transcript is that of the whole answer.

@@ -1,0 +1,97 @@
+"""From the chunks of a stream to the body that the route without streaming would have given. Pure.
+
+What chunks say of the answer as a whole is last told by the last of them. What a delta says grows: texts are put end
+to end, lists go by `index` where their entries have one, and fields that nobody knows are kept the same way.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from isochrone.api.requests import COMPLETION, Operation
+
+# Told in full each time they are told at all.
+_WHOLE_EACH_TIME = frozenset({"channel", "format", "id", "name", "role", "type"})
+# Random letters against guessing words by the length of an event.
+_PADDING = ("obfuscation", "p")
+
+
+class Gathering:
+    """Fed every chunk of an answer; a part of one that was passed on before may be told by another backend."""
+
+    def __init__(self) -> None:
+        self._facts: dict[str, Any] = {}
+        self._choices: dict[int, dict[str, Any]] = {}
+
+    def add(self, chunk: dict[str, Any]) -> None:
+        """Take in one chunk; its values become the body's."""
+        for choice in chunk.pop("choices", None) or ():
+            self._add_choice(choice)
+        self._facts |= {name: value for name, value in chunk.items() if value is not None}
+
+    def _add_choice(self, choice: dict[str, Any]) -> None:
+        index = choice.get("index") or 0
+        known = self._choices.setdefault(index, {"index": index})
+        _grow(known.setdefault("message", {}), choice.pop("delta", None) or {})
+        growing = {name: choice.pop(name) for name in ("text", "logprobs") if choice.get(name) is not None}
+        _grow(known, growing)
+        known |= {name: value for name, value in choice.items() if value is not None or name not in known}
+
+    def body(self, operation: Operation, *, model: str, usage: dict[str, Any], now: int) -> dict[str, Any]:
+        """The whole body; `model` and `now` (epoch seconds) where no chunk said them."""
+        kind = "text_completion" if operation is COMPLETION else "chat.completion"
+        facts = {name: value for name, value in self._facts.items() if name not in _PADDING}
+        return {
+            **{"id": "", "created": now, "model": model},
+            **facts,
+            "object": kind,
+            "choices": [_choice(self._choices[index], operation) for index in sorted(self._choices)],
+            "usage": usage,
+        }
+
+
+def _choice(known: dict[str, Any], operation: Operation) -> dict[str, Any]:
+    said = {"logprobs": None, "finish_reason": None, **known}
+    message = said.pop("message")
+    if operation is COMPLETION:
+        return {**said, "text": said.get("text") or ""}
+    return {**said, "message": _message(message)}
+
+
+def _message(known: dict[str, Any]) -> dict[str, Any]:
+    calls = known.get("tool_calls")
+    message = {"role": "assistant", "content": None if calls or known.get("function_call") else "", **known}
+    if isinstance(calls, list):
+        message["tool_calls"] = [_without_index(call) for call in calls]
+    return message
+
+
+def _without_index(call: Any) -> Any:
+    return {name: value for name, value in call.items() if name != "index"} if isinstance(call, dict) else call
+
+
+def _grow(known: dict[str, Any], piece: dict[str, Any]) -> None:
+    for name, value in piece.items():
+        before = known.get(name)
+        if isinstance(value, list):
+            known[name] = _longer(before if isinstance(before, list) else [], value)
+        elif isinstance(value, dict):
+            known[name] = before if isinstance(before, dict) else {}
+            _grow(known[name], value)
+        elif isinstance(value, str) and isinstance(before, str):
+            known[name] = (value or before) if name in _WHOLE_EACH_TIME else before + value
+        elif value is not None or before is None:
+            known[name] = value
+
+
+def _longer(known: list[Any], pieces: list[Any]) -> list[Any]:
+    for piece in pieces:
+        place = piece.get("index") if isinstance(piece, dict) else None
+        if place is None:
+            known.append(piece)
+            continue
+        entry = next((one for one in known if isinstance(one, dict) and one.get("index") == place), None)
+        if entry is None:
+            known.append(entry := {})
+        _grow(entry, piece)
+    return known
