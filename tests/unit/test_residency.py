@@ -12,16 +12,16 @@ from isochrone.routing.residency import Regions, eligible, is_inside, narrowed
     ("key", "model", "asked", "regions"),
     [
         ((), (), None, None),
-        (("eu",), (), None, {"eu"}),
-        ((), ("eu", "us"), None, {"eu", "us"}),
-        ((), (), {"us"}, {"us"}),
-        (("eu", "us"), ("us", "ap"), None, {"us"}),
-        (("eu", "us"), (), {"us", "ap"}, {"us"}),
-        (("eu", "us"), ("eu", "us"), {"eu", "us"}, {"eu", "us"}),
+        (("eu",), (), None, frozenset({"eu"})),
+        ((), ("eu", "us"), None, frozenset({"eu", "us"})),
+        ((), (), {"us"}, frozenset({"us"})),
+        (("eu", "us"), ("us", "ap"), None, frozenset({"us"})),
+        (("eu", "us"), (), {"us", "ap"}, frozenset({"us"})),
+        (("eu", "us"), ("eu", "us"), {"eu", "us"}, frozenset({"eu", "us"})),
     ],
 )
 def test_what_counts_is_where_key_model_and_caller_agree(
-    key: Collection[str], model: Collection[str], asked: Collection[str] | None, regions: set[str] | None
+    key: Collection[str], model: Collection[str], asked: Collection[str] | None, regions: Regions
 ) -> None:
     assert eligible(key, model, asked) == regions
 
@@ -35,7 +35,7 @@ def test_rules_that_leave_nothing_refuse_the_request_and_name_each_rule() -> Non
 
 
 def test_caller_widens_no_rule() -> None:
-    assert eligible(["eu"], [], {"eu", "us"}) == {"eu"}
+    assert eligible(["eu"], [], {"eu", "us"}) == frozenset({"eu"})
 
 
 @pytest.mark.parametrize(
