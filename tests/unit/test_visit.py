@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from isochrone.ledger.book import Book
+from isochrone.routing.circuit import OPEN_BASE_SECONDS
 from isochrone.routing.fleet import Fleet
-from isochrone.routing.health import EJECTION_BASE_SECONDS, Standing
+from isochrone.routing.health import Standing
 from isochrone.routing.plan import Step, plan
+from isochrone.routing.probe import Probe
 from isochrone.settings import Backend, Price
 from isochrone.stores.memory import MemoryLedgerStore
 from isochrone.upstream.failure import AttemptFailed, Cause, out_of_time
@@ -42,8 +46,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def begin(step: Step, book: Book) -> Visit:
-    return Visit(step, 1, request_id="r", tenant="t", book=book, patience=10.0)
+def begin(step: Step, book: Book, **more: Any) -> Visit:
+    return Visit(step, 1, request_id="r", tenant="t", book=book, patience=10.0, **more)
 
 
 def eject(step: Step, book: Book) -> None:
@@ -67,7 +71,7 @@ async def test_failure_is_written_down_with_its_reason(step: Step, book: Book) -
     begin(step, book).failed(AttemptFailed(Cause.BROKEN, "answered 500"))
     (entry,) = await book.recent("t", limit=9)
     assert (entry["outcome"], entry["detail"], entry["cost"]) == ("broken", "answered 500", 0.0)
-    assert step.backend.health.consecutive_failures == 1
+    assert step.offer.circuit.failures_in_a_row == 1
 
 
 async def test_caller_who_leaves_speaks_neither_for_nor_against_a_backend(step: Step, book: Book) -> None:
@@ -75,14 +79,16 @@ async def test_caller_who_leaves_speaks_neither_for_nor_against_a_backend(step: 
     visit = begin(step, book)
     visit.answered(streaming=True)
     visit.abandoned()
-    assert step.backend.health.consecutive_failures == 1
+    assert step.offer.circuit.failures_in_a_row == 1
 
 
-@pytest.mark.parametrize("cause", [Cause.OVERLOADED, Cause.MISSING, Cause.REFUSED, Cause.DIVERGED])
+@pytest.mark.parametrize(
+    "cause", [Cause.OVERLOADED, Cause.MISSING, Cause.REFUSED, Cause.CONTEXT, Cause.FILTERED, Cause.DIVERGED]
+)
 def test_what_is_not_the_backends_fault_leaves_its_health_alone(step: Step, book: Book, cause: Cause) -> None:
     for _ in range(9):
         begin(step, book).failed(AttemptFailed(cause, "why"))
-    assert step.backend.health.standing(0.0) is Standing.HEALTHY
+    assert step.offer.standing(0.0) is Standing.HEALTHY
 
 
 def test_backend_that_dies_in_the_middle_of_every_stream_is_ejected(step: Step, book: Book) -> None:
@@ -90,8 +96,8 @@ def test_backend_that_dies_in_the_middle_of_every_stream_is_ejected(step: Step, 
         visit = begin(step, book)
         visit.answered(streaming=True)
         visit.failed(AttemptFailed(Cause.CUT, "cut its reply short"))
-    assert step.backend.health.reason == "cut its reply short"
-    assert step.backend.health.retry_in(0.0) > 0
+    assert step.offer.circuit.reason == "cut its reply short"
+    assert step.offer.retry_in(0.0) > 0
 
 
 def test_whole_answer_clears_what_was_held_against_a_backend(step: Step, book: Book) -> None:
@@ -100,7 +106,7 @@ def test_whole_answer_clears_what_was_held_against_a_backend(step: Step, book: B
     visit = begin(step, book)
     visit.answered(streaming=False)
     visit.succeeded(None)
-    assert step.backend.health.consecutive_failures == 0
+    assert step.offer.circuit.failures_in_a_row == 0
 
 
 def test_only_streams_say_how_fast_a_first_token_is(step: Step, book: Book) -> None:
@@ -126,8 +132,8 @@ def test_probe_clears_only_what_it_has_tried_itself(
     """A probe connects; an engine that accepts connections and then hangs would be let back in at once."""
     for _ in range(3):
         begin(step, book).failed(AttemptFailed(cause, "why"))
-    step.backend.health.on_probe(clock.now, reached=True)
-    assert step.backend.health.standing(clock.now) is standing
+    step.backend.on_probe(Probe(clock.now, reached=True))
+    assert step.offer.standing(clock.now) is standing
 
 
 def test_stream_that_began_before_an_ejection_ends_well_without_ending_it(step: Step, book: Book, clock: Clock) -> None:
@@ -135,20 +141,138 @@ def test_stream_that_began_before_an_ejection_ends_well_without_ending_it(step: 
     clock.now += 1
     eject(step, book)
     old.succeeded(None)
-    assert step.backend.health.standing(clock.now) is Standing.EJECTED
+    assert step.offer.standing(clock.now) is Standing.EJECTED
 
 
-def test_only_visits_of_a_backend_on_trial_are_trials(step: Step, book: Book, clock: Clock) -> None:
-    begin(step, book)
+def on_trial(step: Step, book: Book, clock: Clock) -> Visit:
+    """The trial of a circuit that was opened just now."""
     eject(step, book)
-    begin(step, book)
-    clock.now += EJECTION_BASE_SECONDS
-    assert step.backend.trials == 0
-    trial = begin(step, book)
-    assert step.backend.trials == 1
+    clock.now += OPEN_BASE_SECONDS
+    return begin(step, book)
+
+
+def test_only_the_visit_that_a_half_open_circuit_lets_through_is_a_trial(step: Step, book: Book, clock: Clock) -> None:
+    assert not begin(step, book).is_trial
+    trial = on_trial(step, book, clock)
+    assert trial.is_trial
+    assert not step.offer.takes_requests(clock.now)
+    assert not begin(step, book).is_trial
     trial.abandoned()
     trial.abandoned()
-    assert (step.backend.trials, step.backend.in_flight) == (0, 2)
+    assert step.backend.in_flight == 2
+    assert step.offer.takes_requests(clock.now)
+
+
+@pytest.mark.parametrize("cause", [Cause.OVERLOADED, Cause.REFUSED, Cause.OUT_OF_TIME])
+def test_neutral_end_of_a_trial_neither_heals_nor_ejects_and_frees_it(
+    step: Step, book: Book, clock: Clock, cause: Cause
+) -> None:
+    on_trial(step, book, clock).failed(AttemptFailed(cause, "why"))
+    assert step.offer.standing(clock.now) is Standing.TRIAL
+    assert step.offer.takes_requests(clock.now)
+
+
+def test_trial_that_succeeds_heals_and_one_that_fails_ejects_for_longer(step: Step, book: Book, clock: Clock) -> None:
+    on_trial(step, book, clock).succeeded(None)
+    assert step.offer.standing(clock.now) is Standing.HEALTHY
+    on_trial(step, book, clock).failed(AttemptFailed(Cause.BROKEN, "answered 500"))
+    assert step.offer.retry_in(clock.now) == 2 * OPEN_BASE_SECONDS
+
+
+@pytest.mark.parametrize(("waited", "standing"), [(4.9, Standing.TRIAL), (5.0, Standing.EJECTED)])
+def test_trial_has_half_the_patience(step: Step, book: Book, clock: Clock, waited: float, standing: Standing) -> None:
+    trial = on_trial(step, book, clock)
+    clock.now += waited
+    trial.abandoned()
+    assert step.offer.standing(clock.now) is standing
+
+
+class FakePlace:
+    """Counts how often it is given back."""
+
+    def __init__(self, *, is_trial: bool) -> None:
+        self.is_trial = is_trial
+        self.given_back = 0
+
+    def give_back(self) -> None:
+        self.given_back += 1
+
+
+def test_place_that_was_found_before_is_given_back_once_and_says_what_is_a_trial(
+    step: Step, book: Book, clock: Clock
+) -> None:
+    on_trial(step, book, clock).abandoned()
+    for is_trial in (True, False):
+        place = FakePlace(is_trial=is_trial)
+        visit = begin(step, book, place=place)
+        assert visit.is_trial is is_trial
+        assert step.offer.takes_requests(clock.now)
+        assert place.given_back == 0
+        visit.succeeded(None)
+        visit.abandoned()
+        assert place.given_back == 1
+
+
+def test_place_is_given_back_after_the_circuit_has_learnt_of_the_end(step: Step, book: Book) -> None:
+    seen = []
+
+    class Place(FakePlace):
+        def give_back(self) -> None:
+            seen.append(step.offer.circuit.failures_in_a_row)
+
+    begin(step, book, place=Place(is_trial=False)).failed(AttemptFailed(Cause.BROKEN, "answered 500"))
+    assert seen == [1]
+
+
+async def test_attempt_that_lost_a_race_is_booked_as_hedged_and_speaks_like_a_caller_who_left(
+    step: Step, book: Book, clock: Clock
+) -> None:
+    visit = begin(step, book)
+    clock.now += 9.9
+    visit.outrun({"prompt_tokens": 1})
+    visit.abandoned()
+    assert step.offer.circuit.failures_in_a_row == 0
+    late = begin(step, book)
+    clock.now += 10.0
+    late.outrun()
+    assert step.offer.circuit.failures_in_a_row == 1
+    entries = await book.recent("t", limit=9)
+    assert [entry["outcome"] for entry in entries] == ["hedged", "hedged"]
+    assert sorted(entry["input_tokens"] or 0 for entry in entries) == [0, 1]
+
+
+async def test_request_that_may_have_been_carried_out_unheard_is_booked_as_ambiguous(step: Step, book: Book) -> None:
+    begin(step, book).failed(AttemptFailed(Cause.DROPPED, "closed the connection", ambiguous=True))
+    begin(step, book).failed(AttemptFailed(Cause.DROPPED, "closed the connection"))
+    assert sorted(entry["ambiguous"] for entry in await book.recent("t", limit=9)) == [False, True]
+
+
+def test_time_of_a_whole_answer_is_learnt_from_those_who_want_one(step: Step, book: Book, clock: Clock) -> None:
+    for whole in (False, True):
+        visit = begin(step, book, whole=whole)
+        clock.now += 3.0
+        visit.succeeded(None)
+        assert step.offer.speed.answer_ms == 3000
+        assert step.offer.speed.typical_body_ms == (3000 if whole else None)
+
+
+def test_refusals_break_the_silence_that_callers_who_leave_early_speak_of(step: Step, book: Book, clock: Clock) -> None:
+    for _ in range(20):
+        visit = begin(step, book)
+        clock.now += 4
+        visit.abandoned()
+        begin(step, book).failed(AttemptFailed(Cause.OVERLOADED, "answered 429"))
+    assert step.offer.circuit.failures_in_a_row == 0
+
+
+def test_backend_that_is_silent_to_all_is_ejected_although_each_caller_leaves_early(
+    step: Step, book: Book, clock: Clock
+) -> None:
+    for _ in range(5):
+        visit = begin(step, book)
+        clock.now += 4
+        visit.abandoned()
+    assert step.offer.standing(clock.now) is Standing.EJECTED
 
 
 def test_backend_that_says_nothing_until_its_callers_give_up_is_ejected(step: Step, book: Book, clock: Clock) -> None:
@@ -156,8 +280,8 @@ def test_backend_that_says_nothing_until_its_callers_give_up_is_ejected(step: St
         visit = begin(step, book)
         clock.now += 10.0
         visit.abandoned()
-    assert step.backend.health.standing(clock.now) is Standing.EJECTED
-    assert step.backend.health.reason == "had said nothing for 10 s when its caller left"
+    assert step.offer.standing(clock.now) is Standing.EJECTED
+    assert step.offer.circuit.reason == "had said nothing for 10 s when its caller left"
 
 
 @pytest.mark.parametrize(("waited", "answered"), [(9.9, False), (600.0, True)])
@@ -169,7 +293,7 @@ async def test_caller_who_leaves_early_or_in_the_middle_of_an_answer_says_nothin
         visit.answered(streaming=True)
     clock.now += waited
     visit.abandoned()
-    assert step.backend.health.consecutive_failures == 0
+    assert step.offer.circuit.failures_in_a_row == 0
     (entry,) = await book.recent("t", limit=9)
     assert (entry["outcome"], entry["detail"]) == ("cancelled", None)
 
@@ -181,7 +305,7 @@ def test_end_of_a_callers_own_time_is_held_against_a_backend_only_after_a_long_s
     visit = begin(step, book)
     clock.now += waited
     visit.failed(out_of_time())
-    assert step.backend.health.consecutive_failures == failures
+    assert step.offer.circuit.failures_in_a_row == failures
 
 
 def test_visit_that_has_failed_is_not_held_against_a_backend_twice(step: Step, book: Book, clock: Clock) -> None:
@@ -189,4 +313,4 @@ def test_visit_that_has_failed_is_not_held_against_a_backend_twice(step: Step, b
     clock.now += 10.0
     visit.failed(AttemptFailed(Cause.SILENT, "was silent for too long"))
     visit.abandoned()
-    assert step.backend.health.consecutive_failures == 1
+    assert step.offer.circuit.failures_in_a_row == 1
