@@ -199,9 +199,9 @@ async def test_caller_in_haste_speaks_against_no_backend(near: Upstream) -> None
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await edge.chat(stream=True)
-        health = edge.edge.pipeline.rooms.fleet.states[0].health
-        await eventually(lambda: edge.edge.pipeline.rooms.fleet.states[0].in_flight == 0)
-        assert health.consecutive_failures == 0
+        state = edge.edge.pipeline.rooms.fleet.states[0]
+        await eventually(lambda: state.in_flight == 0)
+        assert state.offers[0].circuit.doubts(time.monotonic()) == 0
 
 
 async def test_body_that_callers_give_up_on_after_long_silence_speaks_against_its_backend(near: Upstream) -> None:
@@ -213,4 +213,4 @@ async def test_body_that_callers_give_up_on_after_long_silence_speaks_against_it
                 async with asyncio.timeout(patience):
                     await edge.chat()
             await eventually(lambda: state.in_flight == 0)
-            assert state.health.consecutive_failures == blamed
+            assert state.offers[0].circuit.doubts(time.monotonic()) == blamed

@@ -32,9 +32,10 @@ KEY = ConnectionKey("10.0.0.5", 8000, True, True, None, None, None)
 Caller = Callable[..., Awaitable[BodyAnswer | StreamAnswer]]
 
 
-def step_to(base_url: str, model: str = "m") -> Step:
+def step_to(base_url: str, model: str = "m", deadlines: Deadlines = DEADLINES) -> Step:
     facts = Backend(name="pool", base_url=base_url, models={"m": model}, region="us-east-1")
-    return plan("m", (), Fleet([facts], edge_region="us-east-1"), client=None, near="edge", now=0.0)[0]
+    fleet = Fleet([facts], edge_region="us-east-1", deadlines=deadlines)
+    return plan("m", (), fleet, client=None, near="edge", now=0.0)[0]
 
 
 def ask(operation: Operation = CHAT, **fields: Any) -> Ask:
@@ -50,7 +51,7 @@ async def upstream() -> AsyncIterator[Upstream]:
 @pytest.fixture
 async def call() -> AsyncIterator[Caller]:
     """Asks a backend by its base URL; `script` is the model there."""
-    async with open_session(DEADLINES) as session:
+    async with open_session() as session:
 
         async def call(
             base_url: str,
@@ -60,15 +61,16 @@ async def call() -> AsyncIterator[Caller]:
             *,
             ends_in: float = 5.0,
             deadlines: Deadlines = DEADLINES,
+            **more: Any,
         ) -> BodyAnswer | StreamAnswer:
             return await attempt(
                 session,
-                step_to(base_url, script),
+                step_to(base_url, script, deadlines),
                 asked,
                 headers=headers or {},
-                deadlines=deadlines,
                 ends_at=time.monotonic() + ends_in,
                 capture=True,
+                **more,
             )
 
         yield call

@@ -34,7 +34,7 @@ from isochrone.settings import Settings
 from isochrone.upstream.attempt import BodyAnswer
 from isochrone.upstream.delivery import Delivery
 from isochrone.upstream.failure import AttemptFailed
-from isochrone.upstream.pursuit import Means, Won, pursue
+from isochrone.upstream.pursuit import BeginVisit, Means, Won, pursue
 from isochrone.upstream.transcript import Transcript
 from isochrone.upstream.visit import Visit
 
@@ -173,7 +173,8 @@ class Pipeline:
         )
 
     async def _attempt(self, errand: Errand) -> Won:
-        self.rooms.means.budget.deposit(self._now())
+        for budget in (self.rooms.means.budget, self.rooms.means.hedges):
+            budget.deposit(self._now())
         return await self._pursue(errand)
 
     async def _pursue(
@@ -196,7 +197,7 @@ class Pipeline:
             ask_for=ask_for,
         )
 
-    def _visits_of(self, errand: Errand) -> Callable[[Step, int], Visit]:
+    def _visits_of(self, errand: Errand) -> BeginVisit:
         """How each attempt is booked. A body comes all at once at the end: its silence means less than a stream's."""
         first_token = self.settings.deadlines.first_token
         return partial(

@@ -68,11 +68,14 @@ def build_edge(
     _say_what_has_no_place(settings, life.fleet)
     means = Means(
         session=life.session,
-        deadlines=settings.deadlines,
         retry=settings.retry,
         budget=RetryBudget(settings.retry.budget_ratio),
         headers_for=life.credentials.headers_for,
         chance=random.SystemRandom().random,  # a snapshot's restored copies must not share their chances
+        hedges=RetryBudget(settings.routing.hedge_ratio, floor=0, name="hedges"),
+        contexts={model.name: model.context for model in settings.model if model.context},
+        hedge_after={model.name: model.hedge_after for model in settings.model if model.hedge_after},
+        max_wait=settings.routing.max_wait,
     )
     rooms = Rooms(
         address=AddressRule(settings.geo.trusted_proxies),
@@ -168,8 +171,9 @@ class _Life:
             edge_place=here.location,
             models=settings.model,
             deadlines=settings.deadlines,
+            chance=random.SystemRandom().random,
         )
-        self.session = open_session(settings.deadlines)
+        self.session = open_session()
         self.credentials = Credentials(settings.backend, environ)
         self._probing = prober.open_session()
         self._secrets: DynamoClient | None = None

@@ -17,10 +17,10 @@ import aiohttp
 import msgspec
 
 from isochrone.api.requests import EMBEDDING, Ask, encode
+from isochrone.routing.fleet import Offer
 from isochrone.routing.plan import Step
 from isochrone.routing.prober import why
-from isochrone.settings import Deadlines
-from isochrone.upstream.failure import AttemptFailed, Cause, failure_of_status, out_of_time
+from isochrone.upstream.failure import AttemptFailed, Cause, failure_of_status, out_of_time, told_in_band
 from isochrone.upstream.stream import StreamAnswer
 from isochrone.upstream.transcript import Transcript
 
@@ -29,15 +29,17 @@ KEEP_ALIVE_SECONDS = 4.0
 _MAX_BODY = 64 * 1024 * 1024
 _ERROR_BODY = 64 * 1024
 _ERROR_SECONDS = 1.0
+# Bodies that usually come within this time are late when a first token would be.
+_SOON_MS = 2000.0
 
 T = TypeVar("T")
 
 
-def open_session(deadlines: Deadlines) -> aiohttp.ClientSession:
-    """The one pooled client of an edge."""
+def open_session() -> aiohttp.ClientSession:
+    """The one pooled client of an edge; each attempt brings its own deadlines."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=deadlines.connect),
+        timeout=aiohttp.ClientTimeout(total=None),
         cookie_jar=aiohttp.DummyCookieJar(),
         skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
         read_bufsize=256 * 1024,
@@ -51,49 +53,75 @@ class BodyAnswer(NamedTuple):
     body: dict[str, Any]
 
 
+class _Limits(NamedTuple):
+    """When there must be a first token (or, of a body, all of it), and when the whole must be over."""
+
+    first_by: float
+    ends_at: float
+
+
 async def attempt(
     session: aiohttp.ClientSession,
     step: Step,
     ask: Ask,
     *,
     headers: Mapping[str, str],
-    deadlines: Deadlines,
     ends_at: float,
     capture: bool,
+    is_trial: bool = False,
+    body_will_do: bool = False,
 ) -> BodyAnswer | StreamAnswer:
-    """Call one backend; `ends_at` is when the whole request must be over.
+    """Call one backend; `ends_at` is when the whole request must be over. Only half of the patience is for a trial. A
+    stream may be answered with a body only if `body_will_do`.
 
     Raises AttemptFailed (BadRequest for what no backend could be sent), and leaves no connection behind when it does.
     """
-    silent_at = time.monotonic() + deadlines.first_token if ask.stream else math.inf
-    first_by = min(ends_at, silent_at)
+    now = time.monotonic()
+    own_end = now + step.offer.deadlines.total
+    silent_at = min(own_end, now + _patience(step.offer, ask) / (2 if is_trial else 1))
+    limits = _Limits(min(ends_at, silent_at), min(ends_at, own_end))
+    headers = {**headers, "X-Isochrone-Timeout": _in_tenths(limits.ends_at - now)}
     try:
-        response = await _send(session, step, ask, headers, first_by)
-        return await _receive(response, ask, deadlines, first_by=first_by, ends_at=ends_at, capture=capture)
+        response = await _send(session, step, ask, headers, limits.first_by)
+        return await _receive(response, step, ask, limits, capture=capture, body_will_do=body_will_do)
     except AttemptFailed as failure:
         if failure.cause is Cause.SILENT and ends_at < silent_at:
             raise out_of_time() from None
-        raise
+        raise told_in_band(failure) from None
+
+
+def _patience(offer: Offer, ask: Ask) -> float:
+    """Seconds to the first token. A body comes all at once at its end: only one that is usually there soon has the same
+    deadline."""
+    typical_ms = offer.speed.typical_body_ms
+    comes_soon = ask.stream or (typical_ms is not None and typical_ms < _SOON_MS)
+    return offer.deadlines.first_token if comes_soon else math.inf
+
+
+def _in_tenths(seconds: float) -> str:
+    """Rounded down, so that nobody behind us takes longer than we may."""
+    return f"{max(1, int(seconds * 10)) / 10:.1f}"
 
 
 async def _receive(
-    response: aiohttp.ClientResponse, ask: Ask, deadlines: Deadlines, *, first_by: float, ends_at: float, capture: bool
+    response: aiohttp.ClientResponse, step: Step, ask: Ask, limits: _Limits, *, capture: bool, body_will_do: bool
 ) -> BodyAnswer | StreamAnswer:
     try:
         if response.status != 200:
-            raise await _refusal(response, first_by)
-        if not ask.stream:
-            return await _whole_body(response, ends_at)
-        if response.content_type != "text/event-stream":
-            raise AttemptFailed(Cause.BROKEN, "answered a stream request with something else than a stream")
+            raise await _refusal(response, limits.first_by)
+        is_stream = response.content_type == "text/event-stream"
+        if ask.stream and not is_stream and not body_will_do:
+            raise await _no_stream(response, limits.first_by)
+        if not (ask.stream and is_stream):
+            return await _whole_body(response, limits.first_by)
         answer = StreamAnswer(
             lambda until: bounded(response.content.readany(), until),
             Transcript(capture=capture, choices=ask.choices),
-            stall=deadlines.stall,
-            ends_at=ends_at,
+            stall=step.offer.deadlines.stall,
+            ends_at=limits.ends_at,
             close=lambda: _give_back(response),
         )
-        await answer.open(first_by)
+        await answer.open(limits.first_by)
     except BaseException:
         _give_back(response)
         raise
@@ -104,7 +132,9 @@ async def _send(
     session: aiohttp.ClientSession, step: Step, ask: Ask, headers: Mapping[str, str], until: float
 ) -> aiohttp.ClientResponse:
     url = step.backend.facts.base_url.rstrip("/") + ask.operation.path
-    call = session.post(url, data=body_for(step, ask), headers=headers, allow_redirects=False)
+    # `connect` covers looking up the name, TCP and TLS. What is given back to the pool keeps no deadline.
+    timeout = aiohttp.ClientTimeout(total=None, connect=step.offer.deadlines.connect)
+    call = session.post(url, data=body_for(step, ask), headers=headers, allow_redirects=False, timeout=timeout)
     return await bounded(call, until)
 
 
@@ -136,20 +166,30 @@ async def bounded(call: Awaitable[T], until: float) -> T:
     except aiohttp.ClientPayloadError:
         raise AttemptFailed(Cause.CUT, "cut its reply short") from None
     except (aiohttp.ClientError, OSError) as error:
-        raise AttemptFailed(Cause.DROPPED, f"dropped the connection ({type(error).__name__})") from None
+        detail = f"dropped the connection ({type(error).__name__})"
+        raise AttemptFailed(Cause.DROPPED, detail, ambiguous=True) from None
     except ValueError:
         # aiohttp refuses to write such a header; what it says may hold the key.
         raise AttemptFailed(Cause.CREDENTIALS, "has a key that cannot be sent in a header") from None
 
 
 async def _refusal(response: aiohttp.ClientResponse, until: float) -> AttemptFailed:
+    body = await _words(response, until)
+    return failure_of_status(response.status, body, response.headers, now=time.time())
+
+
+async def _no_stream(response: aiohttp.ClientResponse, until: float) -> AttemptFailed:
+    detail = "answered a stream request with something else than a stream"
+    return AttemptFailed(Cause.BROKEN, detail, body=await _words(response, until))
+
+
+async def _words(response: aiohttp.ClientResponse, until: float) -> bytes:
+    """The body of an error, as much of it as comes soon: what the status says holds also without the rest."""
     body = bytearray()
-    # What the status says holds also without the rest of the words.
     with suppress(AttemptFailed):
         reading = _read_into(body, response.content, limit=_ERROR_BODY)
         await bounded(reading, min(until, time.monotonic() + _ERROR_SECONDS))
-    wait = response.headers.get("Retry-After")
-    return failure_of_status(response.status, bytes(body[:_ERROR_BODY]), wait, now=time.time())
+    return bytes(body[:_ERROR_BODY])
 
 
 async def _whole_body(response: aiohttp.ClientResponse, until: float) -> BodyAnswer:

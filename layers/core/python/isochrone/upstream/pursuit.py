@@ -1,59 +1,98 @@
 """From a plan to an answer: one backend after the other, until one answers or the request's means are spent.
 
-One owner of retries, bounded three ways: `retry.attempts` in all, the edge's retry budget, and the request's time.
+    who is next (itinerary) -> the retry budget pays -> a pause, if asked again -> a place there -> the attempt
+
+One owner of retries, bounded three ways: `retry.attempts` in all, the fleet's retry budget, and the request's time. A
+backend without room costs no attempt; when all are full, the request waits for a place.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 import aiohttp
+from msgspec import Struct
 
-from isochrone.api.errors import (
-    ApiError,
-    DeadlinePassed,
-    NothingAlive,
-    Saturated,
-    UpstreamFailed,
-    UpstreamRefused,
-)
+from isochrone.api.errors import ApiError
 from isochrone.api.requests import Ask
-from isochrone.routing.plan import Step, takes_requests
-from isochrone.settings import Deadlines, Retry
+from isochrone.routing.fleet import Offer
+from isochrone.routing.health import Standing
+from isochrone.routing.plan import Step
+from isochrone.settings import Retry
 from isochrone.upstream.attempt import BodyAnswer, attempt
 from isochrone.upstream.budget import RetryBudget
 from isochrone.upstream.failure import AttemptFailed, Cause
+from isochrone.upstream.hedge import Attempt, race
+from isochrone.upstream.itinerary import Itinerary, Stop
 from isochrone.upstream.stream import StreamAnswer
-from isochrone.upstream.visit import Visit
+from isochrone.upstream.verdict import crowded, is_final, refusal_of, verdict_on
+from isochrone.upstream.visit import Place, Visit
 
-_BACKOFF_SECONDS = 0.05
-_BACKOFF_CAP_SECONDS = 2.0
-_WAIT_HINT_SECONDS = 5.0
-# Asking the same backend again makes sense only where the failure may have been a passing one.
-_PASSING = frozenset({Cause.UNREACHABLE, Cause.DROPPED, Cause.BROKEN, Cause.OVERLOADED, Cause.CUT})
+STANDARD_PRIORITY = 5
+# A backend may be unable to go on from a given text, or have no room for it; without that text it is asked as usual.
+_UNFIT_TO_CONTINUE = frozenset({Cause.REFUSED, Cause.CONTEXT, Cause.MISSING})
+_UNKNOWN: Mapping[str, int] = MappingProxyType({})
+_NEVER: Mapping[str, float] = MappingProxyType({})
+
+
+class PlaceAt(Place, Protocol):
+    """A place that says where it is."""
+
+    offer: Offer
+
+
+class Places(Protocol):
+    """The rights to single attempts, and where requests wait for one; see `isochrone.routing.places`."""
+
+    async def take(self, offer: Offer, *, priority: int) -> PlaceAt | None:
+        """A place there; None when it is full, or when another request is its trial."""
+
+    async def wait(self, offers: Sequence[Offer], *, priority: int, until: float) -> PlaceAt | None:
+        """A place at one of these as soon as there is one; None when there was none until then."""
+
+    def retry_after(self, offers: Sequence[Offer], *, priority: int) -> float:
+        """Seconds after which whoever found no place may find one."""
 
 
 class Means(NamedTuple):
-    """What every attempt of an edge needs. `headers_for` gives a backend's own headers; `chance` is in [0, 1)."""
+    """What every attempt of an edge needs. `headers_for` gives a backend's own headers; `chance` is in [0, 1).
+
+    By public model name: `contexts` are lengths in tokens, `hedge_after` the seconds of silence before a second attempt
+    that `hedges` pays for. `max_wait` is how many seconds a request may wait for a place.
+    """
 
     session: aiohttp.ClientSession
-    deadlines: Deadlines
     retry: Retry
     budget: RetryBudget
     headers_for: Callable[[Step], Mapping[str, str]]
     chance: Callable[[], float]
+    hedges: RetryBudget
+    places: Places | None = None
+    contexts: Mapping[str, int] = _UNKNOWN
+    hedge_after: Mapping[str, float] = _NEVER
+    max_wait: float = 10.0
+
+
+Answer = BodyAnswer | StreamAnswer
 
 
 class Won(NamedTuple):
     """The attempt that answered `ask`, its bookkeeping still open."""
 
-    answer: BodyAnswer | StreamAnswer
+    answer: Answer
     visit: Visit
     ask: Ask
+
+
+class BeginVisit(Protocol):
+    """Opens the bookkeeping of the attempt `number` at a step, which holds `place` until it ends."""
+
+    def __call__(self, step: Step, number: int, *, place: Place | None) -> Visit: ...
 
 
 async def pursue(
@@ -61,122 +100,195 @@ async def pursue(
     ask: Ask,
     means: Means,
     *,
-    visit: Callable[[Step, int], Visit],
+    visit: BeginVisit,
     request_id: str,
     ends_at: float,
     capture: bool,
     made: int = 0,
     failures: Sequence[AttemptFailed] = (),
     ask_for: Callable[[Step], Ask] | None = None,
+    priority: int = STANDARD_PRIORITY,
 ) -> Won:
     """The first answer along the plan. Raises ApiError: what the caller is told when there was none.
 
     `made` attempts with these `failures` came before: a stream that died is pursued further like any other failure.
-    `ask_for` says what one step is asked instead of `ask`: some can go on from a text that was told already.
+    `ask_for` says what one step is asked instead of `ask`: some can go on from a text that was told already. One that
+    refuses to is asked for `ask` at once, within the same attempt. If `ask` is for a body, a step that is asked for a
+    stream may answer with a body, too.
     """
-    failures = list(failures)
-    itinerary = islice(_itinerary(with_last_resort(steps, means.retry.attempts), failures), means.retry.attempts - made)
-    for number, step in enumerate(itinerary, start=made + 1):
-        if failures and not await _may_go_on(failures, step, means, ends_at):
-            break
-        current = visit(step, number)
-        asked = ask_for(step) if ask_for else ask
+    return await _Pursuit(
+        itinerary=Itinerary(steps, means.retry.attempts, ends_at, means.contexts),
+        ask=ask,
+        means=means,
+        begin_visit=visit,
+        request_id=request_id,
+        capture=capture,
+        ask_for=ask_for or (lambda _: ask),
+        priority=priority,
+        made=made,
+        failures=list(failures),
+        is_paid=not made,
+    ).run()
+
+
+class _Seat(NamedTuple):
+    """A step, and the place that was found there; None when nobody counts places."""
+
+    step: Step
+    place: Place | None
+
+
+class _Pursuit(Struct, kw_only=True):
+    """One request on its way along its plan. `made` counts its attempts, `failures` are those that have ended;
+    `is_paid` says that the next one may be made, and `crowded` are those at which it waited for a place in vain."""
+
+    itinerary: Itinerary
+    ask: Ask
+    means: Means
+    begin_visit: BeginVisit
+    request_id: str
+    capture: bool
+    ask_for: Callable[[Step], Ask]
+    priority: int
+    made: int
+    failures: list[AttemptFailed]
+    is_paid: bool
+    is_won: bool = False
+    crowded: tuple[Offer, ...] = ()
+
+    async def run(self) -> Won:
+        while seat := await self.next_seat():
+            if won := await self.ask_at(seat):
+                return won
+        raise self.verdict()
+
+    async def next_seat(self) -> _Seat | None:
+        """Whoever is next and has room; None when nobody is left, or no further attempt is to be had."""
+        full: dict[Offer, Step] = {}
+        while stop := self.next_stop(full):
+            if not self.pay():
+                return None
+            if stop.pause:
+                await asyncio.sleep(stop.pause)
+            if seat := await self.take(stop.step):
+                return seat
+            full[stop.step.offer] = stop.step
+        return await self.wait_for_room(full) if full else None
+
+    def next_stop(self, full: Collection[Offer]) -> Stop | None:
+        chance = self.means.chance() if self.failures else 0.0
+        return self.itinerary.next_stop(self.failures, made=self.made, now=time.monotonic(), chance=chance, full=full)
+
+    def pay(self) -> bool:
+        """The first attempt is free. Each further one is paid for once, however many have no room for it."""
+        self.is_paid = self.is_paid or self.means.budget.withdraw(time.time())
+        return self.is_paid
+
+    async def take(self, step: Step) -> _Seat | None:
+        places = self.means.places
+        if places is None:
+            return _Seat(step, None)
+        place = await places.take(step.offer, priority=self.priority)
+        return _Seat(step, place) if place else None
+
+    async def wait_for_room(self, full: Mapping[Offer, Step]) -> _Seat | None:
+        assert self.means.places is not None
+        until = min(self.itinerary.ends_at, time.monotonic() + self.means.max_wait)
+        place = await self.means.places.wait(list(full), priority=self.priority, until=until)
+        if place:
+            return _Seat(full[place.offer], place)
+        self.crowded = tuple(offer for offer, step in full.items() if step.standing is Standing.HEALTHY)
+        return None
+
+    async def ask_at(self, seat: _Seat) -> Won | None:
+        """One attempt or, where the model is hedged, perhaps two side by side."""
+        after = self.means.hedge_after.get(seat.step.model)
+        first = self.attempt(seat)
+        if after is None or not self.ask_for(seat.step).stream:
+            return await first
+        return await race(first, partial(self.rival_to, seat.step), after=after, discard=_discard)
+
+    async def rival_to(self, step: Step) -> Attempt[Won] | None:
+        """A second attempt while the one at `step` is silent, if there are the means for it."""
+        rival = self.itinerary.rival_of(step, self.failures, made=self.made, now=time.monotonic())
+        seat = await self.take(rival) if rival else None
+        if seat is None:
+            return None
+        if not self.means.hedges.withdraw(time.time()):
+            if seat.place:
+                seat.place.give_back()
+            return None
+        return self.attempt(seat)
+
+    async def attempt(self, seat: _Seat) -> Won | None:
+        """One attempt, begun and booked; None when it failed or came too late. Raises ApiError for a final refusal."""
+        self.made += 1
+        self.is_paid = False
+        visit = self.begin_visit(seat.step, self.made, place=seat.place)
         try:
-            answer = await attempt(
-                means.session,
-                step,
-                asked,
-                headers={**means.headers_for(step), "X-Request-Id": request_id},
-                deadlines=means.deadlines,
-                ends_at=ends_at,
-                capture=capture,
-            )
+            answer, asked = await self.call(seat.step, visit)
         except AttemptFailed as failure:
-            current.failed(failure)
-            if failure.cause is Cause.REFUSED:
-                raise UpstreamRefused(failure.status, failure.body) from None
-            failure.backend = step.backend.facts.name
-            failures.append(failure)
+            visit.failed(failure)
+            self.note(failure)
+            return None
         except BaseException:
-            current.abandoned()
+            self.call_off(visit)
             raise
+        if self.is_won:
+            self.call_off(visit)
+            await _let_go(answer)
+            return None
+        self.is_won = True
+        visit.answered(streaming=isinstance(answer, StreamAnswer))
+        return Won(answer, visit, asked)
+
+    def call_off(self, visit: Visit) -> None:
+        """Nobody waits for it any more, because another attempt was answered or because the client left."""
+        if self.is_won:
+            visit.outrun()
         else:
-            current.answered(streaming=ask.stream)
-            return Won(answer, current, asked)
-    raise verdict_on(failures, out_of_time=time.monotonic() >= ends_at)
+            visit.abandoned()
+
+    async def call(self, step: Step, visit: Visit) -> tuple[Answer, Ask]:
+        """A step's answer, and what it was asked in the end."""
+        asked = self.ask_for(step)
+        once = partial(
+            attempt,
+            self.means.session,
+            step,
+            headers={**self.means.headers_for(step), "X-Request-Id": self.request_id},
+            ends_at=self.itinerary.ends_at,
+            capture=self.capture,
+            is_trial=visit.is_trial,
+            body_will_do=not self.ask.stream,
+        )
+        try:
+            return await once(asked), asked
+        except AttemptFailed as failure:
+            if not asked.continues or failure.cause not in _UNFIT_TO_CONTINUE:
+                raise
+        return await once(self.ask), self.ask
+
+    def note(self, failure: AttemptFailed) -> None:
+        """Keep a failure for those that come after it. Raises ApiError where nothing may come after it."""
+        self.failures.append(failure)
+        if is_final(failure, self.ask.model):
+            raise refusal_of(failure) from None
+
+    def verdict(self) -> ApiError:
+        if self.crowded and self.means.places:
+            wait = self.means.places.retry_after(self.crowded, priority=self.priority)
+            return crowded(self.failures, self.ask.model, retry_after=wait)
+        is_too_late = self.itinerary.is_too_late(time.monotonic())
+        return verdict_on(self.failures, self.ask.model, out_of_time=is_too_late)
 
 
-def with_last_resort(steps: Sequence[Step], attempts: int) -> Sequence[Step]:
-    """The plan with its last attempt kept for another kind of backend, when all before it are of one kind.
-
-    Pools tend to fail together (none is up yet, one bad rollout); an API or another model does not fail with them.
-    """
-    reached, beyond = steps[:attempts], steps[attempts:]
-    if attempts < 2 or len({_kind(step) for step in reached}) != 1:
-        return steps
-    other = next((step for step in beyond if takes_requests(step) and _kind(step) != _kind(reached[0])), None)
-    if other is None:
-        return steps
-    return [*reached[:-1], other, reached[-1], *(step for step in beyond if step is not other)]
+async def _let_go(answer: Answer) -> None:
+    if isinstance(answer, StreamAnswer):
+        await answer.release()
 
 
-def _kind(step: Step) -> tuple[str, str]:
-    return step.backend.facts.kind, step.model
-
-
-def _itinerary(steps: Sequence[Step], failures: Sequence[AttemptFailed]) -> Iterator[Step]:
-    """Every backend of the plan once; then those again whose failure may have passed.
-
-    `failures` grows while this is iterated: a backend that also serves a fallback is not asked for that as well, unless
-    all that it lacked was the model.
-    """
-    for step in steps:
-        if all(failure.cause is Cause.MISSING for failure in _failures_of(step, failures)):
-            yield step
-    while again := [step for step in steps if _may_have_passed(_failures_of(step, failures))]:
-        yield from again
-
-
-def _failures_of(step: Step, failures: Sequence[AttemptFailed]) -> list[AttemptFailed]:
-    return [failure for failure in failures if failure.backend == step.backend.facts.name]
-
-
-def _may_have_passed(failures: Sequence[AttemptFailed]) -> bool:
-    """A backend that asks for a longer wait than we have patience for is not asked before its time."""
-    last = failures[-1] if failures else None
-    return last is not None and last.cause in _PASSING and (last.retry_after or 0.0) <= _BACKOFF_CAP_SECONDS
-
-
-async def _may_go_on(failures: Sequence[AttemptFailed], step: Step, means: Means, ends_at: float) -> bool:
-    """Time and budget for one more attempt; waits a little first when it goes to a backend that has just failed."""
-    own = _failures_of(step, failures)
-    pause = _pause(own, means.chance()) if own else 0.0
-    if time.monotonic() + pause >= ends_at or not means.budget.withdraw(time.time()):
-        return False
-    if pause:
-        await asyncio.sleep(pause)
-    return True
-
-
-def _pause(failures: Sequence[AttemptFailed], chance: float) -> float:
-    """Seconds: what the backend asked for, else exponential backoff with full jitter."""
-    if (asked := failures[-1].retry_after) is not None:
-        return asked
-    return chance * min(_BACKOFF_CAP_SECONDS, _BACKOFF_SECONDS * 2.0 ** len(failures))
-
-
-def verdict_on(failures: Sequence[AttemptFailed], *, out_of_time: bool) -> ApiError:
-    """What the caller is told when no attempt answered: 429, 502, 503 or 504, and when to come back."""
-    causes = {failure.cause for failure in failures}
-    told = "; ".join(f"{failure.backend} {failure.detail}" for failure in failures)
-    hints = [failure.retry_after for failure in failures if failure.retry_after is not None]
-    wait = min(hints) if hints else _WAIT_HINT_SECONDS
-    if out_of_time or (failures and failures[-1].cause in (Cause.SILENT, Cause.OUT_OF_TIME)):
-        return DeadlinePassed(f"No answer within the deadline: {told or 'no time was left'}.", retry_after=wait)
-    if causes == {Cause.OVERLOADED}:
-        return Saturated(f"Every backend for this model is busy: {told}.", retry_after=wait)
-    if failures and all(failure.status == 501 for failure in failures):
-        return UpstreamRefused(501, failures[-1].body)
-    if causes and causes <= {Cause.CREDENTIALS, Cause.MISSING}:
-        return UpstreamFailed(f"The backends for this model are set up wrongly: {told}.")
-    return NothingAlive(f"No backend for this model could answer: {told or 'none is left'}.", retry_after=wait)
+async def _discard(won: Won) -> None:
+    """An answer that came as its caller left."""
+    won.visit.abandoned()
+    await _let_go(won.answer)

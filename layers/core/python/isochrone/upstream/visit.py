@@ -80,6 +80,7 @@ class Visit:
 
     def failed(self, failure: AttemptFailed, usage: dict[str, Any] | None = None) -> None:
         """It ended without a complete answer."""
+        failure.belongs_to(self.step.backend.facts.name, self.step.model, now=time.monotonic())
         if failure.cause is Cause.OUT_OF_TIME:
             self._hold_silence_against_it()
         elif self._open and failure.against_health:
