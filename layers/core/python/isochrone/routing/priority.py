@@ -1,0 +1,34 @@
+"""How urgent a request is: three classes, what each may take of a backend, and how often each has its turn."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Priority(IntEnum):
+    """The classes of `x-isochrone-priority`: 1-3, 4-8 and 9-10."""
+
+    LOW = 0
+    STANDARD = 1
+    HIGH = 2
+
+    @classmethod
+    def of(cls, priority: int) -> Priority:
+        """The class of a number from 1 (can wait) to 10 (cannot)."""
+        if priority > 8:
+            return cls.HIGH
+        return cls.STANDARD if priority > 3 else cls.LOW
+
+    @property
+    def weight(self) -> int:
+        """Turns for each turn of LOW, while all of them wait."""
+        return _WEIGHTS[self]
+
+    def limit(self, slots: int) -> int:
+        """How many of a backend's slots may be in use after a request of this class took one; at least one."""
+        return max(1, slots * _PERCENT[self] // 100)
+
+
+_WEIGHTS = {Priority.LOW: 1, Priority.STANDARD: 3, Priority.HIGH: 8}
+# What more urgent requests find free although nobody knew that they would come.
+_PERCENT = {Priority.LOW: 80, Priority.STANDARD: 95, Priority.HIGH: 100}

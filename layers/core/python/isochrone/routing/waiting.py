@@ -1,0 +1,256 @@
+"""Where requests wait when every place they may have is taken: by priority, each class first come, first served.
+
+    high      ● ● ● ●  8 turns ┐
+    standard  ● ●      3 turns ├──▶ the next who asks for a place that was freed
+    low       ● ● ●    1 turn  ┘
+
+Requests for the same offers stand in one line. Classes have their turns by smooth weighted round robin (as nginx gives
+them to servers), so none starves. It is the one whose turn it is who asks, and while that one finds no place nobody
+else in its line would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from isochrone.routing.priority import Priority
+
+# Other edges free places, too, and nobody tells us.
+POLL_SECONDS = 0.25
+CAPACITY = 1000
+_UNKNOWN_WAIT_SECONDS = 5
+_LONGEST_HINT_SECONDS = 60
+
+
+class Returnable(Protocol):
+    """What was waited for, for when nobody is there any more to take it."""
+
+    def give_back(self) -> None:
+        """Somebody else may have it."""
+
+
+T = TypeVar("T")
+P = TypeVar("P", bound=Returnable)
+
+
+class Turn(NamedTuple, Generic[T]):
+    """Who is next, and with which right: that of the highest class, when it is its turn before a higher one."""
+
+    who: T
+    priority: Priority
+    right: Priority
+
+
+class Line(Generic[T]):
+    """The order in one line. Pure."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Priority, dict[T, None]] = {priority: {} for priority in Priority}
+        self._owed = dict.fromkeys(Priority, 0)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    def join(self, who: T, priority: Priority) -> None:
+        """At the end of its class."""
+        self._waiting[priority][who] = None
+
+    def leave(self, who: T, priority: Priority) -> None:
+        """Whoever is not there (any more) need not."""
+        self._waiting[priority].pop(who, None)
+        if not self._waiting[priority]:
+            self._owed[priority] = 0
+
+    def next(self) -> Turn[T] | None:
+        """Whose turn it is; None when nobody waits."""
+        present = self._present()
+        if not present:
+            return None
+        priority = max(present, key=lambda one: (self._owed[one] + one.weight, one))
+        right = Priority.HIGH if priority < max(present) else priority
+        return Turn(next(iter(self._waiting[priority])), priority, right)
+
+    def serve(self, who: T, priority: Priority) -> None:
+        """It had its turn, and leaves. The others are owed theirs the more."""
+        present = self._present()
+        for one in present:
+            self._owed[one] += one.weight
+        self._owed[priority] -= sum(one.weight for one in present)
+        self.leave(who, priority)
+
+    def ahead_of(self, priority: Priority) -> int:
+        """How many will be served before one of this class who joins now, if nobody joins after that."""
+        own = len(self._waiting[priority])
+        turns = (own + 1) / priority.weight
+        others = (min(len(self._waiting[one]), turns * one.weight) for one in Priority if one != priority)
+        return own + int(sum(others))
+
+    def _present(self) -> list[Priority]:
+        return [priority for priority, waiting in self._waiting.items() if waiting]
+
+
+Take = Callable[[Priority], Awaitable[P | None]]
+
+
+class _Waiter(Generic[P]):
+    """One who waits until `until`; `came` holds what it got, or None."""
+
+    __slots__ = ("came", "line", "priority", "take", "until")
+
+    def __init__(self, line: _Pumped[P], take: Take[P], priority: Priority, until: float) -> None:
+        self.line = line
+        self.take = take
+        self.priority = priority
+        self.until = until
+        self.came: asyncio.Future[P | None] = asyncio.get_running_loop().create_future()
+
+    def end(self, result: P | None) -> None:
+        """It has got this."""
+        if not self.came.done():
+            self.came.set_result(result)
+
+    def fail(self, error: Exception) -> None:
+        """Its `take` raised this."""
+        if not self.came.done():
+            self.came.set_exception(error)
+
+
+class _Pumped(Line[_Waiter[P]]):
+    """A line and the task that serves it."""
+
+    def __init__(self, key: Hashable) -> None:
+        super().__init__()
+        self.key = key
+        self.freed = asyncio.Event()
+        self.pump: asyncio.Task[None] | None = None
+
+
+class WaitingRoom(Generic[P]):
+    """All lines of an edge. `clock` is that of the event loop, in seconds. Bounded: when `capacity` wait, the one of
+    the lowest class who came last is sent away, be it the newcomer."""
+
+    def __init__(self, clock: Callable[[], float], *, capacity: int = CAPACITY) -> None:
+        self._clock = clock
+        self._capacity = capacity
+        self._lines: dict[Hashable, _Pumped[P]] = {}
+        self._present: dict[Priority, dict[_Waiter[P], None]] = {priority: {} for priority in Priority}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._present.values()))
+
+    async def wait(self, key: Hashable, take: Take[P], *, priority: Priority, until: float) -> P | None:
+        """What `take` gave when it was our turn; None when `until` passed, or the room is too full.
+
+        `take` is asked with the class whose right counts then. All with the same `key` must seek the same places.
+        """
+        waiter = _Waiter(self._lines.get(key) or _Pumped(key), take, priority, until)
+        if not self._let_in(waiter):
+            return None
+        try:
+            async with asyncio.timeout(until - self._clock()):
+                return await waiter.came
+        except TimeoutError:
+            self._return(waiter)
+            return None
+        except BaseException:
+            self._return(waiter)
+            raise
+        finally:
+            self._let_out(waiter)
+
+    def places_freed(self) -> None:
+        """Somebody gave a place back: whoever is next may ask for it."""
+        for line in self._lines.values():
+            line.freed.set()
+
+    def ahead_of(self, key: Hashable, priority: Priority) -> int:
+        """How many will be served before one who comes now."""
+        line = self._lines.get(key)
+        return line.ahead_of(priority) if line else 0
+
+    async def close(self) -> None:
+        """Send everybody away."""
+        pumps = [line.pump for line in self._lines.values() if line.pump]
+        for waiter in self._all():
+            waiter.end(None)
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+
+    def _all(self) -> Iterable[_Waiter[P]]:
+        return [waiter for waiters in self._present.values() for waiter in waiters]
+
+    def _let_in(self, waiter: _Waiter[P]) -> bool:
+        if len(self) >= self._capacity:
+            lowest = min(priority for priority, waiters in self._present.items() if waiters)
+            if waiter.priority <= lowest:
+                return False
+            last = next(reversed(self._present[lowest]))
+            last.end(None)
+            self._let_out(last)
+        line = waiter.line
+        self._present[waiter.priority][waiter] = None
+        line.join(waiter, waiter.priority)
+        line.freed.set()
+        if line.pump is None:
+            self._lines[line.key] = line
+            line.pump = asyncio.get_running_loop().create_task(self._serve(line), name="waiting room")
+        return True
+
+    def _let_out(self, waiter: _Waiter[P]) -> None:
+        self._present[waiter.priority].pop(waiter, None)
+        waiter.line.leave(waiter, waiter.priority)
+
+    def _return(self, waiter: _Waiter[P]) -> None:
+        """It got a place in the very moment in which it ceased to wait for it."""
+        came = waiter.came
+        if came.done() and not came.cancelled() and not came.exception() and (got := came.result()):
+            got.give_back()
+
+    async def _serve(self, line: _Pumped[P]) -> None:
+        try:
+            while len(line):
+                line.freed.clear()
+                while (turn := line.next()) and await self._had_its_turn(line, turn):
+                    pass
+                await _set_within(line.freed, POLL_SECONDS)
+        finally:
+            del self._lines[line.key]
+
+    async def _had_its_turn(self, line: _Pumped[P], turn: Turn[_Waiter[P]]) -> bool:
+        """False when there is no place, so that everybody has to wait on."""
+        waiter = turn.who
+        if waiter.came.done() or waiter.until <= self._clock():
+            waiter.end(None)
+            self._let_out(waiter)
+            return True
+        try:
+            got = await waiter.take(turn.right)
+        except Exception as error:
+            waiter.fail(error)
+            self._let_out(waiter)
+            return True
+        if got and waiter.came.done():
+            got.give_back()
+        elif got:
+            line.serve(waiter, waiter.priority)
+            waiter.end(got)
+        return got is not None
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
+
+
+def retry_after(ahead: int, freed_per_second: float | None) -> int:
+    """Whole seconds until a place may be free, for one who comes after so many others; unknown rate: a usual wait."""
+    if not freed_per_second:
+        return _UNKNOWN_WAIT_SECONDS
+    return max(1, min(_LONGEST_HINT_SECONDS, math.ceil((ahead + 1) / freed_per_second)))
