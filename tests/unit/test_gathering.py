@@ -91,7 +91,11 @@ def test_empty_answer_is_an_empty_text() -> None:
     [
         (["a", "b"], "ab"),
         ([1, 2], 2),
+        ([1, 0], 0),
+        ([True, False], False),
         ([True, None], True),
+        ([1, "a", "b"], "ab"),
+        (["a", [1]], [1]),
         ([None, None], None),
         ([[1], [2]], [1, 2]),
         ([{"a": "x"}, {"a": "y", "b": 1}], {"a": "xy", "b": 1}),

@@ -51,7 +51,7 @@ class Gathering:
 
 
 def _choice(known: dict[str, Any], operation: Operation) -> dict[str, Any]:
-    said = {"logprobs": None, "finish_reason": None, **known}
+    said = {"logprobs": None, "finish_reason": None, **_plain(known)}
     message = said.pop("message")
     if operation is COMPLETION:
         return {**said, "text": said.get("text") or ""}
@@ -70,17 +70,38 @@ def _without_index(call: Any) -> Any:
     return {name: value for name, value in call.items() if name != "index"} if isinstance(call, dict) else call
 
 
+class _Text:
+    """A text that grows: put together once, at the end."""
+
+    __slots__ = ("pieces",)
+
+    def __init__(self, piece: str) -> None:
+        self.pieces = [piece]
+
+
+def _plain(value: Any) -> Any:
+    """The same, with every text put together."""
+    if isinstance(value, _Text):
+        return "".join(value.pieces)
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list) else value
+
+
 def _grow(known: dict[str, Any], piece: dict[str, Any]) -> None:
     for name, value in piece.items():
         before = known.get(name)
-        if isinstance(value, list):
+        if isinstance(value, str) and name not in _WHOLE_EACH_TIME:
+            if isinstance(before, _Text):
+                before.pieces.append(value)
+            else:
+                known[name] = _Text(value)
+        elif isinstance(value, list):
             known[name] = _longer(before if isinstance(before, list) else [], value)
         elif isinstance(value, dict):
             known[name] = before if isinstance(before, dict) else {}
             _grow(known[name], value)
-        elif isinstance(value, str) and isinstance(before, str):
-            known[name] = (value or before) if name in _WHOLE_EACH_TIME else before + value
-        elif value is not None or before is None:
+        elif value not in (None, "") or before is None:
             known[name] = value
 
 
