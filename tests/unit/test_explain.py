@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import re
+from typing import Any
 
 import pytest
 
-from isochrone.explain import explain
+from isochrone.explain import Explained, explain
 from isochrone.routing.geo import Location, NoLocator
 from isochrone.settings import Settings, parse
 
@@ -111,3 +113,85 @@ def test_wrong_argument_is_one_line_that_names_it(settings: Settings, wrong: dic
     with pytest.raises(ValueError, match="--") as caught:
         explain(settings, locator=Places(), **arguments)  # type: ignore[arg-type]
     assert str(caught.value).startswith(words)
+
+
+RULES = """
+[[backend]]
+name = "pool-eu-2"
+region = "eu-west-1"
+base_url = "http://127.0.0.1:5/v1"
+models = { m = "m" }
+price = { input = 1.0, output = 2.0 }
+[[backend]]
+name = "canary"
+region = "ap-southeast-1"
+base_url = "http://127.0.0.1:6/v1"
+models = { m = "m" }
+share = 0.05
+[[backend]]
+name = "api-m"
+kind = "api"
+base_url = "http://127.0.0.1:7/v1"
+models = { m = "m" }
+"""
+
+
+@pytest.fixture
+def ruled() -> Settings:
+    return parse(CONFIG.replace('fallback = ["big"]', 'fallback = ["big"]\nstandby_above_ms = 500') + RULES)
+
+
+def explained(settings: Settings, **more: Any) -> Explained:
+    return explain(
+        settings, **{"region": "eu-west-1", "client_ip": "141.1.1.1", "model": "m", **more}, locator=Places()
+    )
+
+
+def test_who_stands_outside_is_listed_with_why_and_not_in_the_plan(ruled: Settings) -> None:
+    told = explained(ruled, regions=["eu-west-1"])
+    assert {step["backend"] for step in told.as_dict()["plan"]} == {"pool-eu", "pool-eu-2"}
+    assert told.as_dict()["regions"] == ["eu-west-1"]
+    whys = {each["backend"]: each["why"] for each in told.as_dict()["excluded"]}
+    assert whys["pool-us"] == "us-east-1 is no region for this request"
+    assert whys["official"] == "it is in no region"
+    assert "-  official   as big  not asked: it is in no region" in told.as_text().splitlines()
+
+
+def test_the_models_own_rule_is_told_as_well() -> None:
+    settings = parse(CONFIG.replace('fallback = ["big"]', 'fallback = ["big"]\nregions = ["eu-west-1"]'))
+    told = explained(settings).as_dict()
+    assert told["regions"] == ["eu-west-1"]
+    assert [step["backend"] for step in told["plan"]] == ["pool-eu"]
+
+
+def test_request_that_may_be_answered_nowhere_is_one_line(ruled: Settings) -> None:
+    with pytest.raises(ValueError, match="no backend that serves 'm' stands in sa-east-1"):
+        explained(ruled, regions=["sa-east-1"])
+
+
+def test_near_equals_are_told_and_how_the_choice_falls(ruled: Settings) -> None:
+    by_lot, by_prompt = explained(ruled), explained(ruled, prompt="Why is the sky blue?")
+    assert sorted(by_lot.as_dict()["near_equals"]) == ["pool-eu", "pool-eu-2"]
+    assert "the less loaded of two drawn by lot goes first" in by_lot.as_text()
+    assert "the prompt's beginning decides" in by_prompt.as_text()
+    assert by_prompt.as_dict()["plan"][0]["choice"] == "affinity"
+
+
+def test_prompts_are_shared_out_among_near_equals(ruled: Settings) -> None:
+    firsts = {explained(ruled, prompt=f"Question {i}").steps[0].backend.facts.name for i in range(30)}
+    assert firsts == {"pool-eu", "pool-eu-2"}
+
+
+def test_canaries_and_the_hybrid_rule_are_told(ruled: Settings) -> None:
+    told = explained(ruled)
+    assert "canary: 5 % of the requests for m go to canary first" in told.as_text()
+    assert "hybrid: APIs before pools while the pools' p95 to the first token is above 500 ms" in told.as_text()
+    assert told.as_dict()["hybrid"] == {"primary": "pool", "standby_above_ms": 500.0}
+
+
+def test_every_part_of_the_cost_is_told(ruled: Settings) -> None:
+    told = explained(ruled)
+    for step in told.as_dict()["plan"]:
+        assert sum(step["costs_ms"].values()) == pytest.approx(step["cost_ms"], abs=0.5)
+    assert re.search(r"pool-eu-2 .*, cost \d+ ms: \d+ network, 3 price", told.as_text())
+    assert "cost" not in next(line for line in told.as_text().splitlines() if "pool-us" in line)

@@ -85,8 +85,21 @@ def serve(settings: Settings, region: str, host: str, port: int, log_level: str)
 @click.option("--region", help="The edge to plan for; without it, the one nearest to the client.")
 @click.option("--client-ip", required=True, help="The client's address.")
 @click.option("--model", required=True, help="The public model name.")
+@click.option(
+    "--regions", default="", help="Where the request may be answered, separated by commas; default: anywhere."
+)
+@click.option("--prompt", help="How the request begins: decides among near-equals.")
 @json_option
-def plan(settings: Settings, region: str | None, client_ip: str, model: str, as_json: bool) -> None:
+def plan(
+    *,
+    settings: Settings,
+    region: str | None,
+    client_ip: str,
+    model: str,
+    regions: str,
+    prompt: str | None,
+    as_json: bool,
+) -> None:
     """Print the plan for a request and its reasons, without sending anything.
 
     Nothing is measured: round trips are those of the shipped matrix or estimates. `GET /v1/status` of a running edge
@@ -97,7 +110,15 @@ def plan(settings: Settings, region: str | None, client_ip: str, model: str, as_
 
     try:
         locator = locator_of(settings, os.environ)
-        explained = explain(settings, region=region, client_ip=client_ip, model=model, locator=locator)
+        explained = explain(
+            settings,
+            region=region,
+            client_ip=client_ip,
+            model=model,
+            locator=locator,
+            regions=[name.strip() for name in regions.split(",") if name.strip()],
+            prompt=prompt,
+        )
     except (SettingsError, ValueError) as error:
         raise _Refused(str(error)) from None
     click.echo(json.dumps(explained.as_dict(), indent=2) if as_json else explained.as_text())
