@@ -173,7 +173,7 @@ async def test_store_that_goes_while_a_bad_entry_is_looked_for_loses_no_good_one
     assert await kept(store) == ["r0", "r2", "r3"]
 
 
-async def test_full_buffer_drops_the_oldest_and_counts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_full_buffer_takes_no_more_and_counts_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "MAX_BUFFERED", 3)
     store = MemoryLedgerStore()
     book = Book(store)
@@ -181,7 +181,7 @@ async def test_full_buffer_drops_the_oldest_and_counts_it(monkeypatch: pytest.Mo
         book.write(entry(number))
     assert (len(book), book.lost) == (3, 2)
     await book.flush()
-    assert await kept(store) == ["r2", "r3", "r4"]
+    assert await kept(store) == ["r0", "r1", "r2"]
 
 
 async def test_buffer_stays_bounded_through_a_long_outage(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,11 +198,8 @@ async def test_buffer_stays_bounded_through_a_long_outage(monkeypatch: pytest.Mo
             book.write(entry(cycle * 100 + number + 1))
         store.go_on.set()
         await flush
-    assert len(book) == 10
-    assert book.lost == 5 * 9 - 10
-    store.failing = False
-    await book.flush()
-    assert (await kept(store))[-1] == "r408"
+        assert len(book) <= 10 + ledger.AT_ONCE
+    assert (len(book) + book.lost, book.lost > 0) == (5 * 9, True)
 
 
 async def test_recent_includes_what_was_just_written() -> None:

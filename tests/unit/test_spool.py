@@ -15,7 +15,7 @@ from msgspec import structs
 from isochrone.ledger import book as ledger
 from isochrone.ledger.book import Book
 from isochrone.ledger.entry import Begun, Entry
-from isochrone.ledger.spool import Spool, folder_for
+from isochrone.ledger.spool import Spool, folder_for, open_spool
 from isochrone.settings import Backend, Region, Service, Settings, State
 from isochrone.stores.memory import MemoryLedgerStore
 
@@ -269,6 +269,19 @@ async def test_memory_stays_bounded_through_outages_that_come_and_go(
     assert await outcomes(store) == {f"r{known + 1}": "ok" for known in range(number)}
 
 
+async def test_entries_in_the_hands_of_a_flush_have_their_place_in_a_memory_that_filled_up_meanwhile(
+    folder: Path, store: MemoryLedgerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "MAX_BUFFERED", 10)
+    edge = Edge(folder, store)
+    edge.attempt(*range(9))
+    batch = edge.book._take(8)
+    edge.attempt(*range(100, 120))
+    edge.book._put_back(batch)
+    await edge.book.flush()
+    assert (edge.book.lost, len(await outcomes(store))) == (0, 29)
+
+
 async def test_spilled_entries_survive_the_process_too(
     folder: Path, store: MemoryLedgerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,7 +319,7 @@ async def test_disk_that_takes_nothing_fails_no_attempt_and_is_told_of_once(
     await edge.book.adopt()
     await edge.book.close()
     assert await outcomes(store) == {"r1": "ok", "r2": "ok", "r3": "ok"}
-    assert edge.spool.failures == 6
+    assert edge.book.unwritten == 6
     assert len([record for record in caplog.records if "cannot be written" in record.getMessage()]) == 1
 
 
@@ -376,6 +389,11 @@ def test_edges_of_different_tables_share_no_folder() -> None:
 )
 def test_spool_stands_where_the_settings_say_or_in_the_temporary_folder(state: dict[str, str], folder: str) -> None:
     assert folder_for(settings(**state), "eu", {"TMPDIR": "/elsewhere"}) == Path(folder)
+
+
+def test_ledger_in_memory_needs_no_spool() -> None:
+    assert isinstance(open_spool(settings(kind="dynamodb"), "r", {}), Spool)
+    assert not isinstance(open_spool(settings(kind="memory"), "r", {}), Spool)
 
 
 # A process that attempts until it is killed, in small segments, with a store of one file per entry (the first stays).

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from isochrone.ledger.usage import cost_of, estimate, estimate_prompt, estimate_tokens, is_estimated, usage_of
+from isochrone.ledger.usage import cost_of, estimate, estimate_prompt, estimate_tokens, is_estimated, usage_in, usage_of
 from isochrone.settings import Price
 
 
@@ -110,6 +110,36 @@ def test_estimated_usage_says_that_it_is_one() -> None:
 @pytest.mark.parametrize("usage", [None, {}, "x", {"prompt_tokens": 1}, {"estimated": "yes"}])
 def test_what_an_engine_sent_is_no_estimate(usage: Any) -> None:
     assert not is_estimated(usage)
+
+
+BODY = {"choices": [{"message": {"role": "assistant", "content": "The capital of France is Paris."}}]}
+
+
+def test_usage_of_a_whole_reply_is_what_its_engine_says() -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 2}
+    assert usage_in(BODY | {"usage": usage}, {"prompt": [1, 2, 3]}) == usage
+
+
+@pytest.mark.parametrize("usage", [None, {}, "x", {"prompt_tokens": "3", "completion_tokens": None}])
+def test_usage_of_a_whole_reply_is_estimated_where_its_engine_says_nothing(usage: Any) -> None:
+    found = usage_in(BODY | {"usage": usage}, {"prompt": [1, 2, 3]})
+    assert usage_of(found) == (3, 7)
+    assert is_estimated(found)
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        ({"choices": [{"text": EN}, {"text": EN}]}, 168),
+        ({"choices": [{"message": {"content": None, "reasoning_content": EN}}]}, 85),
+        ({"choices": [{"message": {"content": None, "tool_calls": [{"function": {"arguments": EN}}]}}]}, 95),
+        ({"choices": [{"message": None, "index": 7}, {"message": "x"}, "x"]}, 0),
+        ({"choices": "x"}, 0),
+        ({"data": [{"embedding": [0.1, 0.2]}]}, 0),
+    ],
+)
+def test_all_that_a_whole_reply_told_is_counted(body: dict[str, Any], tokens: int) -> None:
+    assert usage_in(body, {})["completion_tokens"] == pytest.approx(tokens, rel=0.1)
 
 
 def test_events_whose_text_was_not_kept_are_a_token_each() -> None:

@@ -46,23 +46,26 @@ class Book:
         """How many entries no store will ever have."""
         return self._lost + self._spool.lost
 
+    @property
+    def unwritten(self) -> int:
+        """How many notes the disk did not take; what they would have said dies with this process."""
+        return self._spool.failures
+
     def begun(self, attempt: Begun) -> None:
         """Note that an attempt begins: should this process not live to write its entry, the next one does."""
         self._spool.begun(attempt)
 
     def write(self, entry: Entry) -> None:
-        """Take an entry. When neither memory nor disk has room, the oldest goes and is counted in `lost`."""
+        """Take an entry; it is counted in `lost` when neither memory nor disk has room for it."""
         segment = self._spool.ended(entry)
         if segment and segment.spilled:
             return
-        self._buffer.append(Waiting(entry, segment))
-        if len(self._buffer) >= MAX_BUFFERED and not self._spool.spill():
-            self._trim()
-
-    def _trim(self) -> None:
-        while len(self._buffer) > MAX_BUFFERED:
-            self._buffer.popleft().settle()
+        if segment is None and len(self._buffer) >= MAX_BUFFERED:
             self._lost += 1
+            return
+        self._buffer.append(Waiting(entry, segment))
+        if len(self._buffer) >= MAX_BUFFERED:
+            self._spool.spill()
 
     async def flush(self) -> None:
         """Hand everything to the store; what it does not take comes back here for the next flush."""
@@ -124,7 +127,6 @@ class Book:
 
     def _put_back(self, batch: Sequence[Waiting]) -> None:
         self._buffer.extendleft(reversed(batch))
-        self._trim()
 
     async def recent(self, tenant: str, *, limit: int) -> list[dict[str, Any]]:
         """The tenant's newest entries, newest first. Raises StoreUnavailable."""

@@ -48,9 +48,8 @@ class NoSpool:
     def ended(self, entry: Entry) -> Segment | None:
         """Keep its entry; None when that was not possible."""
 
-    def spill(self) -> bool:
-        """From now on entries are only kept here; False when that is not possible."""
-        return False
+    def spill(self) -> None:
+        """From now on entries are only kept here, if that is possible."""
 
     def take_back(self) -> list[Waiting]:
         """Some of the entries that are only here; none when all are in memory."""
@@ -160,12 +159,11 @@ class Spool(NoSpool):
             log.error("%s is full: %d ledger entries are lost", self._folder, oldest.waiting)
         oldest.journal.discard(oldest)
 
-    def spill(self) -> bool:
+    def spill(self) -> None:
         try:
             self._begin_segment(spilled=True)
         except OSError as error:
             self._complain(error)
-        return self._live is not None and self._live.spilled
 
     def take_back(self) -> list[Waiting]:
         for journal in self._journals:
@@ -196,6 +194,11 @@ class Spool(NoSpool):
             journal.close()
         self._journal = None
         self._left.clear()
+
+
+def open_spool(settings: Settings, region: str, environ: Mapping[str, str]) -> NoSpool:
+    """That of an edge; a ledger that is in memory itself needs none."""
+    return NoSpool() if settings.state.kind == "memory" else Spool(folder_for(settings, region, environ))
 
 
 def folder_for(settings: Settings, region: str, environ: Mapping[str, str]) -> Path:

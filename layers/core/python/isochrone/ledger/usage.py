@@ -24,6 +24,7 @@ _TOKENS_PER_OTHER_LETTER = 0.36
 # What a chat template puts around each message, and around all of them.
 _PER_MESSAGE = 4
 _PER_CHAT = 3
+_TOLD = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls")
 # A longer text is judged by its beginning: the requests of others should not wait for an estimate.
 _SAMPLE = 32_768
 
@@ -48,6 +49,25 @@ def is_estimated(usage: Any) -> bool:
 def cost_of(price: Price, input_tokens: int | None, output_tokens: int | None) -> float:
     """Dollars."""
     return (price.input * (input_tokens or 0) + price.output * (output_tokens or 0)) / 1_000_000
+
+
+def usage_in(body: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The usage of a whole reply to a request's `fields`; an estimate where its engine tells none."""
+    usage = body.get("usage")
+    if isinstance(usage, dict) and usage_of(usage) != (None, None):
+        return usage
+    return estimate(fields, "\n".join(_told_in(body)))
+
+
+def _told_in(body: Mapping[str, Any]) -> Iterator[str]:
+    """Every text of a reply that may have any shape."""
+    choices = body.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            message = choice.get("message")
+            said = [choice.get("text")]
+            said += [message.get(name) for name in _TOLD] if isinstance(message, dict) else []
+            yield from (one if isinstance(one, str) else _json(one) for one in said if one)
 
 
 def estimate(fields: Mapping[str, Any], told: str, *, events: int = 0) -> dict[str, Any]:
