@@ -154,7 +154,7 @@ def test_who_stands_outside_is_listed_with_why_and_not_in_the_plan(ruled: Settin
     whys = {each["backend"]: each["why"] for each in told.as_dict()["excluded"]}
     assert whys["pool-us"] == "us-east-1 is no region for this request"
     assert whys["official"] == "it is in no region"
-    assert "-  official   as big  not asked: it is in no region" in told.as_text().splitlines()
+    assert "-  official  as big  not asked: it is in no region" in told.as_text().splitlines()
 
 
 def test_the_models_own_rule_is_told_as_well() -> None:
@@ -185,7 +185,7 @@ def test_prompts_are_shared_out_among_near_equals(ruled: Settings) -> None:
 def test_canaries_and_the_hybrid_rule_are_told(ruled: Settings) -> None:
     told = explained(ruled)
     assert "canary: 5 % of the requests for m go to canary first" in told.as_text()
-    assert "hybrid: APIs before pools while the pools' p95 to the first token is above 500 ms" in told.as_text()
+    assert "hybrid: APIs before pools while the pools' p95 to a first token is above 500 ms" in told.as_text()
     assert told.as_dict()["hybrid"] == {"primary": "pool", "standby_above_ms": 500.0}
 
 

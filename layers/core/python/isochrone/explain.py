@@ -105,7 +105,7 @@ class Explained(NamedTuple):
                 yield f"canary: {facts.share * 100:g} % of the requests for {step.model} go to {facts.name} first"
         if (limit := self.model.standby_above_ms) is not None:
             primary, standby = ("pools", "APIs") if self.model.primary == "pool" else ("APIs", "pools")
-            yield f"hybrid: {standby} before {primary} while the {primary}' p95 to the first token is above {limit:g} ms"
+            yield f"hybrid: {standby} before {primary} while the {primary}' p95 to a first token is above {limit:g} ms"
 
 
 def _sum_of(step: Step) -> str:
