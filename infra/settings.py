@@ -58,6 +58,11 @@ class Deployment(NamedTuple):
         others = {b.api_key_secret for b in self.settings.backend if not (built and b.kind == "pool")}
         return frozenset(self.secrets) - others
 
+    @property
+    def probes(self) -> bool:
+        """Is there a prober function? Without a table it could tell nobody what it saw."""
+        return self.settings.state.kind == "dynamodb" and self.settings.routing.probe_interval > 0
+
     def region(self, name: str) -> Region:
         return next(region for region in self.settings.region if region.name == name)
 

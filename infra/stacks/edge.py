@@ -1,4 +1,4 @@
-"""One region's entry point: API, edge function, tables, records, alarms."""
+"""One region's entry point: API, edge and prober functions, tables, records, alarms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from constructs import Construct
 from infra.constructs.alarms import Alarms
 from infra.constructs.domain import EdgeDomain, import_zone
 from infra.constructs.edge_function import EdgeFunction
+from infra.constructs.function_parts import LayerVersions
 from infra.constructs.gateway_errors import answer_errors
+from infra.constructs.prober_function import ProberFunction
 from infra.constructs.records import EdgeRecords
 from infra.constructs.streaming_api import StreamingApi
 from infra.constructs.tables import Tables
@@ -32,7 +34,10 @@ class EdgeStack(Stack):
             tables=[table for table in TABLES if table.scope == "regional"],
             settings=deployment.settings,
         )
-        edge = EdgeFunction(self, "Edge", deployment=deployment, layers=layers)
+        versions = LayerVersions(self, "Layers", layers=layers)
+        edge = EdgeFunction(self, "Edge", deployment=deployment, layers=versions)
+        if deployment.probes:
+            ProberFunction(self, "Prober", deployment=deployment, layers=versions)
         front = StreamingApi(
             self, "Front", name=f"{deployment.name}-{region}", handler=edge.alias, only_by_domain=domain is not None
         )

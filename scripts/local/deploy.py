@@ -35,7 +35,7 @@ QUIET = ("--no-notices", "--no-version-reporting", "--no-color", "--ci")
 
 # All that the templates and their assets are made from.
 SOURCES = (
-    *("app.py", "cdk.json", "infra", "functions/edge", "layers/core/python/isochrone", "layers/streaming"),
+    *("app.py", "cdk.json", "infra", "functions", "layers/core/python/isochrone", "layers/streaming"),
     "build/layers/machine/dependencies/.complete",
 )
 

@@ -148,6 +148,29 @@ def only(template: Template, type_: str) -> dict[str, Any]:
     return found[0]
 
 
+def function_of(template: Template, name: str) -> dict[str, Any]:
+    """Properties of the function of that name, without the name of the service."""
+    (found,) = [f for f in resources(template, "AWS::Lambda::Function") if f.get("FunctionName") == f"iso-{name}"]
+    return found
+
+
+def granted_actions(template: Template, name: str) -> dict[str, tuple[str, ...]]:
+    """What the role of that function may do, by table; nothing else of DynamoDB is granted to it."""
+    role = function_of(template, name)["Role"]["Fn::GetAtt"][0]
+    statements = [
+        statement
+        for policy in resources(template, "AWS::IAM::Policy")
+        if {"Ref": role} in policy["Roles"]
+        for statement in policy["PolicyDocument"]["Statement"]
+        if "dynamodb:" in json.dumps(statement["Action"])
+    ]
+    tables = [json.dumps(s["Resource"]).partition("table/iso-")[2].rstrip('"]} ') for s in statements]
+    return {
+        table: tuple(action.removeprefix("dynamodb:") for action in statement["Action"])
+        for table, statement in zip(tables, statements, strict=True)
+    }
+
+
 def start_script(pool: Template) -> str:
     """The start script of a pool's nodes, with a stand-in for what CloudFormation fills in."""
     joined = only(pool, "AWS::EC2::LaunchTemplate")["LaunchTemplateData"]["UserData"]["Fn::Base64"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from isochrone.stores.tables import TABLES, Table
-from local.deploy import Cloud, DeployError, DeployResult, deploy, digest_of
+from local.deploy import ACCOUNT, Cloud, DeployError, DeployResult, deploy, digest_of
 
 pytestmark = pytest.mark.cloud
 
@@ -105,6 +105,29 @@ def test_deployed_edge_answers_through_the_api(deployed: DeployResult, region: s
     with urllib.request.urlopen(f"{deployed.edges[region].url}/v1/models", timeout=30) as reply:
         assert reply.headers["x-isochrone-edge"] == region
         assert [model["id"] for model in json.load(reply)["data"]] == ["smollm2-135m"]
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_prober_is_called_each_minute(deployed: DeployResult, ministack: str, region: str) -> None:
+    events = _client(ministack, "events", region)
+    (rule,) = events.list_rules(NamePrefix=f"{NAME}-prober")["Rules"]
+    assert (rule["ScheduleExpression"], rule["State"]) == ("rate(1 minute)", "ENABLED")
+    (target,) = events.list_targets_by_rule(Rule=rule["Name"])["Targets"]
+    assert target["Arn"].endswith(f"{region}:{ACCOUNT}:function:{NAME}-prober")
+
+
+def test_what_the_deployed_prober_sees_stands_in_the_table_of_its_region(
+    deployed: DeployResult, ministack: str
+) -> None:
+    lambda_ = _client(ministack, "lambda", "eu-west-1")
+    seen: dict[str, str] = {}
+    while not seen:  # nothing is seen while the schedule's own round has the duty
+        seen = json.load(lambda_.invoke(FunctionName=f"{NAME}-prober", Payload=b"{}")["Payload"])
+    assert seen == {"pool-eu": "cannot be reached: Connection refused"}
+    key = {"pk": {"S": "health"}, "sk": {"S": "document"}}
+    found = _client(ministack, "dynamodb", "eu-west-1").get_item(TableName=f"{NAME}-fleet", Key=key)
+    note = json.loads(found["Item"]["document"]["S"])["backends"]["pool-eu"]["probe"]["note"]
+    assert (note["reached"], note["reason"]) == (False, "cannot be reached: Connection refused")
 
 
 def test_keys_of_backends_stand_in_the_home_region(deployed: DeployResult, ministack: str) -> None:

@@ -15,7 +15,7 @@ from infra.layers import ROOT
 from isochrone import wiring
 from isochrone.ledger.emf import Pulse
 from isochrone.stores.tables import TABLES, Table
-from tests.infra.conftest import BASE, Synthesis, Synthesise, only, resources
+from tests.infra.conftest import BASE, Synthesis, Synthesise, function_of, granted_actions, only, resources
 
 REGIONS = ("us-east-1", "eu-west-1", "ap-southeast-1")
 GLOBAL = [table for table in TABLES if table.scope == "global"]
@@ -150,7 +150,7 @@ def test_without_a_domain_the_api_answers_on_its_own_address(synthesise: Synthes
 
 
 def test_function_is_an_arm_python_with_the_streaming_wrapper_and_a_snapshot(app: Synthesis) -> None:
-    function = only(app.edge(), "AWS::Lambda::Function")
+    function = function_of(app.edge(), "edge")
     assert (function["Architectures"], function["Runtime"], function["Timeout"]) == (["arm64"], "python3.13", 900)
     assert function["SnapStart"] == {"ApplyOn": "PublishedVersions"}
     assert function["Handler"] == "handler.handler"
@@ -167,10 +167,11 @@ def _assets(app: Synthesis) -> list[Path]:
     return [path for path in app.folder.iterdir() if path.name.startswith("asset.") and path.is_dir()]
 
 
-def test_function_asset_is_the_handler_and_the_configuration(app: Synthesis) -> None:
-    (code,) = [asset for asset in _assets(app) if (asset / "handler.py").exists()]
-    assert {path.name for path in code.iterdir()} >= {"handler.py", "isochrone.toml"}
-    assert (code / "isochrone.toml").read_text() == BASE
+def test_asset_of_each_function_is_its_handler_and_the_configuration(app: Synthesis) -> None:
+    codes = [asset for asset in _assets(app) if (asset / "handler.py").exists()]
+    handlers = {(ROOT / "functions" / name / "handler.py").read_text() for name in ("edge", "prober")}
+    assert {(code / "handler.py").read_text() for code in codes} == handlers
+    assert {(code / "isochrone.toml").read_text() for code in codes} == {BASE}
 
 
 def test_layer_assets_unpack_where_the_function_looks(app: Synthesis) -> None:
@@ -187,16 +188,7 @@ def test_streaming_wrapper_can_be_executed(app: Synthesis) -> None:
 def test_function_may_touch_the_tables_that_its_code_opens_and_only_as_declared(app: Synthesis) -> None:
     opened = set(re.findall(r'table_name\(settings, "([a-z]+)"\)', inspect.getsource(wiring)))
     assert opened == set(TABLE_ACTIONS)
-    statements = [
-        statement
-        for policy in resources(app.edge(), "AWS::IAM::Policy")
-        for statement in policy["PolicyDocument"]["Statement"]
-        if "dynamodb:" in json.dumps(statement["Action"])
-    ]
-    granted = {json.dumps(s["Resource"]).partition("table/")[2].rstrip('"]} '): s["Action"] for s in statements}
-    assert granted == {
-        f"iso-{name}": [f"dynamodb:{action}" for action in sorted(actions)] for name, actions in TABLE_ACTIONS.items()
-    }
+    assert granted_actions(app.edge(), "edge") == TABLE_ACTIONS
 
 
 @pytest.mark.parametrize("stack", ["iso-edge-eu-west-1", "iso-pool-eu-west-1"])

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.infra.conftest import Synthesis, Synthesise, only, resources
+from tests.infra.conftest import Synthesis, Synthesise, function_of, resources
 
 LOCAL = """
 [service]
@@ -68,6 +68,6 @@ def test_routes_are_buffered_and_still_go_to_the_live_alias(local: Synthesis) ->
 
 
 def test_function_runs_without_the_wrapper_and_finds_its_configuration(local: Synthesis) -> None:
-    function = only(local.edge(), "AWS::Lambda::Function")
+    function = function_of(local.edge(), "edge")
     assert function["Environment"]["Variables"] == {"ISOCHRONE_CONFIG": "isochrone.toml"}
     assert len(function["Layers"]) == 3

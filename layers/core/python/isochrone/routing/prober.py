@@ -21,6 +21,7 @@ from yarl import URL
 
 from isochrone.routing.engines import METRICS, EngineLoad, load_in
 from isochrone.routing.fleet import BackendState, Fleet
+from isochrone.routing.leases import Leases
 from isochrone.routing.probe import Probe, Way
 
 log = logging.getLogger("isochrone.prober")
@@ -29,6 +30,7 @@ T = TypeVar("T")
 Clock = Callable[[], float]
 
 TIMEOUT_SECONDS = 2.0
+DUTY = "duty/probe"
 
 
 def open_session() -> aiohttp.ClientSession:
@@ -38,6 +40,15 @@ def open_session() -> aiohttp.ClientSession:
         timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),
     )
+
+
+async def probe_in_turn(fleet: Fleet, session: aiohttp.ClientSession, leases: Leases, *, seconds: float) -> bool:
+    """Look once at every backend if this process has the duty to, of all that share its table; it then keeps the duty
+    for so many seconds. False when another has it: what that one sees comes through the exchange."""
+    if not await leases.hold(DUTY, seconds):
+        return False
+    await probe_all(fleet, session)
+    return True
 
 
 async def probe_all(fleet: Fleet, session: aiohttp.ClientSession) -> None:
