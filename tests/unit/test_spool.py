@@ -180,7 +180,7 @@ async def test_nothing_is_left_on_disk_after_a_clean_end(folder: Path, store: Me
     edge = Edge(folder, store, segment_bytes=500)
     edge.attempt(*range(20))
     await edge.book.close()
-    assert everything(folder) == []
+    assert everything(folder.parent) == []
 
 
 async def test_end_while_the_store_is_gone_leaves_the_entries_to_the_next_start(
@@ -379,10 +379,10 @@ def test_edges_of_different_tables_share_no_folder() -> None:
 @pytest.mark.parametrize(
     ("state", "folder"),
     [
-        ({}, f"/elsewhere/isochrone-{os.getuid()}/isochrone-eu-aws"),
+        ({}, f"/elsewhere/isochrone-{os.getuid()}-isochrone-eu-aws"),
         (
             {"endpoint_url": "http://127.0.0.1:4566"},
-            f"/elsewhere/isochrone-{os.getuid()}/isochrone-eu-http-127.0.0.1-4566",
+            f"/elsewhere/isochrone-{os.getuid()}-isochrone-eu-http-127.0.0.1-4566",
         ),
         ({"spool": "/var/lib/x"}, "/var/lib/x/isochrone-eu-aws"),
     ],

@@ -1,6 +1,6 @@
 """The files of a spool: one locked folder for each process, and in it segments of one record a line.
 
-    <spool>/<service>-<region>-<table's place>/
+    <folder>/               of one service, region and table
         4711-0/             the journal of one process; it holds a lock (flock) on the folder while it lives
             000001.jsonl    an attempt when it begins, its entry when it has ended, in the order in which they came
             000002.jsonl    begins with what had begun and not ended, so that older segments may go
@@ -10,9 +10,11 @@ A journal that nobody locks is that of a dead process, and whoever locks it may 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
+import stat
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -164,14 +166,23 @@ class DeadJournal(Journal):
 
 
 def create_journal(folder: Path) -> Journal:
-    """A new one in `folder`. Raises OSError."""
+    """A new one in `folder`, which is made if it is not there. Raises OSError."""
     for number in count():
+        _make_private(folder)
         path = folder / f"{os.getpid()}-{number}"
-        with suppress(FileExistsError):
+        with suppress(FileExistsError, FileNotFoundError):  # somebody who ends may take the empty folder away
             path.mkdir(mode=0o700)
             if (lock := _lock(path)) is not None:
                 return Journal(path, lock)
     raise AssertionError  # count() has no end
+
+
+def _make_private(folder: Path) -> None:
+    """A folder of ours alone. Raises OSError, also when somebody else has put one there before us."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise PermissionError(errno.EPERM, "it belongs to somebody else", str(folder))
 
 
 def journals_of_the_dead(folder: Path) -> Iterator[DeadJournal]:

@@ -11,9 +11,9 @@ import errno
 import logging
 import os
 import re
-import stat
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from isochrone.ledger.entry import Begun, Entry
@@ -139,7 +139,6 @@ class Spool(NoSpool):
 
     def _begin_segment(self, *, spilled: bool) -> Segment:
         if self._journal is None:
-            _make_private(self._folder)
             self._journal = create_journal(self._folder)
         old, old_file = self._live, self._file
         self._live, self._file = self._journal.add(spilled=spilled)
@@ -194,6 +193,8 @@ class Spool(NoSpool):
             journal.close()
         self._journal = None
         self._left.clear()
+        with suppress(OSError):  # another process writes here, or left something
+            self._folder.rmdir()
 
 
 def open_spool(settings: Settings, region: str, environ: Mapping[str, str]) -> NoSpool:
@@ -203,9 +204,11 @@ def open_spool(settings: Settings, region: str, environ: Mapping[str, str]) -> N
 
 def folder_for(settings: Settings, region: str, environ: Mapping[str, str]) -> Path:
     """Where the edges of one region, and one table, keep their spool on this machine."""
-    root = settings.state.spool or f"{environ.get('TMPDIR') or '/tmp'}/isochrone-{os.getuid()}"  # noqa: S108
     place = re.sub(r"[^A-Za-z0-9.]+", "-", settings.state.endpoint_url or "aws")
-    return Path(root, f"{settings.service.name}-{region}-{place}")
+    name = f"{settings.service.name}-{region}-{place}"
+    if settings.state.spool:
+        return Path(settings.state.spool, name)
+    return Path(environ.get("TMPDIR") or "/tmp", f"isochrone-{os.getuid()}-{name}")  # noqa: S108
 
 
 def _end_segment(segment: Segment | None, file: int) -> None:
@@ -213,14 +216,3 @@ def _end_segment(segment: Segment | None, file: int) -> None:
         os.close(file)
         segment.live = False
         segment.discard_if_done()
-
-
-def _make_private(folder: Path) -> None:
-    """A folder of ours alone. Raises OSError, also when somebody else has put one there before us, or could."""
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    above, own = folder.parent.stat(), folder.lstat()
-    if above.st_uid != os.getuid() and above.st_mode & stat.S_IWOTH:
-        raise PermissionError(errno.EPERM, "it belongs to somebody else", str(folder.parent))
-    if not stat.S_ISDIR(own.st_mode) or own.st_uid != os.getuid():
-        raise PermissionError(errno.EPERM, "it belongs to somebody else", str(folder))
