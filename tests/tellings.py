@@ -39,7 +39,8 @@ def usage(prompt: int, completion: int) -> bytes:
 
 
 class Tellers:
-    """One backend for each script. `asked` is what each of them was asked; `prefill` those that go on from a text."""
+    """One backend for each script. `asked` is what each of them was asked; `prefill` those that go on from a text.
+    `failures` is what was known of those before the last one."""
 
     def __init__(
         self,
@@ -55,6 +56,7 @@ class Tellers:
         self.capture = capture
         self.book = Book(MemoryLedgerStore())
         self.asked: list[Ask] = []
+        self.failures: list[AttemptFailed] = []
         self.closed = 0
         self.pause = 0.0
         facts = [
@@ -84,7 +86,7 @@ class Tellers:
             await asyncio.sleep(0)
             return pieces.pop(0) if pieces else b""
 
-        transcript = Transcript(capture=self.capture)
+        transcript = Transcript(capture=self.capture, gives_reasons=self.steps[number].offer.gives_reasons)
         answer = StreamAnswer(read, transcript, stall=60, ends_at=time.monotonic() + 60, close=self._close)
         await answer.open(time.monotonic() + 60)
         visit.answered(streaming=True)
@@ -95,7 +97,7 @@ class Tellers:
 
     async def again(self, made: int, failures: Sequence[AttemptFailed], ask_for: Callable[[Step], Ask]) -> Won:
         """The next attempt, as the pipeline would give it."""
-        assert len(failures) == made
+        self.failures = list(failures)
         await asyncio.sleep(self.pause)
         if made >= len(self.scripts):
             raise NothingAlive("none is left")

@@ -39,10 +39,17 @@ def canonical(fields: dict[str, Any]) -> str:
 
 
 async def test_unknown_fields_reach_the_backend_unharmed(near: Upstream) -> None:
-    async with running_edge(backend(near)) as edge:
+    async with running_edge(backend(near, assemble=False)) as edge:
         answer = await edge.request("POST", "/v1/chat/completions", json=RICH)
         assert answer.status == 200
         assert canonical(near.requests[0].fields) == canonical({**RICH, "model": "ok"})
+
+
+async def test_body_that_is_assembled_asks_for_a_stream_with_usage_and_changes_nothing_else(near: Upstream) -> None:
+    async with running_edge(backend(near)) as edge:
+        await edge.request("POST", "/v1/chat/completions", json=RICH)
+        expected = {**RICH, "model": "ok", "stream": True, "stream_options": {"include_usage": True}}
+        assert canonical(near.requests[0].fields) == canonical(expected)
 
 
 async def test_stream_asks_for_usage_and_changes_nothing_else(near: Upstream) -> None:
@@ -83,7 +90,8 @@ async def test_callers_headers_stay_here(near: Upstream) -> None:
         assert received.header("authorization") == ["Bearer pool-secret"]
         assert received.header("x-request-id") == ["mine-1"]
         names = {name.lower() for name, _ in received.headers}
-        assert names <= {"host", "content-type", "content-length", "accept", "authorization", "x-request-id"}
+        ours = {"authorization", "x-request-id", "x-isochrone-timeout"}
+        assert names <= {"host", "content-type", "content-length", "accept"} | ours
         assert b"callers-own-key" not in received.body
 
 

@@ -12,7 +12,9 @@ from isochrone.api.controls import Recovery
 from isochrone.api.sse import DONE_EVENT, KEEP_ALIVE
 from isochrone.upstream import delivery as delivering
 from isochrone.upstream.delivery import RESTARTED, Delivery
+from isochrone.upstream.failure import AttemptFailed, Cause
 from isochrone.upstream.pursuit import Won
+from isochrone.upstream.telling import Telling
 from isochrone.upstream.transcript import Transcript
 from tests.tellings import ASK, STOP, USER, Script, Tellers, events_of, text_of, usage, usages_of
 from tests.upstream import FUNCTION, REASONING, TEXT, TOOL_CALL, WORDS, chunk, words
@@ -123,6 +125,39 @@ async def test_answer_that_says_something_else_is_never_sewn_on(second: Script) 
     assert DONE_EVENT not in told
     assert await scene.outcomes() == ["cut", "diverged"]
     assert (scene.completed, scene.broken) == ([], 1)
+
+
+async def test_next_attempt_knows_of_all_failures_before_it() -> None:
+    """Also of those before the first token: a backend that was silent then is not to be asked now."""
+    scene = Scene(CUT, WHOLE)
+    before = AttemptFailed(Cause.SILENT, "was silent for too long")
+    telling = Telling((await scene.open(0))._replace(failures=(before,)), scene.again)
+    await telling.fail(cut := AttemptFailed(Cause.CUT, "was cut"))
+    await telling.go_on(may_continue=False)
+    assert scene.failures == [before, cut]
+
+
+async def test_failures_on_the_way_to_the_next_attempt_are_known_to_the_one_after_it() -> None:
+    scene = Scene(CUT, CUT, WHOLE)
+    dead = AttemptFailed(Cause.BROKEN, "answered 503")
+    telling = Telling(await scene.open(0), scene.again)
+    await telling.fail(first := AttemptFailed(Cause.CUT, "was cut"))
+
+    async def after_another(made: int, failures: Any, ask_for: Any) -> Won:
+        return (await scene.open(1))._replace(failures=(*failures, dead))
+
+    telling._again = after_another
+    await telling.go_on(may_continue=False)
+    await telling.fail(second := AttemptFailed(Cause.CUT, "was cut"))
+    assert telling.failures == [first, dead, second]
+
+
+async def test_done_alone_is_no_end_once_the_engine_has_given_a_reason() -> None:
+    first, second = Scene(WHOLE), Scene([*CUT, DONE_EVENT])
+    assert events_of(await second.told())[-1] == "[DONE]"
+    await first.told()
+    first.scripts[0] = [*CUT, DONE_EVENT]
+    assert "error" in events_of(await first.told())[-1]
 
 
 async def test_stream_that_nobody_can_go_on_with_ends_in_one_error_event() -> None:

@@ -8,7 +8,7 @@ import pytest
 from isochrone.answers.completion import is_complete
 from isochrone.api.requests import CHAT, COMPLETION
 from isochrone.upstream.failure import AttemptFailed, Cause
-from isochrone.upstream.transcript import Reading, Transcript
+from isochrone.upstream.transcript import Reading, Transcript, broken_off
 
 
 def said(transcript: Transcript, *choices: dict[str, Any], **more: Any) -> Reading:
@@ -350,6 +350,21 @@ def test_engine_that_breaks_off_by_itself_has_cut_the_answer(transcript: Transcr
     assert reason in caught.value.detail
     assert not transcript.complete
     assert transcript.texts() == {"content": "a"}
+
+
+@pytest.mark.parametrize(
+    ("choices", "reason"),
+    [
+        ([{"finish_reason": "abort"}], "abort"),
+        ([{"finish_reason": "stop"}, {"finish_reason": "error"}], "error"),
+        ([{"finish_reason": "stop"}], None),
+        ([{}, None, "x", {"finish_reason": ["abort"]}], None),
+        ("abort", None),
+        (None, None),
+    ],
+)
+def test_body_can_be_broken_off_as_well(choices: Any, reason: str | None) -> None:
+    assert broken_off({"choices": choices}) == reason
 
 
 def test_reason_of_any_shape_ends_an_answer(transcript: Transcript) -> None:

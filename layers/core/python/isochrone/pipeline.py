@@ -27,10 +27,12 @@ from isochrone.api.requests import Ask, Operation, parse
 from isochrone.background import Background
 from isochrone.ledger.book import Book
 from isochrone.ledger.counters import Counters
+from isochrone.routing.exchange import Exchange
 from isochrone.routing.fleet import Fleet
 from isochrone.routing.geo import Location, Locator
 from isochrone.routing.plan import Step, plan, reason
 from isochrone.settings import Settings
+from isochrone.upstream.assembly import asked_of, assemble
 from isochrone.upstream.attempt import BodyAnswer
 from isochrone.upstream.delivery import Delivery
 from isochrone.upstream.failure import AttemptFailed
@@ -65,6 +67,7 @@ class Rooms(NamedTuple):
     means: Means
     book: Book
     counters: Counters
+    exchange: Exchange | None = None
 
 
 class Errand(NamedTuple):
@@ -102,6 +105,8 @@ class Pipeline:
             return self._replay(known, ask, request)
         if controls.cache is CacheMode.ONLY:
             raise NotCached("This answer is not known, and x-isochrone-cache: only forbids to generate it.")
+        if self.rooms.exchange:
+            await self.rooms.exchange.refresh()
         errand = self._errand(ask, caller, controls=controls, request=request, mark=mark, ends_at=ends_at)
         won = await self._attempt(errand)
         return self._relay(won, errand)
@@ -175,7 +180,10 @@ class Pipeline:
     async def _attempt(self, errand: Errand) -> Won:
         for budget in (self.rooms.means.budget, self.rooms.means.hedges):
             budget.deposit(self._now())
-        return await self._pursue(errand)
+        won = await self._pursue(errand)
+        if errand.ask.stream or isinstance(won.answer, BodyAnswer):
+            return won
+        return await assemble(won, partial(self._pursue, errand), errand.ask)
 
     async def _pursue(
         self,
@@ -191,10 +199,10 @@ class Pipeline:
             visit=self._visits_of(errand),
             request_id=errand.request_id,
             ends_at=errand.ends_at,
-            capture=errand.mark is not None or errand.recovery is not Recovery.ERROR,
+            capture=errand.mark is not None or errand.recovery is not Recovery.ERROR or not errand.ask.stream,
             made=made,
             failures=failures,
-            ask_for=ask_for,
+            ask_for=ask_for or partial(asked_of, errand.ask),
         )
 
     def _visits_of(self, errand: Errand) -> BeginVisit:

@@ -142,9 +142,11 @@ class BackendState:
 
 class Offer:
     """One model at one backend: `model` is its public name, `model_there` the backend's own; `peers` are all offers of
-    that model, this one too."""
+    that model, this one too. `gives_reasons`: it has ended an answer with a finish_reason, so it ends all with one."""
 
-    __slots__ = ("backend", "circuit", "deadlines", "model", "model_there", "peers", "silence", "speed")
+    __slots__ = (
+        "backend", "circuit", "deadlines", "gives_reasons", "model", "model_there", "peers", "silence", "speed",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -163,6 +165,7 @@ class Offer:
         self.circuit = Circuit(chance)
         self.silence = Silence()
         self.speed = Speed()
+        self.gives_reasons = False
 
     def standing(self, now: float, *, panic: bool = False) -> Standing:
         """Where it stands; in a `panic` (see `in_panic`) ejections do not count."""

@@ -22,7 +22,7 @@ from isochrone.routing.plan import Step
 from isochrone.routing.prober import why
 from isochrone.upstream.failure import AttemptFailed, Cause, failure_of_status, out_of_time, told_in_band
 from isochrone.upstream.stream import StreamAnswer
-from isochrone.upstream.transcript import Transcript
+from isochrone.upstream.transcript import Transcript, broken_off
 
 # Below the keep-alive of common engines (uvicorn's is 5 s), so that a pooled connection is not one just closed there.
 KEEP_ALIVE_SECONDS = 4.0
@@ -110,13 +110,13 @@ async def _receive(
         if response.status != 200:
             raise await _refusal(response, limits.first_by)
         is_stream = response.content_type == "text/event-stream"
-        if ask.stream and not is_stream and not body_will_do:
+        if ask.stream and not is_stream and (ask.continues or not body_will_do):
             raise await _no_stream(response, limits.first_by)
         if not (ask.stream and is_stream):
             return await _whole_body(response, limits.first_by)
         answer = StreamAnswer(
             lambda until: bounded(response.content.readany(), until),
-            Transcript(capture=capture, choices=ask.choices),
+            Transcript(capture=capture, choices=ask.choices, gives_reasons=step.offer.gives_reasons),
             stall=step.offer.deadlines.stall,
             ends_at=limits.ends_at,
             close=lambda: _give_back(response),
@@ -206,6 +206,8 @@ async def _whole_body(response: aiohttp.ClientResponse, until: float) -> BodyAns
         raise AttemptFailed(Cause.BROKEN, detail) from None
     if not isinstance(body, dict) or body.get("error") or not (body.get("choices") or "data" in body):
         raise AttemptFailed(Cause.BROKEN, "sent a body that is no completion", body=raw[:_ERROR_BODY])
+    if reason := broken_off(body):
+        raise AttemptFailed(Cause.CUT, f"broke its answer off ({reason})")
     return BodyAnswer(raw, body)
 
 

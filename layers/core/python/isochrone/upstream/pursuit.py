@@ -82,11 +82,12 @@ Answer = BodyAnswer | StreamAnswer
 
 
 class Won(NamedTuple):
-    """The attempt that answered `ask`, its bookkeeping still open."""
+    """The attempt that answered `ask`, its bookkeeping still open, and what failed before it."""
 
     answer: Answer
     visit: Visit
     ask: Ask
+    failures: Sequence[AttemptFailed] = ()
 
 
 class BeginVisit(Protocol):
@@ -240,7 +241,7 @@ class _Pursuit(Struct, kw_only=True):
             return None
         self.is_won = True
         visit.answered(streaming=isinstance(answer, StreamAnswer))
-        return Won(answer, visit, asked)
+        return Won(answer, visit, asked, tuple(self.failures))
 
     def call_off(self, visit: Visit) -> None:
         """Nobody waits for it any more, because another attempt was answered or because the client left."""

@@ -39,7 +39,7 @@ class Telling:
         self, won: Won, again: Again, *, asked: Callable[[Step], Ask] | None = None, is_shown: bool = True
     ) -> None:
         self.won = won
-        self.failures: list[AttemptFailed] = []
+        self.failures = list(won.failures)
         self.told: dict[str, str] = {}
         self.told_tokens = 0
         self.spliceable = True
@@ -63,9 +63,8 @@ class Telling:
 
     async def fail(self, failure: AttemptFailed) -> None:
         """The attempt of now ends with this failure; what it told stays told."""
-        failure.backend = self.won.visit.step.backend.facts.name
-        self.failures.append(failure)
         self.won.visit.failed(failure, usage_heard(self.transcript, self.won.ask))
+        self.failures.append(failure)
         await self.answer.release()
         # Of an answer that disagreed nothing was let through, nor of one that may have been about to tell all anew.
         if failure.cause is not Cause.DIVERGED and not (self.continuation and self.continuation.is_pending):
@@ -91,6 +90,7 @@ class Telling:
         """The next attempt takes over. Raises ApiError when there is none."""
         ask_for = self._asked_to_go_on if may_continue and self.spliceable else self._asked
         self.won = await self._again(self.won.visit.number, self.failures, ask_for)
+        self.failures += self.won.failures[len(self.failures) :]
         self.continuation = Continuation(self.told, tokens=self.told_tokens) if self.won.ask.continues else None
 
     def _asked_to_go_on(self, step: Step) -> Ask:
@@ -114,6 +114,8 @@ class Telling:
         Not `heard_out`: nobody waited for what the engine says of usage behind its last word.
         """
         usage = self.usage()
+        offer = self.won.visit.step.offer
+        offer.gives_reasons = offer.gives_reasons or bool(self.transcript.finish_reason)
         self.won.visit.succeeded(usage_heard(self.transcript, self.won.ask))
         if self._is_rest():
             self.transcript.begin_with(self.told, storable=self._storable)

@@ -228,6 +228,15 @@ def _choices_of(chunk: dict[str, Any]) -> list[dict[str, Any]]:
     return choices
 
 
+def broken_off(body: dict[str, Any]) -> str | None:
+    """The reason with which an engine says, in a body, that it stopped before the answer was whole."""
+    choices = body.get("choices")
+    reasons = (
+        [one.get("finish_reason") for one in choices if isinstance(one, dict)] if isinstance(choices, list) else []
+    )
+    return next((reason for reason in reasons if reason in BROKEN_OFF), None)
+
+
 def calls_in(name: str, value: Any) -> list[tuple[str, dict[str, Any]]] | None:
     """The functions called in a delta's field: each one's place in the answer, and its `name` and `arguments`.
 
