@@ -9,8 +9,12 @@ from infra.settings import Profile
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# What Python and its tools leave in a source folder; none of it belongs into a layer, and it would change its hash.
-LEFTOVERS = ("**/__pycache__", "**/*.pyc", "**/*.egg-info", "**/.mypy_cache", "**/.ruff_cache", ".complete")
+# What does not belong into a layer: what Python and its tools leave in a source folder (it would change its hash), and
+# the simulation, which is a command for people.
+LEFTOVERS = (
+    *("**/__pycache__", "**/*.pyc", "**/*.egg-info", "**/.mypy_cache", "**/.ruff_cache", ".complete"),
+    "**/isochrone/simulation",
+)
 
 
 class LayerMissing(Exception):

@@ -8,14 +8,19 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from isochrone import __version__
 from isochrone.settings import Settings, SettingsError, load
+
+if TYPE_CHECKING:
+    from isochrone.simulation.figures import Figures
+    from isochrone.simulation.run import Terms
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -209,6 +214,66 @@ def ledger(
         raise click.ClickException(str(error)) from None
     for entry in entries[-limit:] if limit else entries:
         click.echo(json.dumps(entry) if as_json else line_of(entry))
+
+
+@main.command()
+@click.option("--scenario", default="bad-day", show_default=True, metavar="NAME", help="What happens to the world.")
+@click.option("--requests", default=100_000, show_default=True, type=click.IntRange(1), help="To each policy.")
+@click.option("--clients", default=5_000, show_default=True, type=click.IntRange(1, 1_000_000), help="In cities.")
+@click.option("--seed", default=1, show_default=True, help="The same seed gives the same figures.")
+@click.option("--traffic", metavar="NAME", help="A trace to play, or `rate`; default: what the scenario has.")
+@click.option("--rate", type=click.FloatRange(0.001, 10_000), help="Requests per second; default: as recorded.")
+@click.option("--cv", default=3.0, show_default=True, type=click.FloatRange(0.1, 20), help="Burstiness of `rate`.")
+@click.option("--policy", "policies", multiple=True, metavar="NAME", help="Only this one (may be repeated).")
+@click.option(
+    "--probe-seconds", default=5.0, show_default=True, type=click.FloatRange(0.1, 600), help="Between probes."
+)
+@click.option("--config", "settings", type=ConfigFile(), help="A world of your own instead of the scenario's.")
+@click.option("--model", help="The public model name that all ask for; default: the first.")
+@click.option("--processes", type=click.IntRange(1, 64), help="Policies at the same time; default: one for each core.")
+@click.option("--png", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Draw a picture, too.")
+@json_option
+def simulate(*, processes: int | None, png: Path | None, as_json: bool, **wish: Any) -> None:
+    """Compare ways to choose a backend in a simulated world; nothing is sent. docs/simulation.md says what it shows.
+
+    Scenarios: bad-day, calm, outage, brownout, crowd, official-outage. Traffic: azure, azure-conv, azure-code,
+    mooncake, servegen, rate. Policies: distance, rtt, round-robin, least-load, api-alone, api-three-times, ours.
+
+    Progress goes to standard error. Exit status: 0, 1 when the picture cannot be drawn, or 2 for an argument that
+    cannot be used.
+    """
+    from isochrone.simulation.contest import Wish, compare, terms_of
+    from isochrone.simulation.report import as_data, as_text
+
+    if png:
+        _check_picture(png)
+    try:
+        terms, names = terms_of(Wish(source=wish.pop("traffic"), **wish))
+    except (SettingsError, ValueError) as error:
+        raise _Refused(str(error)) from None
+    found = compare(terms, names, processes=processes or os.cpu_count() or 1)
+    click.echo(json.dumps(as_data(terms, found)) if as_json else as_text(terms, found))
+    if png:
+        _draw(terms, found, png)
+
+
+def _check_picture(png: Path) -> None:
+    """Refuse before anything is simulated."""
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        raise _Refused("--png needs matplotlib, which an edge does not need: .venv/bin/pip install matplotlib")
+    if not png.parent.is_dir():
+        raise _Refused(f"--png {png}: there is no folder {png.parent}")
+
+
+def _draw(terms: Terms, found: Sequence[Figures], png: Path) -> None:
+    from isochrone.simulation.chart import draw
+
+    try:
+        draw(terms, found, png)
+    except OSError as error:
+        raise click.ClickException(f"{png}: {error.strerror or error}") from None
 
 
 if __name__ == "__main__":
