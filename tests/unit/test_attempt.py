@@ -9,6 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -24,7 +25,7 @@ from isochrone.upstream import attempt as attempting
 from isochrone.upstream.attempt import BodyAnswer, attempt, body_for, bounded, open_session
 from isochrone.upstream.failure import AttemptFailed, Cause
 from isochrone.upstream.stream import StreamAnswer
-from tests.upstream import Exchange, Upstream, event
+from tests.upstream import KEEP_ALIVE, Exchange, Upstream, completion, event
 
 DEADLINES = Deadlines(connect=1.0, first_token=1.0, stall=1.0, total=5.0)
 KEY = ConnectionKey("10.0.0.5", 8000, True, True, None, None, None)
@@ -193,6 +194,179 @@ async def test_end_of_a_callers_own_time_is_not_taken_for_silence(
     deadlines = Deadlines(first_token=first_token)
     calling = call(upstream.base_url, ask(stream=stream), "hang", ends_in=ends_in, deadlines=deadlines)
     assert (await failure_of(calling)).cause is cause
+
+
+async def hanging(exchange: Exchange) -> None:
+    await exchange.client_gone()
+
+
+def deadlines_of(**seconds: float) -> Deadlines:
+    return Deadlines(**{"connect": 1.0, "first_token": 30.0, "stall": 30.0, "total": 30.0, **seconds})
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_backends_own_total_is_its_fault_and_not_the_callers_end(
+    upstream: Upstream, call: Caller, stream: bool
+) -> None:
+    upstream.scripts["hang"] = hanging
+    deadlines = deadlines_of(total=0.05)
+    failure = await failure_of(call(upstream.base_url, ask(stream=stream), "hang", deadlines=deadlines))
+    assert failure.cause is Cause.SILENT
+
+
+async def test_backends_own_total_ends_a_stream_that_goes_on(upstream: Upstream, call: Caller) -> None:
+    answer = await call(upstream.base_url, ask(stream=True), "endless", deadlines=deadlines_of(total=0.2))
+    assert isinstance(answer, StreamAnswer)
+    with pytest.raises(AttemptFailed):
+        while True:
+            await answer.next_events(1.0)
+    await answer.release()
+
+
+@pytest.mark.parametrize(("is_trial", "cause"), [(True, Cause.SILENT), (False, Cause.OUT_OF_TIME)])
+async def test_trial_gets_half_of_the_patience(upstream: Upstream, call: Caller, is_trial: bool, cause: Cause) -> None:
+    upstream.scripts["hang"] = hanging
+    calling = call(
+        upstream.base_url,
+        ask(stream=True),
+        "hang",
+        ends_in=0.15,
+        deadlines=deadlines_of(first_token=0.2),
+        is_trial=is_trial,
+    )
+    assert (await failure_of(calling)).cause is cause
+
+
+@pytest.mark.parametrize(
+    ("typical_ms", "cause"),
+    [(None, Cause.OUT_OF_TIME), (1999.0, Cause.SILENT), (2000.0, Cause.OUT_OF_TIME)],
+)
+async def test_body_that_usually_comes_soon_is_late_when_a_first_token_would_be(
+    upstream: Upstream, typical_ms: float | None, cause: Cause
+) -> None:
+    upstream.scripts["hang"] = hanging
+    step = step_to(upstream.base_url, "hang", deadlines_of(first_token=0.05))
+    if typical_ms is not None:
+        step.offer.speed.on_answer(typical_ms, whole=True)
+    async with open_session() as session:
+        calling = attempt(session, step, ask(), headers={}, ends_at=time.monotonic() + 0.15, capture=False)
+        assert (await failure_of(calling)).cause is cause
+
+
+@pytest.mark.parametrize(
+    ("ends_in", "total", "least", "most"), [(5.0, 30.0, 4.8, 5.0), (30.0, 2.0, 1.8, 2.0), (0.09, 30.0, 0.1, 0.1)]
+)
+async def test_backend_is_told_how_much_time_is_left(
+    upstream: Upstream, call: Caller, ends_in: float, total: float, least: float, most: float
+) -> None:
+    with suppress(AttemptFailed):
+        await call(upstream.base_url, ask(), ends_in=ends_in, deadlines=deadlines_of(total=total))
+    (told,) = upstream.requests[0].header("x-isochrone-timeout")
+    assert least <= float(told) <= most
+    assert len(told.partition(".")[2]) == 1
+
+
+async def silent_server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Takes connections and says nothing, not even a handshake."""
+    await reader.read()
+    writer.close()
+
+
+async def test_handshake_that_hangs_is_bounded_by_the_deadline_for_connections(call: Caller) -> None:
+    async with await asyncio.start_server(silent_server, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        calling = call(f"https://127.0.0.1:{port}/v1", ask(stream=True), deadlines=deadlines_of(connect=0.1))
+        failure = await failure_of(calling)
+    assert (failure.cause, failure.ambiguous) == (Cause.UNREACHABLE, False)
+
+
+async def test_each_attempt_has_its_own_deadline_for_connections(call: Caller) -> None:
+    async with await asyncio.start_server(silent_server, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        calling = call(
+            f"https://127.0.0.1:{port}/v1", ask(stream=True), deadlines=deadlines_of(connect=30.0, first_token=0.1)
+        )
+        failure = await failure_of(calling)
+    assert failure.cause is Cause.SILENT
+
+
+@pytest.mark.parametrize("script", ["hung-up", "reset"])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_post_on_a_connection_that_drops_is_never_sent_twice_and_said_to_be_ambiguous(
+    upstream: Upstream, call: Caller, script: str, stream: bool
+) -> None:
+    await call(upstream.base_url, ask())
+    failure = await failure_of(call(upstream.base_url, ask(stream=stream), script))
+    assert (failure.cause, failure.ambiguous) == (Cause.DROPPED, True)
+    assert [(request.connection, request.fields["model"]) for request in upstream.requests] == [(1, "ok"), (1, script)]
+
+
+@pytest.mark.parametrize("script", ["dead", "busy", "empty-body", "html"])
+async def test_failure_with_a_reply_is_not_ambiguous(upstream: Upstream, call: Caller, script: str) -> None:
+    assert (await failure_of(call(upstream.base_url, ask(), script))).ambiguous is False
+
+
+async def json_body(exchange: Exchange) -> None:
+    await exchange.json(completion())
+
+
+async def test_body_will_do_for_a_caller_who_wants_no_stream(upstream: Upstream, call: Caller) -> None:
+    upstream.scripts["json"] = json_body
+    answer = await call(upstream.base_url, ask(stream=True), "json", body_will_do=True)
+    assert isinstance(answer, BodyAnswer)
+    assert answer.body == completion()
+
+
+async def test_body_will_not_do_for_a_caller_of_a_stream(upstream: Upstream, call: Caller) -> None:
+    upstream.scripts["json"] = json_body
+    failure = await failure_of(call(upstream.base_url, ask(stream=True), "json"))
+    assert (failure.cause, failure.detail) == (
+        Cause.BROKEN,
+        "answered a stream request with something else than a stream",
+    )
+
+
+def error(code: str) -> dict[str, Any]:
+    return {"error": {"message": "no", "code": code}}
+
+
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [
+        ("context_length_exceeded", Cause.CONTEXT),
+        ("content_filter", Cause.FILTERED),
+        ("rate_limit_exceeded", Cause.OVERLOADED),
+        ("insufficient_quota", Cause.CREDENTIALS),
+        ("server_error", Cause.BROKEN),
+    ],
+)
+@pytest.mark.parametrize("shape", ["event", "body to a stream", "body"])
+async def test_error_after_a_200_is_what_its_words_say(
+    upstream: Upstream, call: Caller, shape: str, code: str, cause: Cause
+) -> None:
+    async def script(exchange: Exchange) -> None:
+        if shape == "event":
+            await exchange.stream([KEEP_ALIVE, event(error(code))])
+        else:
+            await exchange.json(error(code))
+
+    upstream.scripts["in-band"] = script
+    failure = await failure_of(call(upstream.base_url, ask(stream=shape != "body"), "in-band"))
+    assert (failure.cause, failure.status, json.loads(failure.body)) == (cause, 0, error(code))
+
+
+@pytest.mark.parametrize("blank", [b"", b"\n", b" \n\n", KEEP_ALIVE, b"\r\n" * 3])
+@pytest.mark.parametrize("kind", ["text/event-stream", "application/json"])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_blank_body_after_a_200_is_a_failure_and_how_a_busy_deepseek_says_so(
+    upstream: Upstream, call: Caller, blank: bytes, kind: str, stream: bool
+) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.head(content_type=kind, content_length=str(len(blank)))
+        await exchange.write(blank)
+
+    upstream.scripts["blank"] = script
+    assert (await failure_of(call(upstream.base_url, ask(stream=stream), "blank"))).cause is Cause.BROKEN
 
 
 async def raising(error: Exception) -> None:
