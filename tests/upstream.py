@@ -448,6 +448,15 @@ async def empty_body(exchange: Exchange) -> None:
     await exchange.head(content_type=kind, content_length="0")
 
 
+async def blank_body(exchange: Exchange) -> None:
+    """200 and blank lines only, legally ended."""
+    exchange.chunked = True
+    kind = "text/event-stream" if exchange.wants_stream else "application/json"
+    await exchange.head(content_type=kind, transfer_encoding="chunked")
+    await exchange.send(b"\n", b"\n\n")
+    await exchange.end()
+
+
 async def error_as_first_event(exchange: Exchange) -> None:
     """An error event where the first token should be; the connection stays open."""
     await exchange.begin_stream()
@@ -513,6 +522,20 @@ async def closed_inside_an_event(exchange: Exchange) -> None:
     await exchange.send(words()[5][:-20])
 
 
+async def closed_inside_a_character(exchange: Exchange) -> None:
+    """Ended by closing, between the bytes of an emoji."""
+    await begun(exchange, chunked=False)
+    far = next(word for word in words() if "🌍".encode() in word)
+    await exchange.send(far[: far.index("🌍".encode()) + 2])
+
+
+async def aborted(exchange: Exchange) -> None:
+    """Broken off by the engine itself, which says so where its reason should be, and ends legally."""
+    await begun(exchange)
+    await exchange.send(chunk({"content": "?"}, finish="abort"), DONE)
+    await exchange.end()
+
+
 async def stalled(exchange: Exchange) -> None:
     """A few words, and then silence."""
     await begun(exchange)
@@ -526,6 +549,22 @@ async def commenting_after_words(exchange: Exchange) -> None:
         await exchange.send(KEEP_ALIVE)
         await asyncio.sleep(0.02)
     exchange.hang_up()
+
+
+async def empty_after_words(exchange: Exchange) -> None:
+    """A few words, and then chunks that say nothing."""
+    await begun(exchange)
+    while not exchange.received.client_left.is_set():
+        await exchange.send(chunk({"role": "assistant", "content": ""}))
+        await asyncio.sleep(0.02)
+    exchange.hang_up()
+
+
+async def old_error_after_words(exchange: Exchange) -> None:
+    """A few words, and then an error in the shape that vLLM once had."""
+    await begun(exchange)
+    await exchange.send(event({"object": "error", "message": "out of memory", "code": 500}))
+    await silent(exchange)
 
 
 async def error_after_words(exchange: Exchange) -> None:
@@ -583,6 +622,7 @@ SCRIPTS: dict[str, Script] = {
     "gated": gated,
     "only-comments": only_comments,
     "empty-body": empty_body,
+    "blank-body": blank_body,
     "error-first": error_as_first_event,
     "json-error": json_instead_of_a_stream,
     "html": html,
@@ -592,21 +632,27 @@ SCRIPTS: dict[str, Script] = {
     "ended-early": ended_early,
     "closed-early": closed_early,
     "closed-inside-an-event": closed_inside_an_event,
+    "closed-inside-a-character": closed_inside_a_character,
+    "aborted": aborted,
     "stalled": stalled,
     "commenting-after-words": commenting_after_words,
+    "empty-after-words": empty_after_words,
     "error-after-words": error_after_words,
+    "old-error-after-words": old_error_after_words,
     "senseless-after-words": senseless_after_words,
     "endless": endless,
 }
 
 BEFORE_THE_FIRST_TOKEN = (
     "busy", "busy-until-a-date", "busy-forever", "dead", "unauthorized", "unpaid", "not-loaded", "reset", "hung-up",
-    "silent", "silent-after-headers", "only-comments", "empty-body", "error-first", "json-error", "html", "redirected",
+    "silent", "silent-after-headers", "only-comments", "empty-body", "blank-body", "error-first", "json-error", "html",
+    "redirected",
 )  # fmt: skip
 """Faults that another backend can make good without the client noticing."""
 
 AFTER_THE_FIRST_TOKEN = (
-    "cut", "cut-by-reset", "ended-early", "closed-early", "closed-inside-an-event", "stalled",
-    "commenting-after-words", "error-after-words", "senseless-after-words",
+    "cut", "cut-by-reset", "ended-early", "closed-early", "closed-inside-an-event", "closed-inside-a-character",
+    "aborted", "stalled", "commenting-after-words", "empty-after-words", "error-after-words", "old-error-after-words",
+    "senseless-after-words",
 )  # fmt: skip
 """Faults of streams of which the client has seen a part."""

@@ -206,7 +206,7 @@ async def test_caller_in_haste_speaks_against_no_backend(near: Upstream) -> None
 
 async def test_body_that_callers_give_up_on_after_long_silence_speaks_against_its_backend(near: Upstream) -> None:
     quick = {"connect": 1.0, "first_token": 0.05, "stall": 0.4, "total": 10.0}
-    async with running_edge(backend(near, "silent"), deadlines=quick) as edge:
+    async with running_edge(backend(near, "silent", assemble=False), deadlines=quick) as edge:
         state = edge.edge.pipeline.rooms.fleet.states[0]
         for patience, blamed in ((0.1, 0), (0.5, 1)):
             with pytest.raises(TimeoutError):

@@ -214,6 +214,7 @@ class Pipeline:
             tenant=errand.tenant,
             book=self.rooms.book,
             patience=first_token if errand.ask.stream else first_token * _BODY_PATIENCE,
+            whole=not errand.ask.stream,
         )
 
     def _relay(self, won: Won, errand: Errand) -> Reply:
