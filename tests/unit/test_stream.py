@@ -232,6 +232,16 @@ async def test_release_reads_the_end_of_a_finished_stream_and_closes_once() -> N
     assert (backend.closed, backend.script) == (1, [])
 
 
+async def test_release_that_is_called_off_closes_nevertheless() -> None:
+    backend = Backend(ONE + STOP + b"data: [DONE]\n\n", None)
+    await backend.open()
+    releasing = asyncio.create_task(backend.answer.release())
+    await asyncio.sleep(0)
+    releasing.cancel()
+    await asyncio.wait([releasing])
+    assert (releasing.cancelled(), backend.closed) == (True, 1)
+
+
 async def test_release_of_an_unfinished_stream_reads_nothing_more() -> None:
     backend = Backend(ONE, TWO)
     await backend.open()

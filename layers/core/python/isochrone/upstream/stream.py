@@ -142,7 +142,9 @@ class StreamAnswer:
         if self._released:
             return
         self._released = True
-        if self.transcript.done:
-            with suppress(AttemptFailed):
-                await self._read_chunk(time.monotonic() + _LAST_BYTE_SECONDS)
-        self._close()
+        try:
+            if self.transcript.done:
+                with suppress(AttemptFailed):
+                    await self._read_chunk(time.monotonic() + _LAST_BYTE_SECONDS)
+        finally:
+            self._close()
