@@ -63,6 +63,13 @@ def test_four_fifths_are_enough(ejection: Ejection) -> None:
         assert ejection.due() == ""
 
 
+def test_a_little_less_than_four_fifths_are_too_few(ejection: Ejection) -> None:
+    tell(ejection, at=10, successes=159, failures=40)
+    assert ejection.due() == "failed 40 of its last 199 requests"
+    tell(ejection, at=10, successes=1)
+    assert ejection.due() == ""
+
+
 def test_nineteen_outcomes_say_too_little(ejection: Ejection) -> None:
     tell(ejection, at=10, failures=OUTCOMES - 1)
     assert ejection.due() == ""
@@ -116,6 +123,14 @@ def test_attempt_that_came_through_breaks_the_row_of_lost_connections(ejection: 
     ejection.on_connected(begun=10)
     tell(ejection, at=11, failures=lost_at_the_end, fault=Fault.DROPPED)
     assert bool(ejection.due()) == (lost_at_the_end == CONNECTION_FAILURES)
+
+
+def test_attempt_that_began_between_lost_connections_breaks_their_row(ejection: Ejection) -> None:
+    tell(ejection, at=10, failures=2, fault=Fault.DROPPED)
+    tell(ejection, at=12, failures=2, fault=Fault.DROPPED)
+    ejection.on_connected(begun=11)
+    tell(ejection, at=13, failures=1, fault=Fault.DROPPED)
+    assert ejection.due() == ""
 
 
 def test_bad_answer_breaks_the_row_of_lost_connections(ejection: Ejection) -> None:
@@ -180,7 +195,7 @@ def test_what_was_counted_before_an_ejection_is_settled_by_it(ejection: Ejection
     tell(ejection, at=10, failures=OUTCOMES, fault=Fault.DROPPED)
     ejection.eject(10, ejection.due())
     assert ejection.due() == ""
-    tell(ejection, at=20, failures=1, fault=Fault.DROPPED)
+    tell(ejection, at=20, failures=CONNECTION_FAILURES - 1, fault=Fault.DROPPED)
     assert ejection.due() == ""
 
 
@@ -245,6 +260,8 @@ def test_clock_that_is_wrong_by_minutes_locks_nobody_out(ejection: Ejection) -> 
     ejection.absorb(EjectionNote(100 + SKEW_SECONDS + A_MOMENT, 1, 10.0, "ahead"), 100)
     ejection.absorb(EjectionNote(100 - 10 - LAPSE_SECONDS, 1, 10.0, "long over"), 100)
     assert ejection.export() is None
+    ejection.absorb(EjectionNote(100 - 10 - LAPSE_SECONDS + A_MOMENT, 1, 10.0, "not so long over"), 100)
+    assert ejection.export() is not None
     ejection.absorb(EjectionNote(100, 1, inf, "for ever"), 100)
     assert ejection.retry_in(100) == pytest.approx(EJECTION_CAP_SECONDS * (1 + JITTER))
 
