@@ -183,7 +183,7 @@ class Edge:
                 "ready": self.ready,
                 "backends": [self._backend(state) for state in self._rooms.fleet.states],
                 "counters": self._shown_counters(),
-                "ledger": {"waiting": len(self._rooms.book), "lost": self._rooms.book.lost},
+                "ledger": self._ledger(),
                 "client": {
                     "address": caller.address or None,
                     "country": place and place.country,
@@ -199,6 +199,10 @@ class Edge:
         if self.pipeline.settings.auth.required:
             return {name: count for name, count in counts.items() if not name.startswith("cache_")}
         return counts
+
+    def _ledger(self) -> dict[str, int]:
+        book = self._rooms.book
+        return {"waiting": len(book), "lost": book.lost, "unwritten": book.unwritten}
 
     def _backend(self, state: BackendState) -> dict[str, Any]:
         """The backend as its best offer stands, and each of its offers."""
