@@ -1,6 +1,6 @@
 """The way of a request, top to bottom:
 
-    identify -> admit -> look up -> plan -> attempt* -> relay -> settle
+    identify -> admit -> eligible regions -> look up -> plan -> attempt* -> relay -> settle
 
 Each step is a room with a core of its own; this module only says in which order they are asked, and what their
 answers become. The doors and the other routes are in `isochrone.edge`.
@@ -27,10 +27,12 @@ from isochrone.api.requests import Ask, Operation, parse
 from isochrone.background import Background
 from isochrone.ledger.book import Book
 from isochrone.ledger.counters import Counters
+from isochrone.routing import affinity
 from isochrone.routing.exchange import Exchange
 from isochrone.routing.fleet import Fleet
 from isochrone.routing.geo import Location, Locator
-from isochrone.routing.plan import Step, plan, reason
+from isochrone.routing.plan import Planner, Step, reason
+from isochrone.routing.residency import Regions, eligible
 from isochrone.settings import Settings
 from isochrone.upstream.assembly import asked_of, assemble
 from isochrone.upstream.attempt import BodyAnswer
@@ -38,7 +40,7 @@ from isochrone.upstream.delivery import Delivery
 from isochrone.upstream.failure import AttemptFailed
 from isochrone.upstream.pursuit import BeginVisit, Means, Won, pursue
 from isochrone.upstream.transcript import Transcript
-from isochrone.upstream.visit import Visit
+from isochrone.upstream.visit import Place, Visit
 
 JSON = {"content-type": "application/json"}
 EVENT_STREAM = {"content-type": "text/event-stream; charset=utf-8", "x-accel-buffering": "no"}
@@ -64,6 +66,7 @@ class Rooms(NamedTuple):
     locator: Locator
     library: Library
     fleet: Fleet
+    planner: Planner
     means: Means
     book: Book
     counters: Counters
@@ -77,9 +80,17 @@ class Errand(NamedTuple):
     steps: list[Step]
     tenant: str
     request_id: str
-    recovery: Recovery
+    controls: Controls
     ends_at: float
     mark: str | None
+
+
+def _why(step: Step, asked_for: str) -> str:
+    """Short and ASCII, for a header."""
+    why = reason(step)
+    if step.model == asked_for:
+        return why
+    return f"fallback {step.model}, {why}".encode("ascii", "replace").decode()
 
 
 class Pipeline:
@@ -92,7 +103,7 @@ class Pipeline:
         self.rooms = rooms
         self._background = background
         self._now = now
-        self._fallback = {model.name: model.fallback for model in settings.model}
+        self._regions_of = {model.name: model.regions for model in settings.model}
 
     async def generate(self, operation: Operation, request: Request) -> Reply:
         """Answer one generating request, from what is known or from a backend."""
@@ -100,14 +111,21 @@ class Pipeline:
         ends_at = self._ends_at(controls, request)
         caller = self.identify(request)
         ask = self.admit(operation, request)
-        mark = self._fingerprint(caller, ask, controls)
+        regions = eligible(caller.principal.regions, self._regions_of.get(ask.model, ()), controls.regions)
+        mark = self._fingerprint(caller, ask, controls, regions)
         if known := await self._look_up(mark, controls, ends_at):
             return self._replay(known, ask, request)
         if controls.cache is CacheMode.ONLY:
             raise NotCached("This answer is not known, and x-isochrone-cache: only forbids to generate it.")
-        if self.rooms.exchange:
-            await self.rooms.exchange.refresh()
-        errand = self._errand(ask, caller, controls=controls, request=request, mark=mark, ends_at=ends_at)
+        errand = Errand(
+            ask=ask,
+            steps=await self._plan(ask, caller.location, regions),
+            tenant=caller.principal.tenant,
+            request_id=request.headers["x-request-id"],
+            controls=controls,
+            ends_at=ends_at,
+            mark=mark,
+        )
         won = await self._attempt(errand)
         return self._relay(won, errand)
 
@@ -133,11 +151,11 @@ class Pipeline:
             )
         return ask
 
-    def _fingerprint(self, caller: Caller, ask: Ask, controls: Controls) -> str | None:
+    def _fingerprint(self, caller: Caller, ask: Ask, controls: Controls, regions: Regions) -> str | None:
         answers = self.settings.answers
         if not answers.exact or controls.cache is CacheMode.NO_STORE or not storable(ask, sampled=answers.sampled):
             return None
-        return fingerprint(caller.principal.tenant, ask)
+        return fingerprint(caller.principal.tenant, ask, regions=regions)
 
     def _ends_at(self, controls: Controls, request: Request) -> float:
         """When the request must be over: the least of what the operator, the caller and the platform allow."""
@@ -153,28 +171,12 @@ class Pipeline:
                 return await self.rooms.library.look_up(mark, now=self._now())
         return None
 
-    def plan(self, model: str, client: Location | None) -> list[Step]:
-        """The backends for this model, best first."""
-        return plan(
-            model,
-            self._fallback.get(model, ()),
-            self.rooms.fleet,
-            client=client,
-            near=self.settings.routing.near,
-            now=time.monotonic(),
-        )
-
-    def _errand(
-        self, ask: Ask, caller: Caller, *, controls: Controls, request: Request, mark: str | None, ends_at: float
-    ) -> Errand:
-        return Errand(
-            ask=ask,
-            steps=self.plan(ask.model, caller.location),
-            tenant=caller.principal.tenant,
-            request_id=request.headers["x-request-id"],
-            recovery=controls.recovery,
-            ends_at=ends_at,
-            mark=mark,
+    async def _plan(self, ask: Ask, client: Location | None, regions: Regions) -> list[Step]:
+        """The backends for this request, best first, by what all edges of the region know. Raises Forbidden."""
+        if self.rooms.exchange:
+            await self.rooms.exchange.refresh()
+        return self.rooms.planner.plan(
+            ask.model, client=client, now=time.monotonic(), regions=regions, affinity=affinity.digest(ask.fields)
         )
 
     async def _attempt(self, errand: Errand) -> Won:
@@ -199,30 +201,37 @@ class Pipeline:
             visit=self._visits_of(errand),
             request_id=errand.request_id,
             ends_at=errand.ends_at,
-            capture=errand.mark is not None or errand.recovery is not Recovery.ERROR or not errand.ask.stream,
+            capture=errand.mark is not None or errand.controls.recovery is not Recovery.ERROR or not errand.ask.stream,
             made=made,
             failures=failures,
             ask_for=ask_for or partial(asked_of, errand.ask),
+            priority=errand.controls.priority,
         )
 
     def _visits_of(self, errand: Errand) -> BeginVisit:
         """How each attempt is booked. A body comes all at once at the end: its silence means less than a stream's."""
-        first_token = self.settings.deadlines.first_token
-        return partial(
-            Visit,
-            request_id=errand.request_id,
-            tenant=errand.tenant,
-            book=self.rooms.book,
-            patience=first_token if errand.ask.stream else first_token * _BODY_PATIENCE,
-            whole=not errand.ask.stream,
-        )
+
+        def begin(step: Step, number: int, *, place: Place | None) -> Visit:
+            first_token = step.offer.deadlines.first_token
+            return Visit(
+                step,
+                number,
+                request_id=errand.request_id,
+                tenant=errand.tenant,
+                book=self.rooms.book,
+                patience=first_token if asked_of(errand.ask, step).stream else first_token * _BODY_PATIENCE,
+                whole=not errand.ask.stream,
+                place=place,
+            )
+
+        return begin
 
     def _relay(self, won: Won, errand: Errand) -> Reply:
         headers = self._headers(
             cache="miss" if errand.mark else "bypass",
             backend=won.visit.step.backend.facts.name,
             attempts=won.visit.number,
-            why=reason(won.visit.step),
+            why=_why(won.visit.step, errand.ask.model),
         )
         if isinstance(won.answer, BodyAnswer):
             self._settle(errand, won, won.answer.body)
@@ -230,7 +239,7 @@ class Pipeline:
         stream = Delivery(
             won,
             partial(self._pursue, errand),
-            recovery=errand.recovery,
+            recovery=errand.controls.recovery,
             include_usage=errand.ask.include_usage,
             on_complete=partial(self._settle_stream, errand),
             on_broken=partial(self.rooms.counters.add, "streams_broken"),

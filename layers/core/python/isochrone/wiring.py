@@ -6,48 +6,25 @@ import logging
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
 
 from isochrone.admission.address import AddressRule
 from isochrone.admission.keys import KeyRing
 from isochrone.answers.library import Library
 from isochrone.answers.memory_tier import MemoryTier
-from isochrone.background import Background
-from isochrone.chores import Chore, Chores
 from isochrone.edge import Edge
-from isochrone.ledger.book import Book
 from isochrone.ledger.counters import Counters
+from isochrone.life import Life, Stores
 from isochrone.pipeline import Pipeline, Rooms
-from isochrone.routing import prober
 from isochrone.routing.fleet import Fleet
 from isochrone.routing.geo import GeoError, Locator, open_locator
+from isochrone.routing.plan import Planner
 from isochrone.settings import Settings, SettingsError, table_name
-from isochrone.stores.protocols import AnswerStore, LedgerStore
-from isochrone.upstream.attempt import open_session
-from isochrone.upstream.budget import RetryBudget
-from isochrone.upstream.credentials import Credentials
 from isochrone.upstream.pursuit import Means
-
-if TYPE_CHECKING:
-    from isochrone.stores.dynamodb.client import DynamoClient
 
 log = logging.getLogger("isochrone")
 
-_LEDGER_FLUSH_SECONDS = 1.0
 _LEDGER_IN_MEMORY = 10_000
-_SECRETS_SECONDS = 300.0
-# A Lambda pays for its probes in billed time.
-_PROBE_SECONDS_BETWEEN_REQUESTS = 60.0
-
-
-class Stores(NamedTuple):
-    """The stores of one edge, and what closes them."""
-
-    answers: AnswerStore
-    ledger: LedgerStore
-    close: Callable[[], Awaitable[None]] | None = None
 
 
 def build_edge(
@@ -64,15 +41,17 @@ def build_edge(
     _say_what_is_not_enforced(settings)
     _say_if_nobody_may_ask(settings)
     locator = locator_of(settings, environ)  # first, because it can fail: nothing is open yet
-    life = _Life(settings, region, environ, resident=resident)
+    life = Life(settings, region, environ, open_stores(settings, region, environ), resident=resident)
     _say_what_has_no_place(settings, life.fleet)
+    chance = random.SystemRandom().random  # a snapshot's restored copies must not share their chances
     means = Means(
         session=life.session,
         retry=settings.retry,
-        budget=RetryBudget(settings.retry.budget_ratio),
+        budget=life.budget,
+        hedges=life.hedges,
+        places=life.places,
         headers_for=life.credentials.headers_for,
-        chance=random.SystemRandom().random,  # a snapshot's restored copies must not share their chances
-        hedges=RetryBudget(settings.routing.hedge_ratio, floor=0, name="hedges"),
+        chance=chance,
         contexts={model.name: model.context for model in settings.model if model.context},
         hedge_after={model.name: model.hedge_after for model in settings.model if model.hedge_after},
         max_wait=settings.routing.max_wait,
@@ -83,15 +62,16 @@ def build_edge(
         locator=locator,
         library=Library(life.stores.answers, _memory_tier(settings), ttl=settings.answers.ttl),
         fleet=life.fleet,
+        planner=Planner(life.fleet, models=settings.model, routing=settings.routing, chance=chance),
         means=means,
         book=life.book,
         counters=Counters(),
+        exchange=life.exchange,
     )
-    background = Background()
     return Edge(
         region,
-        Pipeline(settings, rooms, background),
-        background,
+        Pipeline(settings, rooms, life.background),
+        life.background,
         on_start=life.start,
         on_flush=life.catch_up,
         on_close=life.close,
@@ -132,12 +112,14 @@ def open_stores(settings: Settings, region: str, environ: Mapping[str, str]) -> 
         return Stores(answers, MemoryLedgerStore(capacity=_LEDGER_IN_MEMORY))
     from isochrone.stores.dynamodb.answers import DynamoAnswerStore
     from isochrone.stores.dynamodb.client import connect
+    from isochrone.stores.dynamodb.fleet import DynamoFleetStore
     from isochrone.stores.dynamodb.ledger import DynamoLedgerStore
 
     client = connect(region, endpoint_url=settings.state.endpoint_url, environ=environ)
     return Stores(
         DynamoAnswerStore(client, table_name(settings, "answers")),
         DynamoLedgerStore(client, table_name(settings, "ledger")),
+        DynamoFleetStore(client, table_name(settings, "fleet")),
         client.aclose,
     )
 
@@ -152,81 +134,3 @@ def locator_of(settings: Settings, environ: Mapping[str, str]) -> Locator:
 
 def _memory_tier(settings: Settings) -> MemoryTier:
     return MemoryTier(max_bytes=settings.answers.memory_bytes, ttl=settings.answers.memory_ttl)
-
-
-class _Life:
-    """What is opened when an edge starts and closed when it ends, and its chores in between."""
-
-    def __init__(self, settings: Settings, region: str, environ: Mapping[str, str], *, resident: bool) -> None:
-        self._settings = settings
-        self._region = region
-        self._environ = environ
-        self._resident = resident
-        self.stores = open_stores(settings, region, environ)
-        self.book = Book(self.stores.ledger)
-        here = next(known for known in settings.region if known.name == region)
-        self.fleet = Fleet(
-            settings.backend,
-            edge_region=region,
-            edge_place=here.location,
-            models=settings.model,
-            deadlines=settings.deadlines,
-            chance=random.SystemRandom().random,
-        )
-        self.session = open_session()
-        self.credentials = Credentials(settings.backend, environ)
-        self._probing = prober.open_session()
-        self._secrets: DynamoClient | None = None
-        self._reading_secrets = Chore("reading secrets", _SECRETS_SECONDS, self._fetch_secrets)
-        self._chores = Chores(self._all_chores())
-
-    def _all_chores(self) -> list[Chore]:
-        chores = []
-        if self._resident:
-            chores.append(Chore("flushing the ledger", _LEDGER_FLUSH_SECONDS, self.book.flush))
-        if every := self._settings.routing.probe_interval:
-            every = every if self._resident else max(every, _PROBE_SECONDS_BETWEEN_REQUESTS)
-            chores.append(Chore("probing the backends", every, self._probe))
-        if self.credentials.needs_secrets:
-            chores.append(self._reading_secrets)
-        return chores
-
-    async def start(self) -> None:
-        """Before the first request. A secret that cannot be read now is logged, and tried again as a chore."""
-        if self.credentials.needs_secrets:
-            await self._reading_secrets.do_now()
-        if self._resident:
-            self._chores.start()
-
-    async def catch_up(self) -> None:
-        """After a reply, where nothing happens between requests."""
-        if not self._resident:
-            await self._chores.catch_up(time.monotonic())
-
-    async def _probe(self) -> None:
-        await prober.probe_all(self.fleet, self._probing)
-
-    async def _fetch_secrets(self) -> None:
-        from isochrone.stores.dynamodb.client import Timeouts, connect
-        from isochrone.stores.secrets import SECRETS_MANAGER, read_secret
-
-        if self._secrets is None:
-            self._secrets = connect(
-                self._region,
-                service=SECRETS_MANAGER,
-                endpoint_url=self._settings.state.endpoint_url,
-                environ=self._environ,
-                timeouts=Timeouts(connect=2.0, total=10.0),  # nobody waits but the first start
-            )
-        await self.credentials.fetch(partial(read_secret, self._secrets))
-
-    async def close(self) -> None:
-        """After the last request. Chores end first, so that what one of them holds is flushed too."""
-        await self._chores.stop()
-        await self.book.flush()
-        await self._probing.close()
-        await self.session.close()
-        if self._secrets:
-            await self._secrets.aclose()
-        if self.stores.close:
-            await self.stores.close()

@@ -1,0 +1,170 @@
+"""What an edge opens when it starts and closes when it ends, and its chores in between."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from isochrone.background import Background
+from isochrone.chores import Chore, Chores
+from isochrone.ledger.book import Book
+from isochrone.ledger.spool import open_spool
+from isochrone.routing import prober
+from isochrone.routing.exchange import Exchange
+from isochrone.routing.fleet import Fleet
+from isochrone.routing.leases import Leases
+from isochrone.routing.places import Places
+from isochrone.settings import Settings
+from isochrone.stores.protocols import AnswerStore, FleetStore, LedgerStore
+from isochrone.upstream.attempt import open_session
+from isochrone.upstream.budget import RetryBudget
+from isochrone.upstream.credentials import Credentials
+
+if TYPE_CHECKING:
+    from isochrone.stores.dynamodb.client import DynamoClient
+
+_LEDGER_FLUSH_SECONDS = 1.0
+_LEDGER_ADOPT_SECONDS = 60.0
+_SECRETS_SECONDS = 300.0
+_SHARE_SECONDS = 1.0
+# A Lambda pays for its probes in billed time.
+_PROBE_SECONDS_BETWEEN_REQUESTS = 60.0
+# The duty to probe outlives this many missed rounds, and no pause shorter than that.
+_DUTY_ROUNDS = 3
+_DUTY_SECONDS = 15.0
+
+
+class Stores(NamedTuple):
+    """The stores of one edge, and what closes them. Without `fleet` no other process shares anything with it."""
+
+    answers: AnswerStore
+    ledger: LedgerStore
+    fleet: FleetStore | None = None
+    close: Callable[[], Awaitable[None]] | None = None
+
+
+class Life:
+    """What is opened when an edge starts and closed when it ends, and its chores in between."""
+
+    def __init__(
+        self, settings: Settings, region: str, environ: Mapping[str, str], stores: Stores, *, resident: bool
+    ) -> None:
+        self._settings = settings
+        self._region = region
+        self._environ = environ
+        self._resident = resident
+        self.stores = stores
+        self.book = Book(self.stores.ledger, open_spool(settings, region, environ))
+        here = next(known for known in settings.region if known.name == region)
+        chance = random.SystemRandom().random
+        self.fleet = Fleet(
+            settings.backend,
+            edge_region=region,
+            edge_place=here.location,
+            models=settings.model,
+            deadlines=settings.deadlines,
+            chance=chance,
+        )
+        store = stores.fleet
+        self.leases = Leases(store, os.urandom(8).hex(), time.time)
+        self.exchange = (
+            Exchange(self.fleet, store, clock=time.time, monotonic=time.monotonic, chance=chance) if store else None
+        )
+        self.background = Background()
+        self.places = Places(
+            store,
+            self.leases,
+            self.background,
+            holder=os.urandom(8).hex(),
+            clock=time.monotonic,
+            wall=time.time,
+        )
+        self.budget = RetryBudget(settings.retry.budget_ratio)
+        self.hedges = RetryBudget(settings.routing.hedge_ratio, floor=0, name="hedges")
+        self.session = open_session()
+        self.credentials = Credentials(settings.backend, environ)
+        self._probing = prober.open_session()
+        self._secrets: DynamoClient | None = None
+        self._reading_secrets = Chore("reading secrets", _SECRETS_SECONDS, self._fetch_secrets)
+        self._chores = Chores(self._all_chores())
+
+    def _all_chores(self) -> list[Chore]:
+        chores = [Chore("adopting what dead edges left for the ledger", _LEDGER_ADOPT_SECONDS, self.book.adopt)]
+        if self._resident:
+            chores.append(Chore("flushing the ledger", _LEDGER_FLUSH_SECONDS, self.book.flush))
+        if self.exchange:
+            chores.append(Chore("sharing what was seen", _SHARE_SECONDS, partial(self._share, self.exchange)))
+        if store := self.stores.fleet:
+            chores.append(Chore("sharing the retry budget", _SHARE_SECONDS, partial(self._share_budgets, store)))
+        if every := self._probes_every():
+            chores.append(Chore("probing the backends", every, self._probe))
+        if self.credentials.needs_secrets:
+            chores.append(self._reading_secrets)
+        return chores
+
+    def _probes_every(self) -> float:
+        """Seconds between rounds of probes; 0 for none. The functions of a region have a prober that tells them."""
+        every = self._settings.routing.probe_interval
+        if self._resident or not every:
+            return every
+        return 0.0 if self.exchange else max(every, _PROBE_SECONDS_BETWEEN_REQUESTS)
+
+    async def start(self) -> None:
+        """Before the first request. A secret that cannot be read now is logged, and tried again as a chore."""
+        if self.credentials.needs_secrets:
+            await self._reading_secrets.do_now()
+        if self._resident:
+            self._chores.start()
+
+    async def catch_up(self) -> None:
+        """After a reply, where nothing happens between requests: a frozen process must hold no place."""
+        if not self._resident:
+            await self.places.settle()
+            await self._chores.catch_up(time.monotonic())
+
+    async def _share(self, exchange: Exchange) -> None:
+        if self._resident:
+            await exchange.refresh(max_age=0)
+        await exchange.publish()
+
+    async def _share_budgets(self, store: FleetStore) -> None:
+        for budget in (self.budget, self.hedges):
+            await budget.share(store, time.time())
+
+    async def _probe(self) -> None:
+        duty = max(_DUTY_SECONDS, _DUTY_ROUNDS * self._settings.routing.probe_interval)
+        await prober.probe_in_turn(self.fleet, self._probing, self.leases, seconds=duty)
+
+    async def _fetch_secrets(self) -> None:
+        from isochrone.stores.dynamodb.client import Timeouts, connect
+        from isochrone.stores.secrets import SECRETS_MANAGER, read_secret
+
+        if self._secrets is None:
+            self._secrets = connect(
+                self._region,
+                service=SECRETS_MANAGER,
+                endpoint_url=self._settings.state.endpoint_url,
+                environ=self._environ,
+                timeouts=Timeouts(connect=2.0, total=10.0),  # nobody waits but the first start
+            )
+        await self.credentials.fetch(partial(read_secret, self._secrets))
+
+    async def close(self) -> None:
+        """After the last request. Chores end first, so that what one of them holds is flushed too."""
+        await self._chores.stop()
+        await self.places.close()
+        await self.background.finish()
+        await self.leases.let_go()
+        if self.exchange:
+            await self.exchange.publish()
+        await self.book.close()
+        await self._probing.close()
+        await self.session.close()
+        if self._secrets:
+            await self._secrets.aclose()
+        if self.stores.close:
+            await self.stores.close()
