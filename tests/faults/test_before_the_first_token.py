@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.faults.harness import backend, eventually, running_edge
-from tests.upstream import BEFORE_THE_FIRST_TOKEN, RETRY_AFTER, TEXT, Upstream
+from tests.upstream import BEFORE_THE_FIRST_TOKEN, RETRY_AFTER, TEXT, Exchange, Upstream, ok, refusal
 
 # These keep the connection open. A request that is no stream has no first token: only its deadline ends the waiting.
 HANGING = {"silent", "silent-after-headers", "only-comments", "error-first"}
@@ -129,20 +129,164 @@ async def test_outage_costs_at_most_the_retry_budget(near: Upstream, far: Upstre
         assert len(near.requests) + len(far.requests) == 10
 
 
-async def test_context_length_refusal_is_passed_on_as_it_is_and_not_tried_elsewhere(
+TOO_LONG = {
+    "message": "This model's maximum context length is 8192 tokens.",
+    "type": "scripted_error",
+    "param": None,
+    "code": "context_length_exceeded",
+}
+
+
+async def test_context_length_refusal_is_passed_on_as_it_is_and_not_tried_with_the_same_model(
     near: Upstream, far: Upstream
 ) -> None:
     async with running_edge(backend(near, "context-length"), backend(far, place=1)) as edge:
         answer = await edge.chat(stream=True)
-        assert answer.status == 400
-        assert answer.error == {
-            "message": "This model's maximum context length is 8192 tokens.",
-            "type": "scripted_error",
-            "param": None,
-            "code": "context_length_exceeded",
-        }
+        assert (answer.status, answer.error) == (400, TOO_LONG)
         assert far.requests == []
         assert (await edge.status())["backends"][0]["standing"] == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("contexts", "status"), [((None, None), 200), ((8192, None), 200), ((8192, 16384), 200), ((8192, 8192), 400)]
+)
+async def test_prompt_too_long_goes_to_a_fallback_with_a_longer_context(
+    near: Upstream, far: Upstream, contexts: tuple[int | None, int | None], status: int
+) -> None:
+    models = [{"name": "m", "fallback": ["long"], "context": contexts[0]}, {"name": "long", "context": contexts[1]}]
+    far_one = backend(far, place=1, models={"long": "ok"})
+    async with running_edge(backend(near, "context-length"), far_one, model=models) as edge:
+        answer = await edge.chat()
+        assert (answer.status, len(near.requests), len(far.requests)) == (status, 1, status == 200)
+        if status == 400:
+            assert answer.error == TOO_LONG
+
+
+@pytest.mark.parametrize("code", ["content_filter", "content_policy_violation"])
+async def test_content_filters_refusal_is_passed_on_and_never_retried(near: Upstream, far: Upstream, code: str) -> None:
+    near.scripts["filter"] = refusal(400, code, "not this")
+    models = [{"name": "m", "fallback": ["other"]}]
+    both = {"m": "ok", "other": "ok"}
+    async with running_edge(backend(near, "filter"), backend(far, place=1, models=both), model=models) as edge:
+        answer = await edge.chat()
+        assert (answer.status, answer.error["code"], answer.error["message"]) == (400, code, "not this")
+        assert (len(near.requests), far.requests) == (1, [])
+        assert [entry["outcome"] for entry in await edge.ledger()] == ["filtered"]
+
+
+async def test_model_that_fails_is_asked_once_more_and_its_fallback_at_the_same_backend_then(near: Upstream) -> None:
+    models = [{"name": "m", "fallback": ["other"]}]
+    async with running_edge(backend(near, models={"m": "dead", "other": "ok"}), model=models) as edge:
+        answer = await edge.chat()
+        assert (answer.status, answer.headers["x-isochrone-attempts"]) == (200, "3")
+        assert [request.fields["model"] for request in near.requests] == ["dead", "dead", "ok"]
+
+
+@pytest.mark.parametrize("wait", [{"retry_after_ms": "120"}, {"retry_after": "0.12"}])
+async def test_backend_that_asks_for_a_short_wait_is_asked_again_after_it_and_not_sooner(
+    near: Upstream, wait: dict[str, str]
+) -> None:
+    asked_at: list[float] = []
+
+    async def busy_once(exchange: Exchange) -> None:
+        asked_at.append(time.monotonic())
+        await (ok if len(asked_at) > 1 else refusal(429, "rate_limit_exceeded", **wait))(exchange)
+
+    near.scripts["busy-once"] = busy_once
+    models = [{"name": "m", "fallback": ["other"]}]
+    async with running_edge(backend(near, models={"m": "busy-once", "other": "ok"}), model=models) as edge:
+        answer = await edge.chat()
+        assert (answer.status, answer.headers["x-isochrone-attempts"]) == (200, "2")
+        assert asked_at[1] - asked_at[0] >= 0.12
+
+
+async def test_used_up_quota_is_not_asked_again(near: Upstream) -> None:
+    near.scripts["used-up"] = refusal(429, "insufficient_quota", "You exceeded your current quota.")
+    async with running_edge(backend(near, "used-up")) as edge:
+        answer = await edge.chat()
+        assert (answer.status, answer.error["code"]) == (502, "upstream_failed")
+        assert len(near.requests) == 1
+
+
+async def test_backend_is_told_how_much_time_its_caller_has_left(near: Upstream) -> None:
+    async with running_edge(backend(near)) as edge:
+        await edge.chat(headers={"x-isochrone-timeout": "3"})
+        (told,) = near.requests[0].header("x-isochrone-timeout")
+        assert 2 < float(told) <= 3
+
+
+async def test_deadlines_of_a_model_and_of_a_backend_go_before_the_general_ones(near: Upstream, far: Upstream) -> None:
+    quick = backend(near, "silent", deadlines={"first_token": 0.1})
+    patient = {"connect": 1.0, "first_token": 60.0, "stall": 60.0, "total": 60.0}
+    models = [{"name": "m", "deadlines": {"first_token": 0.1}}]
+    async with running_edge(quick, backend(far, place=1), deadlines=patient) as edge:
+        assert (await edge.chat(stream=True)).text() == TEXT
+    async with running_edge(backend(near, "silent"), backend(far, place=1), deadlines=patient, model=models) as edge:
+        assert (await edge.chat(stream=True)).text() == TEXT
+
+
+async def test_connection_that_drops_after_the_request_is_ambiguous_and_the_ledger_says_so(
+    near: Upstream, far: Upstream
+) -> None:
+    async with running_edge(backend(near, "hung-up"), backend(far, place=1)) as edge:
+        assert (await edge.chat()).status == 200
+        assert [(entry["outcome"], entry["ambiguous"]) for entry in await edge.ledger()] == [
+            ("dropped", True),
+            ("ok", False),
+        ]
+        assert len(near.requests) == 1
+
+
+HEDGED = {"model": [{"name": "m", "hedge_after": 0.05}], "routing": {"probe_interval": 0, "hedge_ratio": 1.0}}
+PATIENT = {"connect": 1.0, "first_token": 30.0, "stall": 30.0, "total": 30.0}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_silent_stream_is_hedged_and_the_loser_is_hung_up_on_and_not_charged(
+    near: Upstream, far: Upstream, stream: bool
+) -> None:
+    async with running_edge(backend(near, "silent"), backend(far, place=1), deadlines=PATIENT, **HEDGED) as edge:
+        answer = await edge.chat(stream=stream)
+        assert (answer.text(), answer.headers["x-isochrone-backend"]) == (TEXT, "pool-1")
+        async with asyncio.timeout(1):
+            await near.requests[0].client_left.wait()
+        assert [(entry["backend"], entry["outcome"], entry["cost"]) for entry in await edge.ledger()] == [
+            ("pool-0", "hedged", 0.0),
+            ("pool-1", "ok", 0.0),
+        ]
+        states = (await edge.status())["backends"]
+        assert [(state["in_flight"], state["standing"]) for state in states] == [(0, "healthy")] * 2
+
+
+async def test_hedges_never_exceed_their_ratio(near: Upstream, far: Upstream) -> None:
+    rare = {**HEDGED, "routing": {"probe_interval": 0, "hedge_ratio": 0.1}}
+    near.gate.set()
+    async with running_edge(backend(near, "gated"), backend(far, "gated", place=1), deadlines=PATIENT, **rare) as edge:
+        for _ in range(10):
+            await edge.chat(stream=True, headers={"x-isochrone-cache": "no-store"})
+        near.gate.clear()
+        late = [asyncio.create_task(edge.chat(stream=True)) for _ in range(8)]
+        await eventually(lambda: len(near.requests) + len(far.requests) >= 18)
+        await asyncio.sleep(0.2)
+        near.gate.set()
+        far.gate.set()
+        await asyncio.gather(*late)
+        assert len(near.requests) + len(far.requests) == 18 + 1
+
+
+async def test_callers_who_leave_hedged_requests_leave_nothing_behind(near: Upstream, far: Upstream) -> None:
+    async with running_edge(
+        backend(near, "silent"), backend(far, "silent", place=1), deadlines=PATIENT, **HEDGED
+    ) as edge:
+        known = len(asyncio.all_tasks())
+        for patience in (0.02, 0.05, 0.055, 0.06, 0.08, 0.12):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await edge.chat(stream=True)
+        states = edge.edge.pipeline.rooms.fleet.states
+        await eventually(lambda: [state.in_flight for state in states] == [0, 0])
+        await eventually(lambda: near.open_connections + far.open_connections == 0)
+        await eventually(lambda: len(asyncio.all_tasks()) <= known)
 
 
 async def test_our_own_key_being_refused_there_is_not_the_callers_401(near: Upstream) -> None:
