@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import struct
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
@@ -326,6 +327,26 @@ async def tools(exchange: Exchange) -> None:
     await _say(exchange, [chunk(delta) for delta in deltas], body, "tool_calls")
 
 
+async def goes_on(exchange: Exchange) -> None:
+    """Takes a prefill: what it is given of the text as a last message of the assistant is not said again."""
+    last = exchange.received.fields["messages"][-1]
+    given = last["content"] if last["role"] == "assistant" else ""
+    assert TEXT.startswith(given)
+    rest = re.findall(r"\S+\s*", TEXT[len(given) :])
+    known = len(WORDS) - len(rest)
+    usage = {**USAGE, "prompt_tokens": 7 + known, "completion_tokens": len(rest)}
+    end = [chunk(finish="stop"), event({**_HEAD, "choices": [], "usage": usage}), DONE]
+    await exchange.stream([*words(rest), *end])
+
+
+async def refuses_to_go_on(exchange: Exchange) -> None:
+    """Takes no prefill, whatever its configuration says."""
+    if exchange.received.fields["messages"][-1]["role"] == "assistant":
+        await refusal(400, "invalid_request_error", "the last message must be of the user")(exchange)
+    else:
+        await ok(exchange)
+
+
 async def filtered(exchange: Exchange) -> None:
     """Stopped by a content filter."""
     await _say(exchange, words(WORDS[:2]), completion({"content": WORDS[0]}, finish="content_filter"), "content_filter")
@@ -595,6 +616,8 @@ SCRIPTS: dict[str, Script] = {
     "without-usage": without_usage,
     "reasoning": reasoning,
     "tools": tools,
+    "goes-on": goes_on,
+    "refuses-to-go-on": refuses_to_go_on,
     "filtered": filtered,
     "blank-lines": blank_lines,
     "without-done": without_done,

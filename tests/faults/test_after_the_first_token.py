@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from tests.faults.harness import Answer, RunningEdge, backend, eventually, running_edge
-from tests.upstream import AFTER_THE_FIRST_TOKEN, TEXT, USAGE, WORDS, Exchange, Upstream, begun, chunk, words
+from tests.upstream import (
+    AFTER_THE_FIRST_TOKEN,
+    DONE,
+    FUNCTION,
+    KEEP_ALIVE,
+    TEXT,
+    TOOL_CALL,
+    USAGE,
+    WORDS,
+    Exchange,
+    Upstream,
+    begun,
+    chunk,
+    event,
+    refusal,
+    words,
+)
 
 ERROR = {"x-isochrone-recovery": "error"}
 BEGUN = "".join(WORDS[:3])
@@ -99,6 +116,212 @@ async def test_backend_that_dies_in_every_stream_is_ejected(near: Upstream) -> N
         assert (await edge.status())["backends"][0]["standing"] == "ejected"
 
 
+# -- a backend that can go on from a text ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", AFTER_THE_FIRST_TOKEN)
+async def test_broken_stream_is_continued_where_a_prefill_is_taken(near: Upstream, far: Upstream, fault: str) -> None:
+    async with running_edge(backend(near, fault), backend(far, "goes-on", place=1, prefill=True)) as edge:
+        answer = await edge.chat(stream=True, stream_options={"include_usage": True}, on_first=near.gate.set)
+        assert (answer.status, answer.text(), answer.events[-1]) == (200, TEXT, b"[DONE]")
+        assert far.requests[0].fields["messages"][-1]["content"] == BEGUN
+        assert [data["usage"] for data in answer.chunks if data.get("usage")] == [{**USAGE, "estimated": True}]
+        first, second = await edge.ledger()
+        assert (first["output_tokens"], first["usage_estimated"]) == (3, True)
+        assert (second["outcome"], second["input_tokens"], second["output_tokens"]) == ("ok", 10, 6)
+
+
+@pytest.mark.parametrize(
+    ("engine", "message", "more"),
+    [
+        ("vllm", {}, {"continue_final_message": True, "add_generation_prompt": False}),
+        ("llama.cpp", {}, {}),
+        ("openai", {"prefix": True}, {}),
+    ],
+)
+async def test_each_engine_is_asked_in_its_own_way_to_go_on(
+    near: Upstream, far: Upstream, engine: str, message: dict[str, Any], more: dict[str, Any]
+) -> None:
+    goes_on = backend(far, "goes-on", place=1, prefill=True, engine=engine)
+    async with running_edge(backend(near, "cut"), goes_on) as edge:
+        assert (await edge.chat(stream=True, max_tokens=20, on_first=near.gate.set)).text() == TEXT
+    first, second = near.requests[0].fields, far.requests[0].fields
+    beginning = {"role": "assistant", "content": BEGUN, **message}
+    assert second == {
+        **first,
+        "model": "goes-on",
+        "messages": [*first["messages"], beginning],
+        "max_tokens": 17,
+        **more,
+    }
+
+
+async def test_answer_told_by_two_is_kept_whole(near: Upstream, far: Upstream) -> None:
+    async with running_edge(backend(near, "cut"), backend(far, "goes-on", place=1, prefill=True)) as edge:
+        await edge.chat(stream=True, on_first=near.gate.set)
+        await edge.settled()
+        known = await edge.chat(headers={"x-isochrone-cache": "only"})
+        assert (known.text(), known.fields["usage"]) == (TEXT, {**USAGE, "estimated": True})
+
+
+async def test_refused_prefill_is_never_shown(near: Upstream, far: Upstream) -> None:
+    async with running_edge(backend(near, "cut"), backend(far, "refuses-to-go-on", place=1, prefill=True)) as edge:
+        answer = await edge.chat(stream=True, on_first=near.gate.set)
+        assert (answer.text(), answer.events[-1]) == (TEXT, b"[DONE]")
+        assert [entry["outcome"] for entry in await edge.ledger()] == ["cut", "ok"]
+
+
+async def test_refused_prefill_does_not_hide_what_went_wrong_first(near: Upstream, far: Upstream) -> None:
+    async def refuses_and_dies(exchange: Exchange) -> None:
+        continues = exchange.received.fields["messages"][-1]["role"] == "assistant"
+        await refusal(*((400, "invalid_request_error") if continues else (503, "server_error")))(exchange)
+
+    far.scripts["refuses-and-dies"] = refuses_and_dies
+    async with running_edge(backend(near, "cut"), backend(far, "refuses-and-dies", place=1, prefill=True)) as edge:
+        answer = await edge.chat(stream=True, on_first=near.gate.set)
+        assert_honest_end(answer)
+        assert "pool-0 cut its reply short" in answer.chunks[-1]["error"]["message"]
+        assert "400" not in answer.chunks[-1]["error"]["message"]
+
+
+async def test_text_of_the_older_route_is_continued_too(near: Upstream, far: Upstream) -> None:
+    def said(*texts: str, finish: str | None = None) -> list[bytes]:
+        choices = [{"index": 0, "text": text, "finish_reason": None} for text in texts]
+        return [event({"choices": [choice]}) for choice in choices]
+
+    async def dies(exchange: Exchange) -> None:
+        await exchange.begin_stream()
+        await exchange.send(*said(*WORDS[:3]))
+        await exchange.backend.gate.wait()
+        exchange.hang_up()
+
+    async def goes_on(exchange: Exchange) -> None:
+        assert exchange.received.fields["prompt"] == "Say it: " + BEGUN
+        end = event({"choices": [{"index": 0, "text": "", "finish_reason": "stop"}]})
+        await exchange.stream([*said(*WORDS[3:]), end, DONE])
+
+    near.scripts["dies"], far.scripts["rest"] = dies, goes_on
+    async with running_edge(backend(near, "dies"), backend(far, "rest", place=1, prefill=True)) as edge:
+        asked = {"model": "m", "prompt": "Say it: ", "stream": True}
+        answer = await edge.request("POST", "/v1/completions", json=asked, on_first=near.gate.set)
+        assert "".join(data["choices"][0]["text"] for data in answer.chunks) == TEXT
+        assert answer.events[-1] == b"[DONE]"
+
+
+# -- calls of functions ------------------------------------------------------------------------------------------------
+
+
+def call_of(answer: Answer) -> dict[str, Any]:
+    """The one call of a stream, put together as OpenAI's clients do it."""
+    call: dict[str, Any] = {"id": "", "name": "", "arguments": ""}
+    for data in answer.chunks:
+        for piece in data["choices"][0]["delta"].get("tool_calls", ()):
+            call["id"] += piece.get("id", "")
+            call["name"] += piece["function"].get("name", "")
+            call["arguments"] += piece["function"].get("arguments", "")
+    return call
+
+
+async def calling(exchange: Exchange) -> None:
+    """Dies over the arguments of a call."""
+    first = {**TOOL_CALL, "index": 0, "id": "call_0", "function": {**FUNCTION, "arguments": ""}}
+    await exchange.begin_stream()
+    await exchange.send(chunk({"role": "assistant", "tool_calls": [first]}))
+    await exchange.send(chunk({"tool_calls": [{"index": 0, "function": {"arguments": '{"to": "eu'}}]}))
+    await exchange.backend.gate.wait()
+    exchange.hang_up()
+
+
+async def test_call_that_was_cut_is_gone_on_with_under_its_first_id(near: Upstream, far: Upstream) -> None:
+    near.scripts["calling"] = calling
+    async with running_edge(backend(near, "calling"), backend(far, "tools", place=1, prefill=True)) as edge:
+        answer = await edge.chat(stream=True, on_first=near.gate.set)
+        assert call_of(answer) == {"id": "call_0", **FUNCTION}
+        assert answer.events[-1] == b"[DONE]"
+        assert far.requests[0].fields["messages"][-1]["role"] == "user"
+
+
+async def test_call_that_nobody_goes_on_with_is_an_error(near: Upstream) -> None:
+    near.scripts["calling"] = calling
+    async with running_edge(backend(near, "calling")) as edge:
+        assert_honest_end(await edge.chat(stream=True, headers=ERROR, on_first=near.gate.set))
+
+
+# -- callers who want a body -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [*AFTER_THE_FIRST_TOKEN, "silent", "silent-after-headers", "only-comments"])
+@pytest.mark.parametrize("prefill", [False, True], ids=["told anew", "continued"])
+async def test_body_is_whole_whatever_befalls_its_stream(
+    near: Upstream, far: Upstream, fault: str, prefill: bool
+) -> None:
+    near.gate.set()
+    script = "goes-on" if prefill else "ok"
+    async with running_edge(backend(near, fault), backend(far, script, place=1, prefill=prefill)) as edge:
+        answer = await edge.chat()
+        assert (answer.status, answer.text()) == (200, TEXT)
+        assert answer.fields["object"] == "chat.completion"
+        assert answer.fields["usage"].items() >= USAGE.items()
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["x-isochrone-attempts"] == "2"
+
+
+@pytest.mark.parametrize("fault", AFTER_THE_FIRST_TOKEN)
+async def test_body_that_nobody_tells_to_its_end_is_an_error_and_no_part_of_it(near: Upstream, fault: str) -> None:
+    near.gate.set()
+    async with running_edge(backend(near, fault), retry={"attempts": 1}) as edge:
+        answer = await edge.chat()
+        assert answer.status >= 500
+        assert WORDS[0] not in str(answer.fields)
+        assert [known["in_flight"] for known in (await edge.status())["backends"]] == [0]
+
+
+@pytest.mark.parametrize("assemble", [True, False])
+async def test_engine_that_breaks_off_a_body_has_not_answered(near: Upstream, far: Upstream, assemble: bool) -> None:
+    async def broken_off(exchange: Exchange) -> None:
+        choice = {"index": 0, "message": {"content": BEGUN}, "finish_reason": "insufficient_system_resource"}
+        await exchange.json({"choices": [choice], "usage": USAGE})
+
+    near.scripts["broken-off"] = broken_off
+    async with running_edge(backend(near, "broken-off", assemble=assemble), backend(far, place=1)) as edge:
+        assert (await edge.chat()).text() == TEXT
+
+
+async def test_assembled_body_is_kept_like_any_other(near: Upstream) -> None:
+    async with running_edge(backend(near)) as edge:
+        told = await edge.chat()
+        await edge.settled()
+        known = await edge.chat(headers={"x-isochrone-cache": "only"})
+        assert {**known.fields, "id": "", "created": 0} == {**told.fields, "id": "", "created": 0}
+
+
+async def test_body_that_comes_soon_is_asked_for_as_one_the_next_time(near: Upstream) -> None:
+    async with running_edge(backend(near), answers={"exact": False}) as edge:
+        assert (await edge.chat()).text() == (await edge.chat()).text() == TEXT
+        assert [received.fields.get("stream") for received in near.requests] == [True, None]
+
+
+# -- usage that nobody said --------------------------------------------------------------------------------------------
+
+
+async def test_caller_who_asked_for_usage_gets_an_estimate_where_the_engine_says_none(near: Upstream) -> None:
+    async with running_edge(backend(near, "without-usage"), answers={"exact": False}) as edge:
+        answer = await edge.chat(stream=True, stream_options={"include_usage": True})
+        assert answer.chunks[-1]["usage"]["estimated"] is True
+        assert answer.events[-1] == b"[DONE]"
+        assert (await edge.chat()).fields["usage"]["estimated"] is True
+        assert all(entry["usage_estimated"] and entry["output_tokens"] for entry in await edge.ledger())
+
+
+async def test_client_that_left_is_booked_with_what_was_told_until_then(near: Upstream) -> None:
+    async with running_edge(backend(near, "endless")) as edge:
+        await leave_after_the_first_bytes(edge)
+        await eventually(lambda: near.open_connections == 0)
+        (entry,) = await edge.ledger()
+        assert (entry["outcome"], entry["usage_estimated"]) == ("cancelled", True)
+        assert entry["output_tokens"] >= 1
+
+
 # -- what is no fault, only unusual ----------------------------------------------------------------------------------
 
 
@@ -150,6 +373,74 @@ async def test_stream_is_passed_on_as_it_comes_and_not_gathered(near: Upstream) 
             assert (await response.content.read()).endswith(b"data: [DONE]\n\n")
 
 
+async def test_comments_of_a_backend_keep_the_client_awake_but_the_stream_not_alive(near: Upstream) -> None:
+    async with running_edge(backend(near, "commenting-after-words")) as edge:
+        answer = await edge.chat(stream=True, headers=ERROR, on_first=near.gate.set)
+        assert_honest_end(answer)
+        assert KEEP_ALIVE in answer.body
+        assert (await edge.ledger())[0]["outcome"] == "silent"
+
+
+async def test_done_without_a_reason_is_an_end_only_where_the_engine_never_gave_one(near: Upstream) -> None:
+    endings = [[DONE], [chunk(finish="stop"), DONE], [DONE]]
+
+    async def done(exchange: Exchange) -> None:
+        near.gate.clear()
+        await begun(exchange)
+        await exchange.send(*endings.pop(0))
+        await exchange.end()
+
+    near.scripts["done"] = done
+    async with running_edge(backend(near, "done"), answers={"exact": False}) as edge:
+        answers = [await edge.chat(stream=True, headers=ERROR, on_first=near.gate.set) for _ in range(3)]
+        assert [answer.events[-1] for answer in answers[:2]] == [b"[DONE]", b"[DONE]"]
+        assert_honest_end(answers[2])
+
+
+async def test_event_without_an_end_is_given_up_before_memory_is_gone(
+    near: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("isochrone.api.sse.MAX_EVENT_BYTES", 100_000)
+
+    async def without_end(exchange: Exchange) -> None:
+        await begun(exchange)
+        while not exchange.received.client_left.is_set():
+            await exchange.send(b"x" * 10_000)
+        exchange.hang_up()
+
+    near.scripts["without-end"] = without_end
+    async with running_edge(backend(near, "without-end")) as edge:
+        answer = await edge.chat(stream=True, headers=ERROR, on_first=near.gate.set)
+        assert_honest_end(answer)
+        assert "more than 100000 bytes" in answer.chunks[-1]["error"]["message"]
+
+
+async def test_client_that_does_not_read_holds_the_backend_back(near: Upstream) -> None:
+    sent = 0
+
+    async def flood(exchange: Exchange) -> None:
+        nonlocal sent
+        await exchange.begin_stream()
+        while not exchange.received.client_left.is_set():
+            await exchange.send(chunk({"content": "x" * 60_000}))
+            sent += 60_000
+        exchange.hang_up()
+
+    async def has_stopped() -> bool:
+        before = sent
+        await asyncio.sleep(0.1)
+        return sent == before > 0
+
+    near.scripts["flood"] = flood
+    async with running_edge(backend(near, "flood")) as edge:
+        asked = {"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": True}
+        response = await edge.session.post(edge.url + "/v1/chat/completions", json=asked)
+        await eventually(has_stopped, within=10.0)
+        assert sent < 32 * 2**20
+        response.close()
+        await eventually(lambda: near.open_connections == 0)
+
+
 async def test_request_goes_on_when_the_client_of_another_leaves(near: Upstream) -> None:
     async with running_edge(backend(near, "endless"), backend(near, "ok", place=1, models={"n": "ok"})) as edge:
         await leave_after_the_first_bytes(edge)
@@ -199,6 +490,24 @@ async def test_client_that_leaves_frees_everything_within_a_second(near: Upstrea
         assert backends[0]["standing"] == "healthy"
         assert [entry["outcome"] for entry in await edge.ledger()] == ["cancelled"]
         await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
+
+
+async def test_client_that_leaves_while_another_backend_is_sought_frees_everything(
+    near: Upstream, far: Upstream
+) -> None:
+    deadlines = {"first_token": 60.0, "stall": 60.0}
+    async with running_edge(backend(near, "cut"), backend(far, "silent", place=1), deadlines=deadlines) as edge:
+        await edge.status()
+        tasks = len(asyncio.all_tasks())
+        asking = asyncio.create_task(edge.chat(stream=True, on_first=near.gate.set))
+        await eventually(lambda: bool(far.requests))
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        async with asyncio.timeout(1):
+            await far.requests[0].client_left.wait()
+        await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
+        assert [known["in_flight"] for known in (await edge.status())["backends"]] == [0, 0]
+        assert [entry["outcome"] for entry in await edge.ledger()] == ["cut", "cancelled"]
 
 
 async def test_many_clients_that_leave_leak_nothing(near: Upstream) -> None:
