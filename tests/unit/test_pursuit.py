@@ -22,6 +22,7 @@ from isochrone.api.requests import CHAT, Ask
 from isochrone.ledger.book import Book
 from isochrone.routing.fleet import Fleet, Offer
 from isochrone.routing.health import Standing
+from isochrone.routing.places import Place, Places
 from isochrone.routing.plan import Step, plan
 from isochrone.settings import Backend, Retry
 from isochrone.stores.memory import MemoryLedgerStore
@@ -30,7 +31,7 @@ from isochrone.upstream.attempt import BodyAnswer
 from isochrone.upstream.budget import RetryBudget
 from isochrone.upstream.failure import AttemptFailed, Cause
 from isochrone.upstream.pursuit import Means, Won, pursue
-from isochrone.upstream.visit import Place, Visit
+from isochrone.upstream.visit import Visit
 
 ASK = Ask(CHAT, "m", stream=False, include_usage=False, fields={"model": "m"})
 STREAM = ASK._replace(stream=True)
@@ -72,7 +73,7 @@ class Scene:
         self.steps = plan("m", fallback, Fleet(facts, edge_region=REGIONS[0]), client=None, near="edge", now=0.0)
         self.budget = RetryBudget(ratio)
         self.hedges = RetryBudget(hedge_ratio, floor=0, name="hedges")
-        self.places: FewPlaces | None = None
+        self.places = FewPlaces(**{facts.name: 99 for facts in facts})
         self.hung = 0
         monkeypatch.setattr(pursuit, "attempt", self._attempt)
         monkeypatch.setattr("isochrone.upstream.pursuit.asyncio.sleep", self._sleep)
@@ -114,7 +115,7 @@ class Scene:
             headers_for=lambda step: {"Authorization": step.backend.facts.name},
             chance=lambda: chance,
             hedges=self.hedges,
-            places=self.places,
+            places=cast(Places, self.places),
             hedge_after={} if hedge_after is None else {"m": hedge_after},
             max_wait=max_wait,
         )
@@ -123,7 +124,7 @@ class Scene:
             self.steps, ask, means, visit=self._visit, request_id="r", ends_at=ends_at, capture=False, **more
         )
 
-    def _visit(self, step: Step, number: int, *, place: Place | None) -> Visit:
+    def _visit(self, step: Step, number: int, *, place: Place) -> Visit:
         return Visit(step, number, request_id="r", tenant="t", book=self.book, place=place)
 
     async def verdict(self, ask: Ask = ASK, **options: Any) -> ApiError:
@@ -545,8 +546,7 @@ async def test_no_hedge_without_the_means_for_one(scene: SceneOf, why: str) -> N
     it = with_credit(scene(first, ANSWER, backends=1 if why == "no other backend" else 2), why != "no budget")
     if why == "no room":
         it.places = FewPlaces(pool_0=1, pool_1=0)
-    if why == "no budget":
-        it.places = FewPlaces(pool_0=1, pool_1=1)
+    free = dict(it.places.free)
     pursuing = asyncio.create_task(
         it.pursue(
             ASK if why == "no stream" else STREAM,
@@ -560,8 +560,7 @@ async def test_no_hedge_without_the_means_for_one(scene: SceneOf, why: str) -> N
     first.set()
     (await pursuing).visit.succeeded(None)
     assert it.asked == ["pool-0"]
-    if it.places:
-        assert it.places.free == {"pool-0": 1, "pool-1": 1 if why == "no budget" else 0}
+    assert it.places.free == free
 
 
 async def test_hedges_cost_nothing_of_the_retry_budget(scene: SceneOf) -> None:

@@ -22,6 +22,7 @@ from isochrone.api.errors import ApiError
 from isochrone.api.requests import Ask
 from isochrone.routing.fleet import Offer
 from isochrone.routing.health import Standing
+from isochrone.routing.places import Place, Places
 from isochrone.routing.plan import Step
 from isochrone.settings import Retry
 from isochrone.upstream.attempt import BodyAnswer, attempt
@@ -31,32 +32,13 @@ from isochrone.upstream.hedge import Attempt, race
 from isochrone.upstream.itinerary import Itinerary, Stop
 from isochrone.upstream.stream import StreamAnswer
 from isochrone.upstream.verdict import crowded, is_final, refusal_of, verdict_on
-from isochrone.upstream.visit import Place, Visit
+from isochrone.upstream.visit import Visit
 
 STANDARD_PRIORITY = 5
 # A backend may be unable to go on from a given text, or have no room for it; without that text it is asked as usual.
 _UNFIT_TO_CONTINUE = frozenset({Cause.REFUSED, Cause.CONTEXT, Cause.MISSING})
 _UNKNOWN: Mapping[str, int] = MappingProxyType({})
 _NEVER: Mapping[str, float] = MappingProxyType({})
-
-
-class PlaceAt(Place, Protocol):
-    """A place that says where it is."""
-
-    offer: Offer
-
-
-class Places(Protocol):
-    """The rights to single attempts, and where requests wait for one; see `isochrone.routing.places`."""
-
-    async def take(self, offer: Offer, *, priority: int) -> PlaceAt | None:
-        """A place there; None when it is full, or when another request is its trial."""
-
-    async def wait(self, offers: Sequence[Offer], *, priority: int, until: float) -> PlaceAt | None:
-        """A place at one of these as soon as there is one; None when there was none until then."""
-
-    def retry_after(self, offers: Sequence[Offer], *, priority: int) -> float:
-        """Seconds after which whoever found no place may find one."""
 
 
 class Means(NamedTuple):
@@ -72,7 +54,7 @@ class Means(NamedTuple):
     headers_for: Callable[[Step], Mapping[str, str]]
     chance: Callable[[], float]
     hedges: RetryBudget
-    places: Places | None = None
+    places: Places
     contexts: Mapping[str, int] = _UNKNOWN
     hedge_after: Mapping[str, float] = _NEVER
     max_wait: float = 10.0
@@ -93,7 +75,7 @@ class Won(NamedTuple):
 class BeginVisit(Protocol):
     """Opens the bookkeeping of the attempt `number` at a step, which holds `place` until it ends."""
 
-    def __call__(self, step: Step, number: int, *, place: Place | None) -> Visit: ...
+    def __call__(self, step: Step, number: int, *, place: Place) -> Visit: ...
 
 
 async def pursue(
@@ -133,10 +115,10 @@ async def pursue(
 
 
 class _Seat(NamedTuple):
-    """A step, and the place that was found there; None when nobody counts places."""
+    """A step, and the place that was found there."""
 
     step: Step
-    place: Place | None
+    place: Place
 
 
 class _Pursuit(Struct, kw_only=True):
@@ -186,14 +168,10 @@ class _Pursuit(Struct, kw_only=True):
         return self.is_paid
 
     async def take(self, step: Step) -> _Seat | None:
-        places = self.means.places
-        if places is None:
-            return _Seat(step, None)
-        place = await places.take(step.offer, priority=self.priority)
+        place = await self.means.places.take(step.offer, priority=self.priority)
         return _Seat(step, place) if place else None
 
     async def wait_for_room(self, full: Mapping[Offer, Step]) -> _Seat | None:
-        assert self.means.places is not None
         until = min(self.itinerary.ends_at, time.monotonic() + self.means.max_wait)
         place = await self.means.places.wait(list(full), priority=self.priority, until=until)
         if place:
@@ -216,8 +194,7 @@ class _Pursuit(Struct, kw_only=True):
         if seat is None:
             return None
         if not self.means.hedges.withdraw(time.time()):
-            if seat.place:
-                seat.place.give_back()
+            seat.place.give_back()
             return None
         return self.attempt(seat)
 
@@ -277,7 +254,7 @@ class _Pursuit(Struct, kw_only=True):
             raise refusal_of(failure) from None
 
     def verdict(self) -> ApiError:
-        if self.crowded and self.means.places:
+        if self.crowded:
             wait = self.means.places.retry_after(self.crowded, priority=self.priority)
             return crowded(self.failures, self.ask.model, retry_after=wait)
         is_too_late = self.itinerary.is_too_late(time.monotonic())
