@@ -39,7 +39,7 @@ def assert_honest_end(answer: Answer) -> None:
     assert errors == answer.chunks[-1:]
     assert errors[0]["error"]["type"] == "upstream_error"
     assert errors[0]["error"]["code"] == "stream_incomplete"
-    assert b"[DONE]" not in answer.body
+    assert b"[DONE]" not in answer.events
 
 
 @pytest.mark.parametrize("fault", AFTER_THE_FIRST_TOKEN)
