@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 
 import pytest
 
@@ -237,8 +238,61 @@ async def test_connection_that_drops_after_the_request_is_ambiguous_and_the_ledg
         assert len(near.requests) == 1
 
 
-HEDGED = {"model": [{"name": "m", "hedge_after": 0.05}], "routing": {"probe_interval": 0, "hedge_ratio": 1.0}}
 PATIENT = {"connect": 1.0, "first_token": 30.0, "stall": 30.0, "total": 30.0}
+
+
+async def test_full_fleet_lets_a_request_wait_for_a_place_and_costs_it_no_attempt(near: Upstream) -> None:
+    async with running_edge(backend(near, "gated", max_concurrency=1), deadlines=PATIENT) as edge:
+        first = asyncio.create_task(edge.chat())
+        await eventually(lambda: len(near.requests) == 1)
+        second = asyncio.create_task(edge.chat(messages=[{"role": "user", "content": "And how far back?"}]))
+        await asyncio.wait([second], timeout=0.1)
+        assert (second.done(), len(near.requests)) == (False, 1)
+        near.gate.set()
+        answers = await asyncio.gather(first, second)
+        assert [(answer.status, answer.headers["x-isochrone-attempts"]) for answer in answers] == [(200, "1")] * 2
+
+
+async def test_full_fleet_is_429_when_no_place_gets_free_in_time(near: Upstream) -> None:
+    routing = {"probe_interval": 0, "max_wait": 0.05}
+    async with running_edge(
+        backend(near, "gated", max_concurrency=1), deadlines=PATIENT, routing=routing, answers={"coalesce": False}
+    ) as edge:
+        first = asyncio.create_task(edge.chat())
+        await eventually(lambda: len(near.requests) == 1)
+        answer = await edge.chat(messages=[{"role": "user", "content": "And how far back?"}])
+        assert (answer.status, answer.error["code"]) == (429, "fleet_saturated")
+        assert int(answer.headers["retry-after"]) >= 1
+        near.gate.set()
+        assert (await first).status == 200
+        assert [entry["outcome"] for entry in await edge.ledger()] == ["ok"]
+
+
+async def test_full_backend_overflows_to_the_next_and_then_to_the_fallback(near: Upstream, far: Upstream) -> None:
+    models = [{"name": "m", "fallback": ["other"]}]
+    async with running_edge(
+        backend(near, "gated", max_concurrency=1),
+        backend(far, place=1, max_concurrency=1, models={"m": "gated", "other": "ok"}),
+        backend(far, place=2, kind="api", models={"other": "ok"}),
+        deadlines=PATIENT,
+        model=models,
+    ) as edge:
+        held = []
+        for upstream in (near, far):
+            held.append(asyncio.create_task(edge.chat(messages=[{"role": "user", "content": str(len(held))}])))
+            await eventually(partial(_was_asked, upstream))
+        answer = await edge.chat()
+        assert (answer.status, answer.headers["x-isochrone-backend"]) == (200, "pool-2")
+        near.gate.set()
+        far.gate.set()
+        assert [(await one).headers["x-isochrone-backend"] for one in held] == ["pool-0", "pool-1"]
+
+
+def _was_asked(upstream: Upstream) -> bool:
+    return bool(upstream.requests)
+
+
+HEDGED = {"model": [{"name": "m", "hedge_after": 0.05}], "routing": {"probe_interval": 0, "hedge_ratio": 1.0}}
 
 
 @pytest.mark.parametrize("stream", [True, False])
