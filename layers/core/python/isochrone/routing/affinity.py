@@ -20,6 +20,7 @@ _BLOCK_CHARACTERS = 1024
 _MAX_PARTS = 8
 _SYSTEM_ROLES = frozenset({"system", "developer"})
 _64_BITS = 0xFFFF_FFFF_FFFF_FFFF
+_2_TO_52 = float(1 << 52)
 
 
 def digest(fields: Mapping[str, Any]) -> int | None:
@@ -59,11 +60,9 @@ def _text(content: object) -> str:
 def score(name: str, weight: float, key: int) -> float:
     """How well `name` suits `key`, above 0: the best of all gets it. Of many keys, each is the best for a share in
     proportion to its weight."""
-    bits = _seed(name) ^ key  # mixed by the finaliser of SplitMix64 (Steele, Lea and Flood 2014)
-    bits = (bits ^ (bits >> 30)) * 0xBF58_476D_1CE4_E5B9 & _64_BITS
-    bits = (bits ^ (bits >> 27)) * 0x94D0_49BB_1331_11EB & _64_BITS
-    bits ^= bits >> 31
-    return weight / -log(((bits >> 12) + 0.5) / (1 << 52))  # of a number in (0, 1), both ends out of reach
+    bits = (_seed(name) ^ key) * 0xBF58_476D_1CE4_E5B9 & _64_BITS  # constants of SplitMix64 (Steele, Lea, Flood 2014)
+    bits = (bits ^ (bits >> 32)) * 0x94D0_49BB_1331_11EB & _64_BITS
+    return weight / -log(((bits >> 12) + 0.5) / _2_TO_52)  # of a number in (0, 1), both ends out of reach
 
 
 @lru_cache(maxsize=1024)

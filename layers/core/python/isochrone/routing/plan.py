@@ -34,7 +34,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from math import inf
 from typing import Literal
 
 from msgspec import Struct
@@ -47,7 +46,7 @@ from isochrone.routing.hybrid import Hybrid, Kind
 from isochrone.routing.residency import Regions, is_inside, narrowed, not_allowed
 from isochrone.routing.rtt import rtt_between_points
 from isochrone.routing.speed import BRISK_MS
-from isochrone.settings import Backend, Model, Routing
+from isochrone.settings import Model, Routing
 
 # Probes wander by some milliseconds; less than this is no detour.
 DETOUR_TOLERANCE_MS = 20.0
@@ -69,8 +68,9 @@ Chance = Callable[[], float]
 """A number in [0, 1)."""
 
 
-class Step(Struct, eq=False):
-    """One place in a plan; costs are milliseconds, and `cost_ms` is the sum of all of them.
+class Step(Struct, eq=False, gc=False):
+    """One place in a plan; costs are milliseconds, and `cost_ms` is the sum of all of them: `idle_ms` of what does not
+    depend on who uses the backend now, and wait, memory and load.
 
     `load` is the share of the backend in use; above 1 requests wait. `is_full` says that it has no place left at all.
     `choice` is what decided among near-equals, or that a canary has its turn or has not.
@@ -84,11 +84,12 @@ class Step(Struct, eq=False):
     network_ms: float
     detour_ms: float
     slowness_ms: float
+    doubt_ms: float
+    price_ms: float
     wait_ms: float
     memory_ms: float
     load_ms: float
-    doubt_ms: float
-    price_ms: float
+    idle_ms: float
     cost_ms: float
     load: float
     is_full: bool
@@ -192,12 +193,14 @@ class Planner:
         standing = offer.standing(now, panic=panic)
         first_token = offer.speed.first_token_ms(now) or 0.0
         slowness = first_token - BRISK_MS if first_token > BRISK_MS else 0.0
-        load = state.load(now)
-        wait = _wait_ms(offer, now) if load else 0.0
-        memory = _memory_ms(state.kv_use(now))
-        load_ms = FULL_LOAD_MS * load if load < 1 else FULL_LOAD_MS
         doubt = DOUBT_MS * offer.circuit.doubts(now)
         price = self._routing.price_ms * (facts.price.input + facts.price.output)
+        idle = network + detour + slowness + doubt + price
+        waiting, places = state.waiting(now), facts.max_concurrency or USUAL_CONCURRENCY
+        wait = _wait_ms(offer, waiting, places) if waiting or state.in_flight >= places else 0.0
+        memory = _memory_ms(state.kv_use(now))
+        load = state.load(now)
+        load_ms = FULL_LOAD_MS * load if load < 1 else FULL_LOAD_MS
         return Step(
             offer,
             standing,
@@ -207,14 +210,15 @@ class Planner:
             network,
             detour,
             slowness,
+            doubt,
+            price,
             wait,
             memory,
             load_ms,
-            doubt,
-            price,
-            network + detour + slowness + wait + memory + load_ms + doubt + price,
+            idle,
+            idle + wait + memory + load_ms,
             load,
-            facts.max_concurrency is not None and state.in_flight >= facts.max_concurrency,
+            facts.max_concurrency is not None and state.in_flight >= places,
         )
 
     def _ordered(self, steps: list[Step], affinity: int | None) -> list[Step]:
@@ -255,17 +259,13 @@ def _group(step: Step, rank: int, drawn: Offer | None) -> tuple[int, ...]:
     return unfit, rank, full, 1, second, idle
 
 
-def _wait_ms(offer: Offer, now: float) -> float:
+def _wait_ms(offer: Offer, waiting: int, places: int) -> float:
     """Until there is a place: those in the way leave one after the other, all places together."""
-    state = offer.backend
-    places = _places(state.facts)
-    ahead = max(state.waiting(now), state.in_flight + 1 - places)
-    return ahead * (offer.speed.answer_ms or USUAL_ANSWER_MS) / places if ahead > 0 else 0.0
-
-
-def _places(facts: Backend) -> float:
-    """How many it takes at once. An official API that does not say has no end of them."""
-    return facts.max_concurrency or (USUAL_CONCURRENCY if facts.kind == "pool" else inf)
+    facts = offer.backend.facts
+    if facts.kind == "api" and not facts.max_concurrency:
+        return 0.0  # it has no end of places
+    ahead = max(waiting, offer.backend.in_flight + 1 - places)
+    return ahead * (offer.speed.answer_ms or USUAL_ANSWER_MS) / places
 
 
 def _memory_ms(kv_use: float) -> float:
@@ -283,17 +283,20 @@ def _by_cost(step: Step) -> tuple[float, str]:
 def _near_equals(steps: list[Step], tolerance_ms: float) -> tuple[list[Step], list[Step]]:
     """Those that are hardly worse than the best one when nobody uses it, and the rest. So more load takes one away, and
     never adds one: no backend moves forward by what is asked of it."""
-    limit = tolerance_ms + min(step.cost_ms - step.load_ms - step.wait_ms - step.memory_ms for step in steps)
-    near = [step for step in steps if step.cost_ms - step.load_ms < limit]
-    return near, [step for step in steps if step.cost_ms - step.load_ms >= limit]
+    limit = tolerance_ms + min([step.idle_ms for step in steps])
+    near: list[Step] = []
+    rest: list[Step] = []
+    for step in steps:
+        (near if step.idle_ms + step.wait_ms + step.memory_ms < limit else rest).append(step)
+    return near, rest
 
 
 def _by_affinity(near: list[Step], key: int) -> list[Step]:
     """By who has probably read the beginning of the prompt; who is clearly more loaded than the others goes last."""
-    fair = AFFINITY_SPREAD * sum([step.load for step in near]) / sum([step.weight for step in near])
+    those = [(step, step.offer.backend.facts) for step in near]
+    fair = AFFINITY_SPREAD * sum([step.load for step in near]) / sum([facts.weight for _, facts in those])
     ranked = []
-    for step in near:
-        facts = step.offer.backend.facts
+    for step, facts in those:
         one = 1 / (facts.max_concurrency or USUAL_CONCURRENCY)
         is_crowded = step.load > AFFINITY_MAX_LOAD or step.load > fair * facts.weight + one
         ranked.append((is_crowded, -score(facts.name, facts.weight, key), facts.name, step))
