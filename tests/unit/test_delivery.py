@@ -267,6 +267,12 @@ async def test_field_that_nobody_knows_in_the_first_part_keeps_the_whole_from_th
     assert not scene.transcripts[0].storable
 
 
+async def test_answer_that_another_model_began_is_not_kept_as_the_models_own() -> None:
+    scene = Scene(CUT, REST, prefill=[1], ask=ASK._replace(model="n"))
+    assert text_of(await scene.told()) == TEXT
+    assert not scene.transcripts[0].storable
+
+
 async def test_usage_of_an_answer_told_by_two_has_its_prompt_once_and_all_of_its_words() -> None:
     scene = Scene(CUT, [*REST[:-1], usage(13, 6), DONE_EVENT], prefill=[1])
     told = await scene.told(include_usage=True)

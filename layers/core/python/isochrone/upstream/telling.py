@@ -81,7 +81,9 @@ class Telling:
             self.told[field] = max(self.told.get(field, ""), text, key=len)
         self.told_tokens = max(self.told_tokens, tokens)
         self.spliceable = self.spliceable and self.transcript.spliceable
-        self._storable = self._storable and self.transcript.storable
+        # What another model told belongs to no answer of the one that was asked for.
+        is_its_own = self.won.visit.step.model == self._ask.model
+        self._storable = self._storable and self.transcript.storable and is_its_own
 
     def _is_rest(self) -> bool:
         return self.continuation is not None and not self.continuation.retold
