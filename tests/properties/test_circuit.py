@@ -48,6 +48,8 @@ class CircuitMachine(RuleBasedStateMachine):
         self.row_since = self.heard = -inf
         self.openings = 0
         self.opened_at = self.until = self.closed_at = self.youngest_success = -inf
+        self.failed_at = -inf
+        self.failed_to_reach = False
         self.holder: Attempt | None = None
         self.telling_since = inf
 
@@ -124,11 +126,12 @@ class CircuitMachine(RuleBasedStateMachine):
         self.ends(attempt)
 
     @precondition(lambda self: self.attempts)
-    @rule(data=st.data())
-    def an_attempt_fails(self, data: Any) -> None:
+    @rule(data=st.data(), unreachable=st.booleans())
+    def an_attempt_fails(self, data: Any, unreachable: bool) -> None:
         attempt = data.draw(st.sampled_from(self.attempts))
-        self.circuit.on_failure(self.now, "failed", begun=attempt.begun)
+        self.circuit.on_failure(self.now, "failed", begun=attempt.begun, unreachable=unreachable)
         if attempt.begun >= self.opened_at:
+            self.failed_at, self.failed_to_reach = self.now, unreachable
             if not self.row:
                 self.row_since = self.now
             self.row += 1
@@ -141,10 +144,18 @@ class CircuitMachine(RuleBasedStateMachine):
     def an_attempt_ends_by_nobodys_fault(self, data: Any) -> None:
         self.ends(data.draw(st.sampled_from(self.attempts)))
 
-    @rule(ago=st.integers(0, 50), openings=st.integers(0, 4), lasts=st.integers(4, 12))
-    def another_edge_speaks(self, ago: int, openings: int, lasts: int) -> None:
+    @rule()
+    def a_probe_does_not_get_through(self) -> None:
+        self.circuit.on_lost(self.now, "no answer")
+        if not self.openings:
+            self.openings, self.opened_at, self.until = 1, self.now, self.now
+            self.failed_at, self.failed_to_reach = self.now, True
+        self.until = max(self.until, self.now + 12 * (0.9 + 0.2 * self.chance))
+
+    @rule(ago=st.integers(0, 50), openings=st.integers(0, 4), lasts=st.integers(4, 12), unreachable=st.booleans())
+    def another_edge_speaks(self, ago: int, openings: int, lasts: int, unreachable: bool) -> None:
         at, lasts = self.now - ago, lasts if openings else 0
-        self.circuit.absorb(CircuitNote(at, openings, float(lasts)), self.now)
+        self.circuit.absorb(CircuitNote(at, openings, float(lasts), unreachable=unreachable), self.now)
         if at <= max(self.opened_at, self.closed_at) or self.now >= at + lasts + LAPSE_SECONDS:
             return
         if not openings:
@@ -152,6 +163,14 @@ class CircuitMachine(RuleBasedStateMachine):
         elif at > self.youngest_success:
             self.openings, self.opened_at, self.until = openings, at, at + lasts
             self.holder, self.telling_since = None, inf
+            self.failed_at, self.failed_to_reach = at, unreachable
+
+    @rule(ago=st.integers(0, 20))
+    def something_gets_through(self, ago: int) -> None:
+        self.circuit.on_reached(self.now - ago)
+        if self.failed_to_reach and self.now - ago >= self.failed_at:
+            self.failed_to_reach = False
+            self.closes(self.now - ago)
 
     # -- what always holds ---------------------------------------------------------------------------------------------
 
@@ -176,8 +195,8 @@ class CircuitMachine(RuleBasedStateMachine):
     @invariant()
     def another_edge_that_hears_of_it_stands_alike(self) -> None:
         note = self.circuit.export()
-        if note is None or self.now >= note.at + note.seconds + LAPSE_SECONDS:
-            return
+        if note is None or self.now >= note.at + note.seconds + LAPSE_SECONDS or note.seconds > LONGEST_SECONDS:
+            return  # it was long ago, or probes keep it open: edges hear of those themselves
         other = Circuit(lambda: 0.5)
         other.absorb(note, self.now)
         assert other.export() == (note if note.openings else None)

@@ -342,6 +342,44 @@ def test_last_failure_says_whether_it_was_out_of_reach(circuit: Circuit) -> None
     assert circuit.state(14) is State.OPEN
 
 
+def test_one_probe_that_did_not_get_through_opens(circuit: Circuit) -> None:
+    circuit.on_lost(10, "no answer")
+    assert (circuit.state(10), circuit.reason) == (State.OPEN, "no answer")
+    assert circuit.retry_in(10) == OPEN_CAP_SECONDS
+    circuit.on_reached(10)
+    assert circuit.state(10) is State.CLOSED
+
+
+def test_each_further_probe_that_did_not_get_through_keeps_it_open(circuit: Circuit) -> None:
+    for at in (10, 15, 20):
+        circuit.on_lost(at, "no answer")
+    assert circuit.retry_in(20) == OPEN_CAP_SECONDS
+    assert circuit.state(20 + OPEN_CAP_SECONDS) is State.HALF_OPEN
+    fail(circuit, at=20 + OPEN_CAP_SECONDS)
+    assert circuit.retry_in(20 + OPEN_CAP_SECONDS) == 2 * OPEN_BASE_SECONDS
+
+
+def test_attempt_since_the_first_probe_that_was_lost_counts_however_many_are_lost_meanwhile(circuit: Circuit) -> None:
+    for at in (10, 15, 20):
+        circuit.on_lost(at, "no answer")
+    circuit.on_success(begun=10 - A_MOMENT)
+    assert circuit.state(20) is State.OPEN
+    circuit.on_success(begun=10)
+    assert circuit.state(20) is State.CLOSED
+
+
+def test_lost_probe_shortens_nothing_and_excuses_no_bad_answers(opened: Circuit) -> None:
+    fail(opened, at=HALF_OPEN_AT)
+    fail(opened, at=HALF_OPEN_AT + 8)
+    until = HALF_OPEN_AT + 8 + 12
+    opened.on_lost(until - OPEN_CAP_SECONDS - 1, "no answer")
+    assert (opened.retry_in(until - 12), opened.reason) == (12.0, "answered 500")
+    opened.on_lost(until - 11, "no answer")
+    assert opened.retry_in(until - 11) == OPEN_CAP_SECONDS
+    opened.on_reached(until - 10)
+    assert opened.state(until - 10) is State.OPEN
+
+
 # -- notes -------------------------------------------------------------------------------------------------------------
 
 

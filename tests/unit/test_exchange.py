@@ -266,7 +266,7 @@ async def test_without_the_table_an_edge_goes_on_with_what_it_knows_and_says_so_
     for _ in range(3):
         region.now += SPARED_SECONDS
         await b.share()
-    assert b.standing() is Standing.UNREACHABLE
+    assert b.standing() is Standing.TRIAL
     assert b.exchange.failures == 3
     assert len(caplog.records) == 1
 

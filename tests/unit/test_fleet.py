@@ -105,14 +105,40 @@ def test_half_open_circuit_takes_one_request_at_a_time() -> None:
     assert not offer.takes_requests(later)
 
 
-def test_probe_that_does_not_get_through_speaks_of_all_models_and_before_all_else() -> None:
+def test_probe_that_does_not_get_through_speaks_of_all_models() -> None:
     state = fleet_of("a", models=("m", "n")).states[0]
     fail(state.offers[0])
     state.on_probe(lost())
     assert [offer.standing(NOW) for offer in state.offers] == [Standing.UNREACHABLE] * 2
     assert [offer.why(NOW) for offer in state.offers] == ["no answer to a probe"] * 2
-    assert state.offers[1].was_tried
-    assert state.offers[1].standing(NOW + PROBE_VERDICT_SECONDS) is Standing.HEALTHY
+    assert [offer.was_tried for offer in state.offers] == [True] * 2
+
+
+def test_probe_that_gets_through_makes_it_reachable_at_once() -> None:
+    offer = first(fleet_of("a"))
+    offer.backend.on_probe(lost())
+    offer.backend.on_probe(reached(NOW + 1))
+    assert (offer.standing(NOW + 1), offer.why(NOW + 1)) == (Standing.HEALTHY, "")
+
+
+def test_unreachable_host_is_tried_by_one_request_where_the_next_probe_is_far() -> None:
+    """In a Lambda there is a probe each minute; it must not take so long until a pool that is back is used again."""
+    offer = first(fleet_of("a"))
+    offer.backend.on_probe(lost())
+    assert offer.standing(NOW + OPEN_CAP_SECONDS - 0.1) is Standing.UNREACHABLE
+    assert offer.standing(NOW + OPEN_CAP_SECONDS) is Standing.TRIAL
+    fail(offer, at=NOW + OPEN_CAP_SECONDS, times=1, fault=Fault.UNREACHABLE)
+    assert offer.standing(NOW + OPEN_CAP_SECONDS) is Standing.UNREACHABLE
+    lapsed = NOW + PROBE_VERDICT_SECONDS
+    fail(offer, at=lapsed, times=1, fault=Fault.UNREACHABLE)
+    assert (offer.standing(lapsed), offer.why(lapsed)) == (Standing.EJECTED, "answered 500")
+
+
+def test_probes_that_fail_again_and_again_leave_no_gap() -> None:
+    offer = first(fleet_of("a"))
+    for at in range(0, 600, 5):
+        offer.backend.on_probe(lost(NOW + at))
+        assert offer.standing(NOW + at + 4.999) is Standing.UNREACHABLE
 
 
 def test_probe_is_news_only_when_it_is_later_than_the_last() -> None:
@@ -129,8 +155,17 @@ def test_probe_is_news_only_when_it_is_later_than_the_last() -> None:
 def test_attempt_that_is_answered_proves_the_host_reachable() -> None:
     offer = first(fleet_of("a"))
     offer.backend.on_probe(lost())
-    offer.on_first_token(NOW + 1, begun=NOW)
-    assert offer.standing(NOW + 1) is Standing.HEALTHY
+    offer.backend.on_probe(lost(NOW + 5))
+    offer.on_first_token(NOW + 6, begun=NOW)
+    assert offer.standing(NOW + 6) is Standing.HEALTHY
+
+
+def test_attempt_from_before_the_probe_that_found_it_gone_proves_nothing() -> None:
+    offer = first(fleet_of("a"))
+    offer.backend.on_probe(lost())
+    offer.on_first_token(NOW + 1, begun=NOW - 1)
+    offer.on_success(NOW + 2, begun=NOW - 1)
+    assert offer.standing(NOW + 2) is Standing.UNREACHABLE
 
 
 # -- out of reach ------------------------------------------------------------------------------------------------------
@@ -174,7 +209,16 @@ def test_probe_that_does_not_get_through_ends_nothing() -> None:
     offer = first(fleet_of("a"))
     fail(offer, fault=Fault.UNREACHABLE)
     offer.backend.on_probe(lost(NOW + 1))
-    assert offer.circuit.retry_in(NOW + 1) > 0
+    assert not offer.takes_requests(NOW + 1)
+
+
+def test_host_that_was_lost_and_found_again_leaves_the_models_that_answer_badly_aside() -> None:
+    sick, sound = fleet_of("a", models=("m", "n")).states[0].offers
+    fail(sick)
+    sick.backend.on_probe(lost(NOW + 1))
+    sick.backend.on_probe(reached(NOW + 2))
+    assert [offer.standing(NOW + 2) for offer in (sick, sound)] == [Standing.EJECTED, Standing.HEALTHY]
+    assert sick.why(NOW + 2) == "answered 500"
 
 
 # -- ejection ----------------------------------------------------------------------------------------------------------

@@ -14,6 +14,9 @@ An attempt speaks of the time since it began: one from before the opening can ne
 well nor is a failed trial when it ends badly. Nor does an answer break a row of failures while all attempts since its
 first are unheard: a sick engine may still finish what it has. What is neither fault nor merit of the backend (429, the
 caller's own mistake, a caller that leaves) is not told to a circuit; it only gives the trial back.
+
+A probe that does not get through opens the circuit, too, and each further one keeps it open; whatever gets through to
+the backend closes what was opened because nothing did: it tested just that.
 """
 
 from __future__ import annotations
@@ -258,6 +261,16 @@ class Circuit:
             self._close(at)
         if not self._row.length and at >= self._failed_at:
             self._clear_doubts()
+
+    def on_lost(self, at: float, reason: str) -> None:
+        """A probe that began at `at` did not get through: it opens, or stays open for longer. One probe is enough, and
+        where probes are rare, a trial is let through before the next."""
+        if not self._opening.count:
+            self._opening.begin(at, 0.0, count=1)
+            self._failed_at = at
+            self.reason = reason
+            self.failed_to_reach = True
+        self._opening.until = max(self._opening.until, at + jittered(OPEN_CAP_SECONDS, self._chance()))
 
     def _open(self, now: float) -> None:
         count = self._opening.count + 1

@@ -29,8 +29,8 @@ def no_jitter() -> float:
 
 
 class BackendState:
-    """One backend: its configuration in `facts`, the way to it, its load, and what speaks of its host: `probe` and
-    `ejection`. Milliseconds for durations, seconds for the clock."""
+    """One backend: its configuration in `facts`, the way to it, its load, what probes see of it, and whether it is
+    ejected. Milliseconds for durations, seconds for the clock."""
 
     __slots__ = (
         "_recent_rtts", "ejection", "expected_rtt_ms", "facts", "in_flight", "measured_rtt_ms", "offers", "place",
@@ -72,16 +72,20 @@ class BackendState:
     def on_probe(self, seen: Probe) -> None:
         """A probe by this edge or another came back, or did not. What is not later than the last one is no news.
 
-        One that gets through ends what attempts that did not get through have brought about: it tested just that.
+        It speaks of the host, hence of all models. One that gets through ends what was brought about by what did not:
+        it tested just that.
         """
         if seen.at <= self.probe.last.at:
             return
-        self.probe.on_probe(seen)
+        self.probe.last = seen
         if seen.rtt_ms is not None:
             self.on_rtt(seen.rtt_ms)
         if seen.reached:
             self.ejection.on_reached(seen.at)
             self._circuits_reached(seen.at)
+        else:
+            for offer in self.offers:
+                offer.circuit.on_lost(seen.at, seen.reason)
 
     def last_probe(self) -> Probe | None:
         """What edges tell each other of the way to it."""
@@ -97,7 +101,7 @@ class BackendState:
         come through."""
         if self.may_be_ejected(now):
             self.ejection.absorb(note, now)
-        if self.probe.reached:
+        if self.probe.last.reached:
             self.ejection.on_reached(self.probe.last.at)
 
     def on_rtt(self, ms: float) -> None:
@@ -112,7 +116,6 @@ class BackendState:
 
     def on_connected(self, *, begun: float) -> None:
         """An attempt that began at `begun` is being answered by one of its models: so the host can be reached."""
-        self.probe.on_connected(begun=begun)
         self.ejection.on_connected(begun=begun)
         self._circuits_reached(begun)
 
@@ -169,13 +172,12 @@ class Offer:
 
     def standing(self, now: float, *, panic: bool = False) -> Standing:
         """Where it stands; in a `panic` (see `in_panic`) ejections do not count."""
-        backend = self.backend
-        if not backend.probe.reached and backend.probe.is_fresh(now):
-            return Standing.UNREACHABLE
-        if not panic and backend.ejection.holds(now):
-            return Standing.EJECTED
         state = self.circuit.state(now)
-        return Standing.HEALTHY if state is State.CLOSED else _STANDING[state]
+        if state is State.OPEN:
+            return Standing.UNREACHABLE if self.backend.probe.is_against(now) else Standing.EJECTED
+        if not panic and self.backend.ejection.holds(now):
+            return Standing.EJECTED
+        return Standing.HEALTHY if state is State.CLOSED else Standing.TRIAL
 
     def takes_requests(self, now: float, *, panic: bool = False) -> bool:
         """Is it fit for one more request, be it as the trial of a half-open circuit?"""
@@ -189,7 +191,7 @@ class Offer:
     def why(self, now: float) -> str:
         """What was wrong with it of late; empty when nothing was."""
         backend = self.backend
-        if backend.probe.is_against(now):
+        if self.standing(now) is Standing.UNREACHABLE:
             return backend.probe.last.reason
         return backend.ejection.reason if backend.ejection.holds(now) else self.circuit.reason
 
@@ -246,9 +248,6 @@ class Offer:
             return None
         self.on_failure(now, reason, begun=begun, fault=Fault.ANSWER)
         return reason
-
-
-_STANDING = {State.HALF_OPEN: Standing.TRIAL, State.OPEN: Standing.EJECTED}
 
 
 def in_panic(offers: Sequence[Offer], now: float) -> bool:

@@ -1,9 +1,10 @@
 """Is a backend fit for requests? The words for it, and what probes say of it.
 
 standing       because                                                       takes requests
-UNREACHABLE    the last probe did not get through, and that is fresh          only when there is no other way
-EJECTED        it is ejected (routing/ejection.py), or the circuit of this    only when there is no other way
-               model is open (routing/circuit.py)
+UNREACHABLE    the circuit of this model is open (routing/circuit.py), and    only when there is no other way
+               probes do not get through
+EJECTED        that circuit is open, or the backend is ejected                only when there is no other way
+               (routing/ejection.py)
 TRIAL          that circuit is half-open                                      one at a time
 HEALTHY        none of these                                                  yes
 """
@@ -41,15 +42,12 @@ _NEVER = Probe(at=-inf, reached=True)
 
 
 class ProbeVerdict:
-    """What probes say of one backend: `last` is what the last one saw, `reached` whether it can be reached, which an
-    attempt may know better. Times are seconds on any one clock."""
+    """What probes say of one backend: `last` is what the last one saw. Times are seconds on any one clock."""
 
-    __slots__ = ("_lost_at", "last", "reached")
+    __slots__ = ("last",)
 
     def __init__(self) -> None:
         self.last = _NEVER
-        self.reached = True
-        self._lost_at = -inf
 
     @property
     def is_there(self) -> bool:
@@ -61,17 +59,5 @@ class ProbeVerdict:
         return now - self.last.at < PROBE_VERDICT_SECONDS
 
     def is_against(self, now: float) -> bool:
-        """Do probes not get through?"""
-        return not self.reached and self.is_fresh(now)
-
-    def on_probe(self, seen: Probe) -> None:
-        """A later probe than the last came back, or did not."""
-        if not seen.reached and not self.is_against(seen.at):
-            self._lost_at = seen.at
-        self.last = seen
-        self.reached = seen.reached
-
-    def on_connected(self, *, begun: float) -> None:
-        """An attempt is being answered that began after probes no longer got through: it is the better witness."""
-        if begun >= self._lost_at:
-            self.reached = True
+        """Did it not get through?"""
+        return not self.last.reached and self.is_fresh(now)
