@@ -63,6 +63,11 @@ def test_new_circuit_is_closed_and_has_nothing_to_say(circuit: Circuit) -> None:
     assert circuit.export() is None
 
 
+def test_answer_is_a_trial_of_the_backend_too(circuit: Circuit) -> None:
+    circuit.on_success(begun=0)
+    assert circuit.tried
+
+
 def test_third_failure_in_a_row_opens(circuit: Circuit) -> None:
     fail(circuit, at=10, times=2)
     assert (circuit.state(10), circuit.failures_in_a_row) == (State.CLOSED, 2)
@@ -306,6 +311,14 @@ def test_steadiness_of_an_earlier_row_of_openings_is_forgotten(opened: Circuit) 
     fail(opened, at=100, times=CONSECUTIVE_FAILURES)
     assert opened.state(100 + OPEN_BASE_SECONDS) is State.HALF_OPEN
     assert opened.lets_through(100 + OPEN_BASE_SECONDS)
+
+
+def test_steadiness_before_a_success_says_nothing_after_a_probe_that_was_lost(opened: Circuit) -> None:
+    claim(opened, HALF_OPEN_AT)
+    opened.on_first_token(HALF_OPEN_AT, begun=HALF_OPEN_AT)
+    opened.on_success(begun=HALF_OPEN_AT)
+    opened.on_lost(100, "no answer")
+    assert opened.state(100 + OPEN_CAP_SECONDS) is State.HALF_OPEN
 
 
 # -- out of reach ------------------------------------------------------------------------------------------------------

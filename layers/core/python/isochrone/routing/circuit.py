@@ -22,7 +22,7 @@ the backend closes what was opened because nothing did: it tested just that.
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
+from enum import Enum, auto
 from math import inf
 
 from msgspec import Struct
@@ -47,9 +47,9 @@ Chance = Callable[[], float]
 class State(Enum):
     """`CLOSED` lets requests through, `HALF_OPEN` one at a time, `OPEN` only those that have no other way."""
 
-    CLOSED = "closed"
-    HALF_OPEN = "half-open"
-    OPEN = "open"
+    CLOSED = auto()
+    HALF_OPEN = auto()
+    OPEN = auto()
 
 
 class CircuitNote(Struct, frozen=True):
