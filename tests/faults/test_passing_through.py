@@ -119,7 +119,8 @@ async def test_backends_headers_stay_there(near: Upstream) -> None:
 
 async def test_body_of_a_backend_is_passed_on_byte_by_byte(near: Upstream) -> None:
     raw = (
-        b'{ "choices":[ {"message" : {"content":"\\u00e9 \xc3\xa9"},"finish_reason":"stop", "x":1e-9}],  "odd": [] }\n'
+        b'{ "choices":[ {"message" : {"content":"\\u00e9 \xc3\xa9"},"finish_reason":"stop", "x":1e-9}],  "odd": [],'
+        b'"usage":{ "prompt_tokens":1 } }\n'
     )
 
     async def odd(exchange: Any) -> None:

@@ -142,11 +142,32 @@ async def test_text_that_was_not_kept_is_told_anew() -> None:
 
 
 async def test_backend_that_answers_with_a_body_is_passed_as_it_is() -> None:
-    whole = BodyAnswer(b'{"choices": [ 1 ]}', {"choices": [1]})
+    body = {"choices": [1], "usage": {"prompt_tokens": 1}}
+    whole = BodyAnswer(b'{"choices": [ 1 ], "usage": {"prompt_tokens": 1}}', body)
     first, after = Scene(whole), Scene(CUT, whole)
     assert (await first.won()).answer is whole
     assert (await after.won()).answer is whole
     assert (first.in_flight, after.in_flight) == ([1], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        ({"choices": [{"message": {"role": "assistant", "content": "An isochrone."}}], "usage": None}, 3),
+        ({"choices": [{"message": {"content": None, "reasoning_content": "So far", "refusal": "no"}}]}, 2),
+        ({"choices": [{"message": {"tool_calls": [{"function": {"name": "f"}}]}}]}, 7),
+        ({"choices": [{"text": "An isochrone."}, {"text": "An isochrone."}]}, 6),
+        ({"choices": ["An isochrone.", {"message": "?"}]}, 0),
+        ({"data": [{"embedding": [0.5]}]}, 0),
+    ],
+)
+async def test_body_whose_engine_counts_no_tokens_gets_an_estimate(body: dict[str, Any], tokens: int) -> None:
+    scene = Scene(BodyAnswer(b"{}", body))
+    told = await scene.body()
+    assert {**told, "usage": None} == {**body, "usage": None}
+    assert told["usage"]["estimated"] is True
+    assert told["usage"]["completion_tokens"] == pytest.approx(tokens, abs=1)
+    assert told["usage"]["prompt_tokens"] > 0
 
 
 async def test_body_that_nobody_tells_to_its_end_is_an_error() -> None:

@@ -183,7 +183,7 @@ class Pipeline:
         for budget in (self.rooms.means.budget, self.rooms.means.hedges):
             budget.deposit(self._now())
         won = await self._pursue(errand)
-        if errand.ask.stream or isinstance(won.answer, BodyAnswer):
+        if errand.ask.stream:
             return won
         return await assemble(won, partial(self._pursue, errand), errand.ask)
 

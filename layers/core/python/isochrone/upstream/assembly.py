@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from isochrone.api.requests import CHAT, COMPLETION, Ask
+from isochrone.ledger.usage import estimate
 from isochrone.routing.plan import Step
 from isochrone.upstream.attempt import BodyAnswer
 from isochrone.upstream.failure import AttemptFailed
@@ -21,6 +22,7 @@ from isochrone.upstream.pursuit import Won
 from isochrone.upstream.relay import HEARTBEAT_SECONDS
 from isochrone.upstream.splice import Join
 from isochrone.upstream.stream import Read, StreamAnswer
+from isochrone.upstream.tally import said_in
 from isochrone.upstream.telling import Again, Telling
 from isochrone.upstream.transcript import Reading
 
@@ -45,7 +47,8 @@ def _can_be_gathered(ask: Ask) -> bool:
 
 
 async def assemble(won: Won, again: Again, ask: Ask) -> Won:
-    """The attempt that told the whole answer to `ask`, with it as a body. If it came as a stream, its visit has ended.
+    """The attempt that told the whole answer to `ask`, with it as a body that says its usage. If it came as a stream,
+    its visit has ended.
 
     Raises ApiError when nobody tells it to its end. Lets go of the backend whatever happens.
     """
@@ -61,7 +64,7 @@ async def assemble(won: Won, again: Again, ask: Ask) -> Won:
                 gathering = gathering if telling.continuation else Gathering()
             else:
                 return telling.won._replace(answer=_settled(telling, gathering, ask))
-        return telling.won
+        return telling.won._replace(answer=_with_usage(telling.won.answer, ask))
     finally:
         await telling.let_go()
 
@@ -73,6 +76,14 @@ async def _gather(answer: StreamAnswer, gathering: Gathering, join: Join | None)
         for read in join.join(events) if join else events:
             gathering.add(_chunk_of(read))
         events = await answer.next_events(HEARTBEAT_SECONDS)
+
+
+def _with_usage(answer: BodyAnswer, ask: Ask) -> BodyAnswer:
+    """A body passes through as it came, unless its engine does not count its tokens."""
+    if answer.body.get("usage"):
+        return answer
+    body = {**answer.body, "usage": estimate(ask.fields, said_in(answer.body))}
+    return BodyAnswer(msgspec.json.encode(body), body)
 
 
 def _chunk_of(read: Read) -> dict[str, Any]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from isochrone.api.requests import Ask
 from isochrone.ledger.usage import estimate, usage_of
-from isochrone.upstream.transcript import Transcript
+from isochrone.upstream.transcript import SPOKEN, Transcript
+
+_SAID = SPOKEN | {"text"}
 
 
 def usage_heard(transcript: Transcript, ask: Ask) -> dict[str, Any]:
@@ -14,6 +18,14 @@ def usage_heard(transcript: Transcript, ask: Ask) -> dict[str, Any]:
     if transcript.usage:
         return transcript.usage
     return estimate(ask.fields, "".join(transcript.texts().values()), events=transcript.tokens)
+
+
+def said_in(body: dict[str, Any]) -> str:
+    """All that the choices of a body say, in words, thoughts or calls."""
+    choices = body.get("choices")
+    spoken = [choice.get("message", choice) for choice in choices or () if isinstance(choice, dict)]
+    words = [value for said in spoken if isinstance(said, dict) for name, value in said.items() if name in _SAID]
+    return "".join(word if isinstance(word, str) else msgspec.json.encode(word).decode() for word in words if word)
 
 
 def usage_of_whole(usage: dict[str, Any], *, told_before: int) -> dict[str, Any]:
