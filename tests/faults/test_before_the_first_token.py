@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from tests.faults.harness import backend, eventually, running_edge
+from tests.faults.harness import Answer, backend, eventually, running_edge
 from tests.upstream import BEFORE_THE_FIRST_TOKEN, RETRY_AFTER, TEXT, Exchange, Upstream, ok, refusal
 
 # These keep the connection open. A request that is no stream has no first token: only its deadline ends the waiting.
@@ -277,7 +277,7 @@ async def test_full_backend_overflows_to_the_next_and_then_to_the_fallback(near:
         deadlines=PATIENT,
         model=models,
     ) as edge:
-        held = []
+        held: list[asyncio.Task[Answer]] = []
         for upstream in (near, far):
             held.append(asyncio.create_task(edge.chat(messages=[{"role": "user", "content": str(len(held))}])))
             await eventually(partial(_was_asked, upstream))

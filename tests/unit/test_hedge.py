@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -19,8 +19,8 @@ class Track:
         self.ends: dict[str, asyncio.Future[str | None]] = {}
         self.running: set[str] = set()
         self.left: list[str] = []
-        self.discarded: list[str] = []
-        self.asked_for_another = 0
+        self.discarded: list[str | None] = []
+        self.rivals = 0
 
     async def run(self, name: str) -> str | None:
         self.ends[name] = asyncio.get_running_loop().create_future()
@@ -33,18 +33,15 @@ class Track:
         finally:
             self.running.remove(name)
 
-    async def another(self) -> Runner | None:
-        self.asked_for_another += 1
+    def rival(self) -> Runner:
+        self.rivals += 1
         return self.run("second")
 
-    async def discard(self, answer: str) -> None:
+    async def discard(self, answer: str | None) -> None:
         self.discarded.append(answer)
 
-    def race(
-        self, *, after: float, another: Callable[[], Awaitable[Runner | None]] | None = None
-    ) -> asyncio.Task[str | None]:
-        racing = race(self.run("first"), another or self.another, after=after, discard=self.discard)
-        return asyncio.create_task(racing)
+    def race(self, *, after: float) -> asyncio.Task[str | None]:
+        return asyncio.create_task(race(self.run("first"), self.rival, after=after, discard=self.discard))
 
     async def both(self) -> asyncio.Task[str | None]:
         """Both on their way."""
@@ -75,7 +72,7 @@ async def test_quick_answer_needs_no_rival(track: Track) -> None:
     await turns(until=lambda: track.running == {"first"})
     track.end("first", "answer")
     assert await racing == "answer"
-    assert track.asked_for_another == 0
+    assert track.rivals == 0
 
 
 async def test_quick_failure_needs_no_rival_either(track: Track) -> None:
@@ -83,7 +80,7 @@ async def test_quick_failure_needs_no_rival_either(track: Track) -> None:
     await turns(until=lambda: track.running == {"first"})
     track.end("first", None)
     assert await racing is None
-    assert track.asked_for_another == 0
+    assert track.rivals == 0
 
 
 @pytest.mark.parametrize(("faster", "slower"), [("first", "second"), ("second", "first")])
@@ -133,26 +130,6 @@ async def test_of_two_answers_at_the_same_moment_one_is_discarded(track: Track) 
     track.end("second", "b")
     won = await racing
     assert {won, *track.discarded} == {"a", "b"}
-
-
-async def test_first_goes_on_alone_when_there_is_no_other(track: Track) -> None:
-    async def nobody() -> None:
-        track.asked_for_another += 1
-
-    racing = track.race(after=0.0, another=nobody)
-    await turns(until=lambda: track.asked_for_another == 1)
-    track.end("first", "answer")
-    assert await racing == "answer"
-
-
-async def test_trouble_with_finding_another_leaves_nothing_running(track: Track) -> None:
-    async def trouble() -> None:
-        raise ValueError("trouble")
-
-    racing = track.race(after=0.0, another=trouble)
-    with pytest.raises(ValueError, match="trouble"):
-        await racing
-    assert (track.left, track.running) == (["first"], set())
 
 
 @pytest.mark.parametrize("number", range(1, 16))

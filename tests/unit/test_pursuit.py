@@ -436,8 +436,10 @@ async def test_nobody_waits_for_a_place_beyond_the_requests_time(scene: SceneOf)
     it = scene(ANSWER)
     it.places = FewPlaces(pool_0=0, pool_1=0)
     it.places.coming = "pool-0"
+    it.steps[0].backend.on_rtt(200.0)
+    it.steps[1].backend.on_rtt(400.0)
     await it.pursue(max_wait=10.0, ends_in=2.0)
-    assert it.places.waited[0][2] == 2.0
+    assert it.places.waited[0][2] == 1.6
 
 
 async def test_saturated_fleet_is_429_and_says_when_there_may_be_room(scene: SceneOf) -> None:

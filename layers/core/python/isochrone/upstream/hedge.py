@@ -17,23 +17,18 @@ Attempt = Coroutine[Any, Any, T | None]
 
 
 async def race(
-    first: Attempt[T],
-    another: Callable[[], Awaitable[Attempt[T] | None]],
-    *,
-    after: float,
-    discard: Callable[[T], Awaitable[None]],
+    first: Attempt[T], rival: Callable[[], Attempt[T]], *, after: float, discard: Callable[[T], Awaitable[None]]
 ) -> T | None:
     """What the faster of two attempts gives; None when both give nothing. What one of them raises ends the race.
 
-    `another` is asked after so many seconds of silence for a second attempt, and may have none. Whatever ends the
-    race, nothing is left running behind it; `discard` gets an answer that nobody can take any more.
+    The rival starts after so many seconds of silence. Whatever ends the race, nothing is left running behind it, and
+    `discard` gets every answer that nobody can take any more.
     """
     # A task that was created runs up to its first wait before anything can cancel it: its own cleaning up is enough.
     tasks = [asyncio.create_task(first)]
     try:
-        await asyncio.wait(tasks, timeout=after)
-        if not tasks[0].done() and (rival := await another()) is not None:
-            tasks.append(asyncio.create_task(rival))
+        if not (await asyncio.wait(tasks, timeout=after))[0]:
+            tasks.append(asyncio.create_task(rival()))
         winner = await _first_to_answer(tasks)
         await _call_off([task for task in tasks if task is not winner], discard)
     except BaseException:

@@ -79,7 +79,11 @@ class Itinerary(NamedTuple):
 
     def is_in_time(self, step: Step, now: float) -> bool:
         """Could an answer still come in time if it was asked for now?"""
-        return now + least_seconds(step) < self.ends_at
+        return now < self.latest_start(step)
+
+    def latest_start(self, step: Step) -> float:
+        """When it is too late to ask."""
+        return self.ends_at - least_seconds(step)
 
     def is_too_late(self, now: float) -> bool:
         """Is there not enough time left for anybody?"""

@@ -28,7 +28,7 @@ from isochrone.settings import Retry
 from isochrone.upstream.attempt import BodyAnswer, attempt
 from isochrone.upstream.budget import RetryBudget
 from isochrone.upstream.failure import AttemptFailed, Cause
-from isochrone.upstream.hedge import Attempt, race
+from isochrone.upstream.hedge import race
 from isochrone.upstream.itinerary import Itinerary, Stop
 from isochrone.upstream.stream import StreamAnswer
 from isochrone.upstream.verdict import crowded, is_final, refusal_of, verdict_on
@@ -172,7 +172,8 @@ class _Pursuit(Struct, kw_only=True):
         return _Seat(step, place) if place else None
 
     async def wait_for_room(self, full: Mapping[Offer, Step]) -> _Seat | None:
-        until = min(self.itinerary.ends_at, time.monotonic() + self.means.max_wait)
+        latest = max(map(self.itinerary.latest_start, full.values()))
+        until = min(latest, time.monotonic() + self.means.max_wait)
         place = await self.means.places.wait(list(full), priority=self.priority, until=until)
         if place:
             return _Seat(full[place.offer], place)
@@ -187,16 +188,14 @@ class _Pursuit(Struct, kw_only=True):
             return await first
         return await race(first, partial(self.rival_to, seat.step), after=after, discard=_discard)
 
-    async def rival_to(self, step: Step) -> Attempt[Won] | None:
+    async def rival_to(self, step: Step) -> Won | None:
         """A second attempt while the one at `step` is silent, if there are the means for it."""
         rival = self.itinerary.rival_of(step, self.failures, made=self.made, now=time.monotonic())
         seat = await self.take(rival) if rival else None
-        if seat is None:
-            return None
-        if not self.means.hedges.withdraw(time.time()):
+        if seat and not self.means.hedges.withdraw(time.time()):
             seat.place.give_back()
-            return None
-        return self.attempt(seat)
+            seat = None
+        return await self.attempt(seat) if seat else None
 
     async def attempt(self, seat: _Seat) -> Won | None:
         """One attempt, begun and booked; None when it failed or came too late. Raises ApiError for a final refusal."""
