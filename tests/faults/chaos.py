@@ -66,6 +66,14 @@ async def other_answer(exchange: Exchange) -> None:
         await exchange.json(completion({"content": _OTHER_TEXT}))
 
 
+async def rest_of_the_answer(exchange: Exchange) -> None:
+    """What a backend says that is asked to go on from the last message's text."""
+    told = exchange.received.fields["messages"][-1]["content"]
+    whole = next(text for text in (TEXT, _OTHER_TEXT) if text.startswith(told))
+    rest = list(whole.removeprefix(told))
+    await exchange.stream([*words(rest), *ending(exchange)])
+
+
 class Chaos:
     """Backends that fail at random, the edge in front of them, and clients that behave at random."""
 
@@ -181,7 +189,9 @@ def _chaotic(chance: Random) -> Callable[[Exchange], Awaitable[None]]:
     async def script(exchange: Exchange) -> None:
         draw = chance.random()
         sound, faults = (_SOUND, _FAULTS) if exchange.wants_stream else (("ok",), BEFORE_THE_FIRST_TOKEN)
-        if draw < 0.02:
+        if draw < 0.6 and exchange.received.fields["messages"][-1]["role"] == "assistant":
+            await rest_of_the_answer(exchange)
+        elif draw < 0.02:
             await other_answer(exchange)
         else:
             await SCRIPTS[chance.choice(sound if draw < 0.6 else faults)](exchange)
