@@ -204,7 +204,7 @@ class CircuitMachine(RuleBasedStateMachine):
 
 
 TestCircuit = CircuitMachine.TestCase
-TestCircuit.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestCircuit.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 notes = st.builds(
     CircuitNote,

@@ -116,7 +116,7 @@ class EjectionMachine(RuleBasedStateMachine):
 
 
 TestEjection = EjectionMachine.TestCase
-TestEjection.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestEjection.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 notes = st.builds(
     EjectionNote,
@@ -145,7 +145,7 @@ blows = st.tuples(st.integers(0, 5), st.sampled_from(MODELS), st.sampled_from(Fa
     st.lists(st.sets(st.sampled_from(MODELS), min_size=1), min_size=1, max_size=6),
     st.lists(st.one_of(blows, notes), max_size=150),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_never_more_than_half_of_the_choices_of_any_model_are_ejected(
     served: list[set[str]], history: list[tuple[int, str, Fault, int] | EjectionNote]
 ) -> None:
