@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from typing import Any
 
 import pytest
 
@@ -167,6 +169,38 @@ async def test_duty_stays_with_who_has_it_and_goes_to_the_next_when_it_lets_go(r
     await a.let_go()
     assert await b.hold("duty/probe", 15) is True
     assert await a.hold("duty/probe", 15) is False
+
+
+async def test_duty_is_let_go_also_when_its_renewal_was_called_off_after_it_was_written(
+    region: Region, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that ends cancels what it is doing."""
+    a, b = region.process("a").leases, region.process("b").leases
+    assert await a.hold("duty/probe", 15)
+    write = region.store.write
+
+    async def write_and_hang(*args: Any, **options: Any) -> int:
+        await write(*args, **options)
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets that event")
+
+    monkeypatch.setattr(region.store, "write", write_and_hang)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await a.hold("duty/probe", 15)
+    monkeypatch.undo()
+    await a.let_go()
+    assert await b.hold("duty/probe", 15)
+
+
+async def test_duty_that_was_lost_is_not_taken_from_its_next_holder_by_letting_go(region: Region) -> None:
+    a, b = region.process("a").leases, region.process("b").leases
+    assert await a.hold("duty/probe", 15)
+    assert not await b.hold("duty/probe", 15)
+    region.now += 15
+    assert await b.hold("duty/probe", 15)
+    await a.let_go()
+    assert not await a.hold("duty/probe", 15)
 
 
 async def test_duty_that_was_lost_in_a_long_sleep_is_not_taken_back(region: Region) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from isochrone.stores.protocols import FleetStore, StoreUnavailable
@@ -91,16 +92,28 @@ class Leases:
 
     async def hold(self, name: str, seconds: float) -> bool:
         """Is it ours for so many seconds? Renews it where it was, else tries to take it: for duties done in turns."""
-        held = self._held.pop(name, None)
+        held = self._held.get(name)
         lease = await (self.renew(held, seconds) if held else self.take(name, seconds))
         if lease:
             self._held[name] = lease
+        else:
+            self._held.pop(name, None)
         return lease is not None
 
     async def let_go(self) -> None:
         """Release all that `hold` holds: a process that ends leaves its duties to the others at once."""
         while self._held:
-            await self.release(self._held.popitem()[1])
+            lease = self._held.popitem()[1]
+            await self.release(await self._as_it_stands(lease))
+
+    async def _as_it_stands(self, lease: Lease) -> Lease:
+        """A renewal that was called off half way may have been written all the same."""
+        if lease.version and self._store:
+            with suppress(StoreUnavailable):
+                found, version = await self._store.read(lease.name, now=self._clock())
+                if found and found["holder"] == self._holder:
+                    return lease._replace(version=version)
+        return lease
 
     async def _take(self, store: FleetStore, name: str, seconds: float) -> Lease | None:
         found, version = await store.read(name, now=self._clock())
