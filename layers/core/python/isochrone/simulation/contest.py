@@ -98,8 +98,7 @@ def _watch(terms: Terms, name: str) -> Figures:
 
 
 def _say(title: str, requests: int, done: int) -> None:
-    if done * 10 // requests > (done - 1) * 10 // requests:
-        print(f"{title}: {done:,} of {requests:,} requests", file=sys.stderr, flush=True)
+    print(f"{title}: {done:,} of {requests:,} requests", file=sys.stderr, flush=True)
 
 
 def _leave_interrupts_to_parent() -> None:

@@ -38,7 +38,6 @@ _API_DECODE = 45.0
 _CROWD_SECONDS = 2.0
 # Regret is worked out for one request in so many: it takes a look at every pool.
 _LOOK_EVERY = 16
-_SAY_EVERY = 10_000
 
 
 class Terms(NamedTuple):
@@ -115,8 +114,8 @@ class _Edge(NamedTuple):
 
 
 def simulate(name: str, make_policy: MakePolicy, terms: Terms, say: Callable[[int], None]) -> Figures:
-    """The figures of one policy, called `name`: the same for the same terms. `say` hears now and then how many requests
-    have been made."""
+    """The figures of one policy, called `name`: the same for the same terms. `say` hears how many requests have been made,
+    after each tenth of them."""
     return _Simulation(make_policy, terms, say).run(name)
 
 
@@ -124,6 +123,7 @@ class _Simulation:
     def __init__(self, make_policy: MakePolicy, terms: Terms, say: Callable[[int], None]) -> None:
         self._terms = terms
         self._say = say
+        self._tenth = max(1, terms.requests // 10)
         self._world = build_world(terms.settings, terms.model, clients=terms.clients, seed=terms.seed)
         self._agenda = Agenda()
         self._sums = Sums()
@@ -198,7 +198,7 @@ class _Simulation:
         client = self._world.clients[talk.client]
         request = _Request(arrival.at, talk, client.edge, arrival, int(_SHARED * arrival.input_tokens))
         self._sums.asked(arrival.at)
-        if self._sums.requests % _SAY_EVERY == 0:
+        if self._sums.requests % self._tenth == 0:
             self._say(self._sums.requests)
         edge = self._edges[client.edge]
         edge.budget.deposit(arrival.at)
