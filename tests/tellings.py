@@ -29,7 +29,8 @@ FIELDS: dict[str, Any] = {"model": "m", "messages": [USER], "stream": True}
 ASK = Ask(CHAT, "m", stream=True, include_usage=False, fields=FIELDS)
 STOP = chunk(finish="stop")
 
-Script = Sequence[bytes] | BodyAnswer
+Pieces = Sequence[bytes]
+Script = Pieces | BodyAnswer | Callable[[Ask], Pieces]
 Engine = Literal["vllm", "llama.cpp", "openai"]
 
 
@@ -80,7 +81,7 @@ class Tellers:
         if isinstance(script, BodyAnswer):
             visit.answered(streaming=False)
             return Won(script, visit, ask)
-        pieces = list(script)
+        pieces = list(script(ask) if callable(script) else script)
 
         async def read(until: float) -> bytes:
             await asyncio.sleep(0)
@@ -88,7 +89,12 @@ class Tellers:
 
         transcript = Transcript(capture=self.capture, gives_reasons=self.steps[number].offer.gives_reasons)
         answer = StreamAnswer(read, transcript, stall=60, ends_at=time.monotonic() + 60, close=self._close)
-        await answer.open(time.monotonic() + 60)
+        try:
+            await answer.open(time.monotonic() + 60)
+        except AttemptFailed as failure:
+            visit.failed(failure)
+            await answer.release()
+            raise
         visit.answered(streaming=True)
         return Won(answer, visit, ask)
 
@@ -99,9 +105,14 @@ class Tellers:
         """The next attempt, as the pipeline would give it."""
         self.failures = list(failures)
         await asyncio.sleep(self.pause)
-        if made >= len(self.scripts):
-            raise NothingAlive("none is left")
-        return await self.open(made, ask_for(self.steps[made]))
+        for number in range(made, len(self.scripts)):
+            try:
+                won = await self.open(number, ask_for(self.steps[number]))
+            except AttemptFailed as failure:
+                self.failures.append(failure)
+            else:
+                return won._replace(failures=tuple(self.failures))
+        raise NothingAlive("none is left")
 
     @property
     def in_flight(self) -> list[int]:

@@ -162,9 +162,18 @@ def test_rest_that_ends_while_it_still_could_be_the_whole_is_passed_on() -> None
     assert continued(*pieces) == b"".join(pieces)
 
 
-def test_short_text_may_be_said_twice() -> None:
-    pieces = [chunk({"content": "ha ha ha "}), chunk(finish="stop")]
-    assert continued(*pieces, told="ha ha ha ") == b"".join(pieces)
+@pytest.mark.parametrize("told", ["An isochrone ", "ha " * 12, "ha " * 12 + "h", "0" * 40, "One, two, three. " * 2])
+def test_text_that_is_short_or_repeats_itself_may_be_said_twice(told: str) -> None:
+    pieces = [chunk({"content": told}), chunk({"content": "and on"}), chunk(finish="stop")]
+    assert continued(*pieces, told=told) == b"".join(pieces)
+
+
+@pytest.mark.parametrize("told", ["An isochrone is ", "ha ha ha ha, she said"])
+def test_text_of_sixteen_letters_is_not_said_twice_by_intent(told: str) -> None:
+    (rest, _) = continued(chunk({"content": told}), chunk({"content": "rest"}), chunk(finish="stop"), told=told).split(
+        b"\n\n", 1
+    )
+    assert json.loads(rest[6:])["choices"][0]["delta"] == {"content": "rest"}
 
 
 def test_rest_may_be_a_call_of_a_function() -> None:

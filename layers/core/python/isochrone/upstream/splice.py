@@ -24,7 +24,7 @@ from isochrone.upstream.transcript import CALLS, SPOKEN, Reading, calls_in
 _WORDS = SPOKEN | {"text"}
 _THOUGHTS = ("reasoning_content", "reasoning")
 # Some servers begin a continued answer with what they were given. A shorter text can also be said twice by intent.
-_CLEARLY_RETOLD = 32
+_CLEARLY_RETOLD = 16
 
 
 class Join(Protocol):
@@ -107,6 +107,7 @@ class Continuation:
     def __init__(self, told: Mapping[str, str], *, tokens: int) -> None:
         ((self._field, self._told),) = told.items()
         self._tokens = tokens
+        self._would_be_retold = len(self._told) >= _CLEARLY_RETOLD and not _repeats_itself(self._told)
         self._heard = ""
         self._held: list[Read] = []
         self._joined = False
@@ -144,7 +145,7 @@ class Continuation:
         if any(map(said.get, _THOUGHTS)):
             raise AttemptFailed(Cause.DIVERGED, "was to go on with its answer and began with thoughts")
         text = said.get(self._field)
-        if not isinstance(text, str) or choice.get("finish_reason") or len(self._told) < _CLEARLY_RETOLD:
+        if not isinstance(text, str) or choice.get("finish_reason") or not self._would_be_retold:
             return False
         self._heard += text
         return self._told.startswith(self._heard) or self._heard.startswith(self._told)
@@ -168,6 +169,11 @@ class Continuation:
         if isinstance(usage := chunk.get("usage"), dict):
             chunk["usage"] = usage_of_whole(usage, told_before=self._tokens)
         return _event(chunk), reading
+
+
+def _repeats_itself(text: str) -> bool:
+    """True for one that may well go on by beginning anew: "0101...", a refrain."""
+    return text.find(text[: (len(text) + 1) // 2], 1) != -1
 
 
 def _without_role(read: Read) -> Read:
