@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -176,6 +178,25 @@ async def test_dead_journal_is_taken_over_by_one_process_only(folder: Path, stor
     assert (len(one.spool._left), len(other.spool._left)) == (1, 0)
 
 
+def test_folder_that_was_taken_away_while_it_was_being_locked_is_not_used(
+    folder: Path, store: MemoryLedgerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that looks for the dead can lock a new, still empty folder first, and delete it."""
+    lock = fcntl.flock
+
+    def late(file: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        (first,) = folder.iterdir()
+        first.rmdir()
+        first.mkdir()
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    edge = Edge(folder, store)
+    edge.attempt(1)
+    assert [path.parent.name for path in files(folder)] == [f"{os.getpid()}-1"]
+
+
 async def test_nothing_is_left_on_disk_after_a_clean_end(folder: Path, store: MemoryLedgerStore) -> None:
     edge = Edge(folder, store, segment_bytes=500)
     edge.attempt(*range(20))
@@ -201,7 +222,29 @@ async def test_disk_is_given_back_as_the_store_takes_entries(folder: Path, store
     for number in range(50):
         edge.attempt(number)
         await edge.book.flush()
-    assert [path.stat().st_size for path in files(folder)] == [0]
+    assert [(path.name, path.stat().st_size) for path in files(folder)] == [("000001.jsonl", 0)]
+
+
+async def test_folder_of_the_dead_goes_with_its_last_entry(folder: Path, store: MemoryLedgerStore) -> None:
+    for number in range(3):
+        dead = Edge(folder, store)
+        dead.begin(number + 10)
+        dead.attempt(number)
+        dead.spool.spill()
+        max(files(dead.spool._folder)).write_text("")  # it died before its notes were there
+        dead.die()
+    later = Edge(folder, store)
+    await later.book.adopt()
+    await later.book.flush()
+    assert everything(folder) == []
+
+
+async def test_entry_that_no_store_can_take_holds_no_segment(folder: Path, store: MemoryLedgerStore) -> None:
+    edge = Edge(folder, store)
+    edge.attempt(1)
+    edge.book.write(structs.replace(ended(2), tenant=""))
+    await edge.book.flush()
+    assert (edge.book.lost, [path.stat().st_size for path in files(folder)]) == (1, [0])
 
 
 async def test_long_attempt_holds_no_old_segments(folder: Path, store: MemoryLedgerStore) -> None:
@@ -282,6 +325,31 @@ async def test_entries_in_the_hands_of_a_flush_have_their_place_in_a_memory_that
     assert (edge.book.lost, len(await outcomes(store))) == (0, 29)
 
 
+async def test_flush_goes_back_to_the_disk_only_while_it_has_time(
+    folder: Path, store: MemoryLedgerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "MAX_BUFFERED", 10)
+    monkeypatch.setattr(ledger, "CATCH_UP_SECONDS", 0.0)
+    edge = Edge(folder, store)
+    edge.attempt(*range(60))
+    await edge.book.flush()
+    assert (len(edge.book), len(await outcomes(store))) == (50, 10)
+
+
+async def test_entries_whose_file_somebody_deleted_are_counted_as_lost(
+    folder: Path, store: MemoryLedgerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "MAX_BUFFERED", 10)
+    edge = Edge(folder, store)
+    edge.attempt(*range(60))
+    max(files(folder)).unlink()
+    await edge.book.flush()
+    assert (edge.book.lost, len(edge.book), len(await outcomes(store))) == (50, 0, 10)
+    edge.die()
+    await survive(folder, store)
+    assert files(folder) == []
+
+
 async def test_spilled_entries_survive_the_process_too(
     folder: Path, store: MemoryLedgerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,7 +414,21 @@ async def test_disk_that_fills_up_in_the_middle_of_a_line_spoils_no_other(
     edge.die()
     await survive(folder, store)
     assert await outcomes(store) == {"r1": "ok", "r3": "ok"}
+    assert edge.book.unwritten == 2
     assert "2 lines cannot be read" in caplog.text
+
+
+def test_disk_that_fails_again_after_it_was_well_is_told_of_again(
+    folder: Path, store: MemoryLedgerStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    edge = Edge(folder, store)
+    whole = os.write
+    for number in range(2):
+        monkeypatch.setattr(os, "write", lambda file, data: 0)
+        edge.attempt(number)
+        monkeypatch.setattr(os, "write", whole)
+        edge.attempt(number + 10)
+    assert [record.getMessage().split(" (")[1][:9] for record in caplog.records] == ["No space ", "No space "]
 
 
 def test_folder_is_nobody_elses_to_read(folder: Path, store: MemoryLedgerStore) -> None:
@@ -362,6 +444,31 @@ def test_folder_that_somebody_put_in_our_place_is_not_written_to(tmp_path: Path,
     edge = Edge(tmp_path / "spool", store)
     edge.attempt(1)
     assert (edge.spool.failures, files(tmp_path / "elsewhere")) == (2, [])
+
+
+def test_folder_of_another_user_is_not_written_to(
+    folder: Path, store: MemoryLedgerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
+    edge = Edge(folder, store)
+    edge.attempt(1)
+    assert (edge.book.unwritten, files(folder)) == (2, [])
+
+
+async def test_disk_that_takes_no_new_file_leaves_the_memory_bounded(
+    folder: Path, store: MemoryLedgerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "MAX_BUFFERED", 10)
+    edge = Edge(folder, store)
+    edge.attempt(0)
+    monkeypatch.setattr(os, "open", refuse)
+    edge.attempt(*range(1, 30))
+    assert (len(edge.book), edge.book.lost) == (10, 20)
+
+
+def refuse(*_: object) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def settings(service: str = "isochrone", **state: Any) -> Settings:

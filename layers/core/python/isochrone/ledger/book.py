@@ -57,15 +57,16 @@ class Book:
 
     def write(self, entry: Entry) -> None:
         """Take an entry; it is counted in `lost` when neither memory nor disk has room for it."""
+        is_full = len(self._buffer) >= MAX_BUFFERED
+        if is_full:
+            self._spool.spill()
         segment = self._spool.ended(entry)
         if segment and segment.spilled:
             return
-        if segment is None and len(self._buffer) >= MAX_BUFFERED:
+        if is_full:
             self._lost += 1
-            return
-        self._buffer.append(Waiting(entry, segment))
-        if len(self._buffer) >= MAX_BUFFERED:
-            self._spool.spill()
+        else:
+            self._buffer.append(Waiting(entry, segment))
 
     async def flush(self) -> None:
         """Hand everything to the store; what it does not take comes back here for the next flush."""

@@ -58,7 +58,7 @@ class Segment:
 
     def discard_if_done(self) -> None:
         """Delete it if nobody needs it any more."""
-        if not (self.waiting or self.spilled or self.live):
+        if not (self.waiting or self.live):
             self.journal.discard(self)
 
     def records(self) -> Iterator[Begun | Entry]:
@@ -93,11 +93,12 @@ class Waiting(NamedTuple):
 
 
 class Journal:
-    """All segments of one process, oldest first."""
+    """All segments of one process, oldest first. `lost` counts entries that could not be read back."""
 
     def __init__(self, path: Path, lock: int) -> None:
         self.path = path
         self.segments: deque[Segment] = deque()
+        self.lost = 0
         self._lock = lock
         self._numbers = count(1)
 
@@ -121,6 +122,7 @@ class Journal:
 
     def _entries_in(self, segment: Segment) -> list[Waiting]:
         entries = [Waiting(record, segment) for record in segment.records() if isinstance(record, Entry)]
+        self.lost += segment.waiting - len(entries)
         segment.waiting = len(entries)
         return entries
 

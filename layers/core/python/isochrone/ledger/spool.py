@@ -31,11 +31,15 @@ MAX_SEGMENTS = 1000
 class NoSpool:
     """A buffer without a disk; says what `Spool` does.
 
-    `lost` counts entries that had to make room for newer ones, `failures` writes that the disk did not take.
+    `failures` counts writes that the disk did not take.
     """
 
-    lost = 0
     failures = 0
+
+    @property
+    def lost(self) -> int:
+        """How many entries had to make room for newer ones, or could not be read back."""
+        return 0
 
     @property
     def spilled(self) -> int:
@@ -81,8 +85,12 @@ class Spool(NoSpool):
         self._open: dict[tuple[float, str, int], bytes] = {}
         self._left: deque[Journal] = deque()
         self._ailing = False
-        self.lost = 0
+        self._dropped = 0
         self.failures = 0
+
+    @property
+    def lost(self) -> int:
+        return self._dropped + (self._journal.lost if self._journal else 0)
 
     @property
     def spilled(self) -> int:
@@ -154,11 +162,13 @@ class Spool(NoSpool):
     def _drop_oldest(self) -> None:
         oldest = self._segments[0]
         if oldest.spilled:
-            self.lost += oldest.waiting
+            self._dropped += oldest.waiting
             log.error("%s is full: %d ledger entries are lost", self._folder, oldest.waiting)
         oldest.journal.discard(oldest)
 
     def spill(self) -> None:
+        if self._live and self._live.spilled:
+            return
         try:
             self._begin_segment(spilled=True)
         except OSError as error:
