@@ -217,6 +217,17 @@ async def test_newer_word_wins_though_its_edges_clock_is_behind(region: Region) 
     assert a.standing() is Standing.HEALTHY
 
 
+async def test_edge_that_hears_an_older_word_before_it_told_its_own_still_tells_it(region: Region) -> None:
+    a, b, c = region.edge(), region.edge(), region.edge()
+    a.probes(reached=False)
+    await a.share()
+    region.now += 1
+    b.probes(reached=True)
+    await b.share()
+    await c.share()
+    assert c.standing() is Standing.HEALTHY
+
+
 async def test_nothing_is_written_when_nothing_is_new(region: Region) -> None:
     a, b = region.edge(), region.edge()
     a.fails()
