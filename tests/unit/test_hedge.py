@@ -91,6 +91,25 @@ async def test_faster_one_wins_and_the_other_is_called_off(track: Track, faster:
     assert (track.left, track.running, track.discarded) == ([slower], set(), [])
 
 
+async def test_race_is_over_when_the_loser_has_cleaned_up(track: Track) -> None:
+    cleaned_up = False
+
+    async def loser() -> str | None:
+        nonlocal cleaned_up
+        try:
+            return await track.run("first")
+        finally:
+            await turns(until=lambda: "second" not in track.running)
+            await asyncio.sleep(0.01)
+            cleaned_up = True
+
+    racing = asyncio.create_task(race(loser(), track.rival, after=0.0, discard=track.discard))
+    await turns(until=lambda: track.running == {"first", "second"})
+    track.end("second", "answer")
+    assert await racing == "answer"
+    assert cleaned_up
+
+
 @pytest.mark.parametrize(("failing", "other"), [("first", "second"), ("second", "first")])
 async def test_failure_of_one_leaves_the_other_its_time(track: Track, failing: str, other: str) -> None:
     racing = await track.both()

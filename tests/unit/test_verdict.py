@@ -62,6 +62,12 @@ def test_shortest_wish_is_the_callers_hint(causes: list[Cause]) -> None:
     assert verdict([failed(cause) for cause in causes]).retry_after == 5.0
 
 
+def test_crowd_at_every_backend_is_told() -> None:
+    message = verdict([failed(Cause.OVERLOADED)]).message
+    assert message == "Every backend for this model is busy: pool was overloaded."
+    assert verdict([]).message == "No backend for this model could answer: none is left."
+
+
 def test_wish_not_to_wait_at_all_is_one() -> None:
     assert verdict([failed(Cause.OVERLOADED, retry_after=0.0)]).retry_after == 0.0
 
