@@ -72,6 +72,24 @@ def test_words_before_the_thoughts_that_the_client_has_are_another_answer() -> N
         joined({"reasoning": "so far", "content": "a"}, chunk({"content": "a b", "reasoning": "so"}))
 
 
+def test_what_says_nothing_is_kept_back_until_the_client_has_caught_up() -> None:
+    role, busy, usage = (
+        chunk({"role": "assistant", "content": ""}),
+        b": busy\n\n",
+        event({"choices": [], "usage": {"n": 1}}),
+    )
+    splice = Splice({"content": "a "})
+    assert passed_on(splice, role, busy, usage, b"data: [DONE]\n\n") == usage + b"data: [DONE]\n\n"
+    assert passed_on(splice, chunk({"content": "a "}), busy, role) == busy + role
+
+
+def test_answer_that_ends_before_what_the_client_has_is_refused() -> None:
+    with pytest.raises(AttemptFailed, match="gave a shorter answer"):
+        joined({"content": "a b"}, chunk({"content": "a"}), chunk(finish="stop"))
+    with pytest.raises(AttemptFailed, match="gave more than a text"):
+        joined({"content": "a b"}, chunk({"tool_calls": [{"function": {"name": "f"}}]}))
+
+
 # -- calls of functions ------------------------------------------------------------------------------------------------
 
 TOLD_CALLS = {"tool_calls.0.name": "f", "tool_calls.0.arguments": "{}", "tool_calls.1.name": "g"}
@@ -104,6 +122,11 @@ def test_engine_that_repeats_its_id_does_not_rename_a_call_that_the_client_knows
 def test_name_that_only_begins_alike_is_another_call() -> None:
     with pytest.raises(AttemptFailed, match="another answer"):
         joined({"tool_calls.0.name": "get"}, calls(call(0, "get_all")))
+
+
+def test_name_that_comes_after_its_call_is_passed_on() -> None:
+    rest = joined({"tool_calls.0.arguments": "{"}, calls(call(0, "f", "{}")))
+    assert rest[0]["choices"][0]["delta"]["tool_calls"] == [call(0, "f", "}")]
 
 
 def test_older_call_is_joined_as_well() -> None:
@@ -155,6 +178,21 @@ def test_rest_that_begins_like_the_whole_is_passed_on_once_it_differs() -> None:
     pieces = [chunk({"content": "An iso"}), chunk({"content": "bar is another thing."}), chunk(finish="stop")]
     assert passed_on(join, *pieces) == b"".join(pieces)
     assert not join.retold
+
+
+def test_retelling_up_to_the_last_letter_adds_nothing_by_itself() -> None:
+    join = Continuation({"content": LONG}, tokens=7)
+    assert passed_on(join, chunk({"content": LONG})) == b""
+    assert (join.retold, join.is_pending) == (True, False)
+    assert passed_on(join, *AWAY) == b"".join(AWAY)
+
+
+def test_rest_that_ends_in_words_of_the_whole_is_passed_on() -> None:
+    end = chunk({"content": "An iso"}, finish="stop")
+    join = Continuation({"content": LONG}, tokens=7)
+    assert join.is_pending
+    assert passed_on(join, end) == end
+    assert (join.retold, join.is_pending) == (False, False)
 
 
 def test_rest_that_ends_while_it_still_could_be_the_whole_is_passed_on() -> None:
