@@ -89,27 +89,26 @@ class Places:
         self._returns: dict[str, deque[float]] = {}
         self._keeper: asyncio.Task[None] | None = None
 
-    async def take(self, offer: Offer, *, priority: int, now: float) -> Place | None:
+    async def take(self, offer: Offer, *, priority: int) -> Place | None:
         """A place for a request of this priority (1 to 10); None when the backend is full for it, when another request
         is its trial, or when others wait for a place there already."""
-        return None if offer in self._sought else await self._take(offer, Priority.of(priority), now)
+        return None if offer in self._sought else await self._take(offer, Priority.of(priority))
 
-    async def wait(self, offers: Sequence[Offer], *, priority: int, until: float) -> tuple[Offer, Place] | None:
+    async def wait(self, offers: Sequence[Offer], *, priority: int, until: float) -> Place | None:
         """A place at the first of these that has one, when it is our turn; None when `until` (of `clock`) passed, or
         too many wait."""
 
         async def take(right: Priority) -> Place | None:
             for offer in offers:
-                if place := await self._take(offer, right, self._clock()):
+                if place := await self._take(offer, right):
                     return place
             return None
 
         self._sought.update(offers)
         try:
-            place = await self._room.wait(frozenset(offers), take, priority=Priority.of(priority), until=until)
+            return await self._room.wait(frozenset(offers), take, priority=Priority.of(priority), until=until)
         finally:
             self._sought -= Counter(offers)
-        return (place.offer, place) if place else None
 
     def retry_after(self, offers: Sequence[Offer], *, priority: int) -> int:
         """Whole seconds after which one of these may have a place for such a request, going by what was given back of
@@ -132,7 +131,8 @@ class Places:
 
     # -- taking --------------------------------------------------------------------------------------------------------
 
-    async def _take(self, offer: Offer, priority: Priority, now: float) -> Place | None:
+    async def _take(self, offer: Offer, priority: Priority) -> Place | None:
+        now = self._clock()
         if offer.circuit.state(now) is State.HALF_OPEN:
             return await self._take_trial(offer, priority, now)
         return Place(self, offer) if await self._take_slot(offer, priority) else None

@@ -25,10 +25,14 @@ class Priority(IntEnum):
         return _WEIGHTS[self]
 
     def limit(self, slots: int) -> int:
-        """How many of a backend's slots may be in use after a request of this class took one; at least one."""
-        return max(1, slots * _PERCENT[self] // 100)
+        """How many of a backend's slots may be in use after a request of this class took one; at least one.
+
+        What it leaves is for more urgent requests that nobody knew of. The usual class leaves nothing at a small
+        backend, where one slot would be much.
+        """
+        if self is Priority.HIGH:
+            return slots
+        return max(1, slots * 4 // 5) if self is Priority.LOW else slots - slots // 20
 
 
 _WEIGHTS = {Priority.LOW: 1, Priority.STANDARD: 3, Priority.HIGH: 8}
-# What more urgent requests find free although nobody knew that they would come.
-_PERCENT = {Priority.LOW: 80, Priority.STANDARD: 95, Priority.HIGH: 100}

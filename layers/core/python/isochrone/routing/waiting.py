@@ -212,10 +212,12 @@ class WaitingRoom(Generic[P]):
 
     async def _serve(self, line: _Pumped[P]) -> None:
         try:
-            while len(line):
+            while True:
                 line.freed.clear()
                 while (turn := line.next()) and await self._had_its_turn(line, turn):
                     pass
+                if not turn:
+                    return
                 await _set_within(line.freed, POLL_SECONDS)
         finally:
             del self._lines[line.key]

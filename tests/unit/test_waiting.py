@@ -1,0 +1,339 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from itertools import count
+
+import pytest
+
+from isochrone.routing.priority import Priority
+from isochrone.routing.waiting import Line, WaitingRoom, retry_after
+
+HIGH, STANDARD, LOW = Priority.HIGH, Priority.STANDARD, Priority.LOW
+SOON = 1000.0
+
+
+# -- classes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(1, LOW), (3, LOW), (4, STANDARD), (5, STANDARD), (7, STANDARD), (8, STANDARD), (9, HIGH), (10, HIGH)],
+)
+def test_number_falls_into_its_class(number: int, expected: Priority) -> None:
+    assert Priority.of(number) is expected
+
+
+@pytest.mark.parametrize(
+    ("slots", "low", "standard"),
+    [(1, 1, 1), (2, 1, 2), (4, 3, 4), (5, 4, 5), (19, 15, 19), (20, 16, 19), (100, 80, 95)],
+)
+def test_less_urgent_classes_leave_some_slots_to_the_urgent(slots: int, low: int, standard: int) -> None:
+    assert [one.limit(slots) for one in (LOW, STANDARD, HIGH)] == [low, standard, slots]
+
+
+# -- the order in a line -----------------------------------------------------------------------------------------------
+
+
+def served(line: Line[str], times: int) -> str:
+    order = ""
+    for _ in range(times):
+        turn = line.next()
+        assert turn
+        line.serve(turn.who, turn.priority)
+        order += turn.who[0]
+    return order
+
+
+def line_of(**numbers: int) -> Line[str]:
+    line: Line[str] = Line()
+    for name, number in numbers.items():
+        for i in range(number):
+            line.join(f"{name}{i}", Priority[name.upper()])
+    return line
+
+
+def test_classes_take_turns_eight_to_three_to_one() -> None:
+    line = line_of(high=100, standard=100, low=100)
+    for _ in range(4):
+        order = served(line, 12)
+        assert (order.count("h"), order.count("s"), order.count("l")) == (8, 3, 1)
+
+
+def test_first_come_is_first_served_within_a_class() -> None:
+    line = line_of(standard=3)
+    order = []
+    while turn := line.next():
+        line.serve(turn.who, turn.priority)
+        order.append(turn.who)
+    assert order == ["standard0", "standard1", "standard2"]
+
+
+def test_class_alone_has_every_turn() -> None:
+    assert served(line_of(low=5), 5) == "lllll"
+
+
+def test_low_gets_its_turn_although_high_ones_are_never_two_at_a_time() -> None:
+    line = line_of(low=1)
+    fresh = count(1)
+    order = ""
+    while "l" not in order:
+        line.join(f"high{next(fresh)}", HIGH)
+        order += served(line, 1)
+    assert order == "h" * 8 + "l"
+
+
+def test_whoever_comes_to_an_empty_class_inherits_no_debt() -> None:
+    line = line_of(high=9, low=1)
+    assert served(line, 9).count("l") == 1
+    line.join("low1", LOW)
+    assert served(line, 1) == "h"
+
+
+def test_turn_before_a_higher_class_has_that_ones_right() -> None:
+    line = line_of(low=1)
+    assert line.next() == ("low0", LOW, LOW)
+    line.join("standard0", STANDARD)
+    assert line.next() == ("standard0", STANDARD, STANDARD)
+    for i in range(1, 4):
+        served(line, 1)
+        line.join(f"standard{i}", STANDARD)
+    assert line.next() == ("low0", LOW, HIGH)
+
+
+def test_turn_that_found_no_place_is_not_used_up() -> None:
+    line = line_of(high=1, low=1)
+    assert {line.next() for _ in range(20)} == {("high0", HIGH, HIGH)}
+
+
+@pytest.mark.parametrize(
+    ("waiting", "priority", "ahead"),
+    [
+        ({}, LOW, 0),
+        ({"low": 3}, LOW, 3),
+        ({"high": 100, "standard": 100}, LOW, 11),
+        ({"high": 2, "standard": 1}, LOW, 3),
+        ({"high": 100, "low": 1}, LOW, 17),
+        ({"standard": 100, "low": 100}, HIGH, 0),
+        ({"high": 100}, STANDARD, 2),
+    ],
+)
+def test_how_many_are_ahead_follows_from_the_turns(waiting: dict[str, int], priority: Priority, ahead: int) -> None:
+    assert line_of(**waiting).ahead_of(priority) == ahead
+
+
+# -- Retry-After -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ahead", "rate", "seconds"), [(0, 2.0, 1), (9, 2.0, 5), (10, 2.0, 6), (1000, 1.0, 60), (3, 0.0, 5)]
+)
+def test_retry_after_is_the_time_until_a_place_is_free(ahead: int, rate: float, seconds: int) -> None:
+    assert retry_after(ahead, rate) == seconds
+
+
+# -- the room ----------------------------------------------------------------------------------------------------------
+
+
+class Ticket:
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+
+    def give_back(self) -> None:
+        self.scene.free += 1
+        self.scene.room.places_freed()
+
+
+class Scene:
+    """A room before `free` places. `gate` closed holds up whoever has a turn."""
+
+    def __init__(self, capacity: int = 10) -> None:
+        self.now = 0.0
+        self.free = 0
+        self.room: WaitingRoom[Ticket] = WaitingRoom(lambda: self.now, capacity=capacity)
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.turns: list[str] = []
+        self.reserved = 0
+
+    def come(self, name: str, *, until: float = SOON, key: str = "") -> asyncio.Task[Ticket | None]:
+        async def take(right: Priority) -> Ticket | None:
+            self.turns.append(name)
+            if name == "broken":
+                raise ValueError(name)
+            await self.gate.wait()
+            if self.free <= (0 if right is HIGH else self.reserved):
+                return None
+            self.free -= 1
+            return Ticket(self)
+
+        priority = {"h": HIGH, "s": STANDARD, "l": LOW}.get(name[0], STANDARD)
+        return asyncio.create_task(self.room.wait(key, take, priority=priority, until=until))
+
+    async def free_one(self) -> None:
+        self.free += 1
+        self.room.places_freed()
+        await settled()
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    scene = Scene()
+    yield scene
+    await scene.room.close()
+    await settled()
+    assert len(scene.room) == 0
+
+
+async def settled() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def come(scene: Scene, *names: str) -> list[asyncio.Task[Ticket | None]]:
+    tasks = [scene.come(name) for name in names]
+    await settled()
+    return tasks
+
+
+async def test_place_that_is_free_needs_no_waiting(scene: Scene) -> None:
+    scene.free = 1
+    assert await scene.come("s")
+    assert (scene.free, len(scene.room)) == (0, 0)
+
+
+async def test_freed_place_goes_to_whoever_came_first(scene: Scene) -> None:
+    first, second = await come(scene, "s1", "s2")
+    await scene.free_one()
+    assert (first.done(), second.done()) == (True, False)
+    await scene.free_one()
+    assert second.done()
+
+
+async def test_freed_place_goes_to_the_urgent_before_the_others(scene: Scene) -> None:
+    low, high = await come(scene, "l", "h")
+    await scene.free_one()
+    assert (low.done(), high.done()) == (False, True)
+
+
+async def test_low_one_is_served_in_its_turn_with_the_right_of_the_high_ones(scene: Scene) -> None:
+    scene.reserved = 1
+    (low,) = await come(scene, "l")
+    await scene.free_one()
+    assert not low.done()
+    scene.free = 0
+    for i in range(9):
+        await come(scene, f"h{i}")
+        await scene.free_one()
+    assert low.done()
+
+
+async def test_place_freed_elsewhere_is_found_by_asking_again(scene: Scene) -> None:
+    (waiting,) = await come(scene, "s")
+    scene.free = 1  # nobody tells the room
+    assert await waiting
+
+
+async def test_one_line_does_not_hold_up_another(scene: Scene) -> None:
+    scene.gate.clear()
+    stuck = scene.come("s", key="a")
+    await settled()
+    scene.gate = asyncio.Event()
+    scene.gate.set()
+    scene.free = 1
+    assert await scene.come("s", key="b")
+    assert not stuck.done()
+    stuck.cancel()
+
+
+async def test_whoever_waits_too_long_goes_without(scene: Scene) -> None:
+    assert await scene.come("s", until=0.01) is None
+
+
+async def test_whoever_has_no_time_has_no_turn(scene: Scene) -> None:
+    scene.free = 1
+    assert await scene.come("s", until=0.0) is None
+    assert scene.turns == []
+
+
+async def test_expired_one_is_passed_over_for_the_next(scene: Scene) -> None:
+    late = scene.come("s1", until=500.0)
+    (next_one,) = await come(scene, "s2")
+    scene.turns.clear()
+    scene.now = 500.0
+    await scene.free_one()
+    assert (late.result(), next_one.done(), scene.turns) == (None, True, ["s2"])
+
+
+async def test_whoever_leaves_frees_the_way_for_the_next(scene: Scene) -> None:
+    first, second = await come(scene, "s1", "s2")
+    first.cancel()
+    await settled()
+    await scene.free_one()
+    assert second.done()
+    assert scene.free == 0
+
+
+async def test_place_won_while_leaving_goes_to_the_next(scene: Scene) -> None:
+    first, second = await come(scene, "s1", "s2")
+    scene.gate.clear()
+    await scene.free_one()
+    first.cancel()
+    await settled()
+    scene.gate.set()
+    await settled()
+    assert first.cancelled()
+    assert second.done()
+    assert scene.free == 0
+
+
+async def test_place_won_in_the_moment_of_leaving_is_given_back(scene: Scene) -> None:
+    (waiting,) = await come(scene, "s1")
+    waiter = next(iter(scene.room._present[STANDARD]))
+    waiter.end(Ticket(scene))
+    waiting.cancel()
+    await settled()
+    assert waiting.cancelled()
+    assert scene.free == 1
+
+
+async def test_full_room_sends_the_last_of_the_lowest_class_away() -> None:
+    scene = Scene(capacity=3)
+    low_1, low_2, _ = await come(scene, "l1", "l2", "s1")
+    (high,) = await come(scene, "h1")
+    assert (low_1.done(), low_2.done(), high.done()) == (False, True, False)
+    assert low_2.result() is None
+    await scene.room.close()
+
+
+@pytest.mark.parametrize("newcomer", ["l2", "s2"])
+async def test_full_room_lets_nobody_in_who_is_no_more_urgent_than_the_least(newcomer: str) -> None:
+    scene = Scene(capacity=2)
+    await come(scene, "s1", "h1")
+    assert await scene.come(newcomer) is None
+    assert len(scene.room) == 2
+    await scene.room.close()
+
+
+async def test_error_in_asking_is_that_ones_alone(scene: Scene) -> None:
+    scene.reserved = -1
+    broken, fine = await come(scene, "broken", "s")
+    with pytest.raises(ValueError, match="broken"):
+        await broken
+    assert fine.done()
+
+
+async def test_closing_sends_everybody_away(scene: Scene) -> None:
+    tasks = [*await come(scene, "s1", "h1"), scene.come("s2", key="other")]
+    await settled()
+    await scene.room.close()
+    assert await asyncio.gather(*tasks) == [None] * 3
+
+
+async def test_room_that_is_empty_keeps_nothing(scene: Scene) -> None:
+    scene.free = 2
+    await asyncio.gather(scene.come("s1", key="a"), scene.come("s2", key="b"))
+    scene.room.places_freed()
+    await settled()
+    assert scene.room._lines == {}
+    assert "waiting room" not in {task.get_name() for task in asyncio.all_tasks()}
