@@ -228,6 +228,18 @@ async def test_edge_that_hears_an_older_word_before_it_told_its_own_still_tells_
     assert c.standing() is Standing.HEALTHY
 
 
+async def test_what_follows_from_a_word_that_was_heard_is_not_told_again(region: Region) -> None:
+    """A lost probe opens circuits: at each edge that hears of it, without each saying so."""
+    edges = [region.edge() for _ in range(3)]
+    for _ in range(5):
+        edges[0].probes(reached=False)
+        for edge in (*edges, *edges):
+            await edge.share()
+        region.now += 5
+    assert region.table.writes == 5
+    assert all(edge.standing() is not Standing.HEALTHY for edge in edges)
+
+
 async def test_nothing_is_written_when_nothing_is_new(region: Region) -> None:
     a, b = region.edge(), region.edge()
     a.fails()

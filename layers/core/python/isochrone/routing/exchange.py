@@ -62,13 +62,13 @@ class Topic(NamedTuple):
 
 
 def topics_of(state: BackendState) -> Iterator[tuple[Key, Topic]]:
-    """What edges tell each other of one backend."""
+    """What edges tell each other of one backend. Its probe comes last: it may end what the others brought about."""
     name = state.facts.name
-    yield (name, "probe"), Topic(Probe, state.last_probe, state.absorb_probe)
     yield (name, "ejection"), Topic(EjectionNote, state.ejection.export, state.absorb_ejection)
     for offer in state.offers:
-        yield (name, f"circuit {offer.model}"), Topic(CircuitNote, offer.circuit.export, offer.circuit.absorb)
+        yield (name, f"circuit {offer.model}"), Topic(CircuitNote, offer.circuit.export, offer.absorb_circuit)
         yield (name, SPEED + offer.model), Topic(SpeedNote, offer.speed.export, offer.speed.absorb)
+    yield (name, "probe"), Topic(Probe, state.last_probe, state.absorb_probe)
 
 
 class Exchange:
@@ -123,11 +123,14 @@ class Exchange:
     async def _read(self) -> None:
         document, self._version = await self._store.read(DOCUMENT, now=self._clock())
         self._there = snapshot_of(document, self._topics)
-        self._gather()  # first, as absorbing sets a new mark for what is news here
+        self._gather()
         news = newer(self._there, self._known)
         self._known = merge(self._known, news)
-        for key, part in news.items():
-            self._absorb(key, part)
+        for key in self._topics:
+            if key in news:
+                self._absorb(key, news[key])
+        if news:  # what changed here by hearing it needs no telling
+            self._said = {key: topic.export() for key, topic in self._topics.items()}
 
     async def _write(self) -> None:
         for _ in range(_TRIES):
@@ -170,4 +173,3 @@ class Exchange:
         if heard := self._said.get(key):
             at = max(at, heard.at + TICK_SECONDS)
         topic.absorb(msgspec.structs.replace(note, at=min(at, now)), now)
-        self._said[key] = topic.export()

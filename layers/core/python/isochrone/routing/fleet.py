@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from isochrone.routing.circuit import Chance, Circuit, State
+from isochrone.routing.circuit import Chance, Circuit, CircuitNote, State
 from isochrone.routing.ejection import Ejection, EjectionNote, may_eject, panics
 from isochrone.routing.health import Fault, ProbeVerdict, Standing
 from isochrone.routing.probe import Probe
@@ -194,6 +194,13 @@ class Offer:
         if self.standing(now) is Standing.UNREACHABLE:
             return backend.probe.last.reason
         return backend.ejection.reason if backend.ejection.holds(now) else self.circuit.reason
+
+    def absorb_circuit(self, note: CircuitNote, now: float) -> None:
+        """Take over what another edge saw of it, unless a later probe has come through."""
+        self.circuit.absorb(note, now)
+        last = self.backend.probe.last
+        if last.reached and self.circuit.failed_to_reach:
+            self.circuit.on_reached(last.at)
 
     @property
     def was_tried(self) -> bool:
