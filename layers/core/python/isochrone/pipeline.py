@@ -27,6 +27,7 @@ from isochrone.api.requests import Ask, Operation, parse
 from isochrone.background import Background
 from isochrone.ledger.book import Book
 from isochrone.ledger.counters import Counters
+from isochrone.ledger.usage import usage_in
 from isochrone.routing import affinity
 from isochrone.routing.exchange import Exchange
 from isochrone.routing.fleet import Fleet
@@ -260,7 +261,7 @@ class Pipeline:
 
         A fallback's answer is not kept: it would go on answering for the model long after that is back.
         """
-        won.visit.succeeded(body.get("usage"))
+        won.visit.succeeded(usage_in(body, errand.ask.fields))
         if errand.mark and won.visit.step.model == errand.ask.model:
             backend = won.visit.step.backend.facts.name
             known = Answer(operation=errand.ask.operation.name, backend=backend, created=self._now(), body=body)
