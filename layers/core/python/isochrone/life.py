@@ -47,6 +47,11 @@ class Stores(NamedTuple):
     close: Callable[[], Awaitable[None]] | None = None
 
 
+def _own_name() -> str:
+    """A name that no other process has."""
+    return os.urandom(8).hex()
+
+
 class Life:
     """What is opened when an edge starts and closed when it ends, and its chores in between."""
 
@@ -70,7 +75,7 @@ class Life:
             chance=chance,
         )
         store = stores.fleet
-        self.leases = Leases(store, os.urandom(8).hex(), time.time)
+        self.leases = Leases(store, _own_name(), time.time)
         self.exchange = (
             Exchange(self.fleet, store, clock=time.time, monotonic=time.monotonic, chance=chance) if store else None
         )
@@ -79,7 +84,7 @@ class Life:
             store,
             self.leases,
             self.background,
-            holder=os.urandom(8).hex(),
+            holder=self.leases.holder,
             clock=time.monotonic,
             wall=time.time,
         )
@@ -97,7 +102,8 @@ class Life:
         if self._resident:
             chores.append(Chore("flushing the ledger", _LEDGER_FLUSH_SECONDS, self.book.flush))
         if self.exchange:
-            chores.append(Chore("sharing what was seen", _SHARE_SECONDS, partial(self._share, self.exchange)))
+            every = _SHARE_SECONDS if self._resident else 0.0  # a frozen process must have said what it saw
+            chores.append(Chore("sharing what was seen", every, partial(self._share, self.exchange)))
         if store := self.stores.fleet:
             chores.append(Chore("sharing the retry budget", _SHARE_SECONDS, partial(self._share_budgets, store)))
         if every := self._probes_every():
@@ -115,6 +121,8 @@ class Life:
 
     async def start(self) -> None:
         """Before the first request. A secret that cannot be read now is logged, and tried again as a chore."""
+        # Not earlier: the copies of a snapshot would share the name, and count each other's slots for their own.
+        self.leases.holder = self.places.holder = _own_name()
         if self.credentials.needs_secrets:
             await self._reading_secrets.do_now()
         if self._resident:

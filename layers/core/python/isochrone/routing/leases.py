@@ -46,7 +46,7 @@ class Leases:
 
     def __init__(self, store: FleetStore | None, holder: str, clock: Callable[[], float]) -> None:
         self._store = store
-        self._holder = holder
+        self.holder = holder
         self._clock = clock
         self._watched: dict[str, _Watched] = {}
         self._granted_here: dict[str, float] = {}
@@ -111,7 +111,7 @@ class Leases:
         if lease.version and self._store:
             with suppress(StoreUnavailable):
                 found, version = await self._store.read(lease.name, now=self._clock())
-                if found and found["holder"] == self._holder:
+                if found and found["holder"] == self.holder:
                     return lease._replace(version=version)
         return lease
 
@@ -135,7 +135,7 @@ class Leases:
 
     async def _write(self, store: FleetStore, name: str, seconds: float, *, version: int) -> Lease | None:
         until = self._clock() + seconds
-        document = {"holder": self._holder, "seconds": seconds}
+        document = {"holder": self.holder, "seconds": seconds}
         written = await store.write(name, document, version=version, expires=until + SKEW_SECONDS)
         self._is_alone = False
         return Lease(name, written, until) if written else None

@@ -66,7 +66,8 @@ class _Trial:
 
 class Places:
     """The places of one edge. `clock` is the event loop's and `wall` tells epoch seconds; `holder` names this process
-    and no other. Without a `store` each edge counts for itself. `background` is for what nobody waits for."""
+    and no other, from the first place that is taken. Without a `store` each edge counts for itself. `background` is for
+    what nobody waits for."""
 
     def __init__(
         self,
@@ -81,7 +82,7 @@ class Places:
         self._store = store
         self._leases = leases
         self._background = background
-        self._holder = holder
+        self.holder = holder
         self._clock, self._wall = clock, wall
         self._slots: dict[str, Slots] = {}
         self._room: WaitingRoom[Place] = WaitingRoom(clock)
@@ -177,7 +178,7 @@ class Places:
 
     def _open_slots(self, backend: str, capacity: int) -> Slots:
         slots = Slots(
-            backend, capacity, holder=self._holder, store=self._store, clock=self._clock, wall=self._wall
+            backend, capacity, holder=self.holder, store=self._store, clock=self._clock, wall=self._wall
         )  # fmt: skip
         self._slots[backend] = slots
         return slots

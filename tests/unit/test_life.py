@@ -1,0 +1,88 @@
+"""What an edge does between its start and its end, without a network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from isochrone.life import Life, Stores
+from isochrone.routing.health import Standing
+from isochrone.routing.leases import Leases
+from isochrone.routing.prober import DUTY
+from isochrone.settings import Backend, Region, Settings
+from isochrone.stores.memory import MemoryAnswerStore, MemoryFleetStore, MemoryLedgerStore
+
+SETTINGS = Settings(
+    region=(Region(name="eu-west-1"),),
+    backend=(Backend(name="pool", base_url="http://127.0.0.1:1/v1", models={"m": "m"}),),
+)
+
+
+def function_over(fleet: MemoryFleetStore | None) -> Life:
+    """An edge that is not resident, as a Lambda function is not."""
+    return Life(SETTINGS, "eu-west-1", {}, Stores(MemoryAnswerStore(), MemoryLedgerStore(), fleet), resident=False)
+
+
+@pytest.fixture
+async def fleet() -> MemoryFleetStore:
+    return MemoryFleetStore()
+
+
+@pytest.fixture
+async def function(fleet: MemoryFleetStore) -> AsyncIterator[Life]:
+    life = function_over(fleet)
+    yield life
+    await life.close()
+
+
+def fail(life: Life) -> None:
+    """Open the circuit of the one model."""
+    (offer,) = life.fleet.offers("m")
+    for _ in range(3):
+        offer.circuit.on_failure(time.monotonic(), "broken", begun=time.monotonic())
+
+
+async def test_copies_of_a_snapshot_do_not_share_a_name(function: Life) -> None:
+    names = set()
+    for _ in range(3):  # each restored copy starts once
+        await function.start()
+        names.add(function.places.holder)
+        assert function.leases.holder == function.places.holder
+    assert len(names) == 3
+
+
+async def test_function_tells_what_it_saw_before_it_may_be_frozen(function: Life, fleet: MemoryFleetStore) -> None:
+    await function.catch_up()
+    fail(function)
+    await function.catch_up()
+    other = function_over(fleet)
+    assert other.exchange is not None
+    await other.exchange.refresh()
+    assert other.fleet.offers("m")[0].standing(time.monotonic()) is Standing.EJECTED
+    await other.close()
+
+
+async def test_function_with_a_table_leaves_probes_to_the_prober(function: Life, fleet: MemoryFleetStore) -> None:
+    await function.catch_up()
+    assert function.fleet.states[0].last_probe() is None
+    assert await Leases(fleet, "prober", time.time).take(DUTY, 10) is not None
+
+
+async def test_function_without_a_table_probes_after_a_reply() -> None:
+    life = function_over(None)
+    await life.catch_up()
+    seen = life.fleet.states[0].last_probe()
+    assert seen is not None
+    assert not seen.reached
+    await life.close()
+
+
+async def test_edge_that_ends_tells_what_it_saw_and_leaves_its_duty_to_the_next(fleet: MemoryFleetStore) -> None:
+    life = function_over(fleet)
+    assert await life.leases.hold(DUTY, 15)
+    fail(life)
+    await life.close()
+    assert (await fleet.read("health", now=time.time()))[0] is not None
+    assert await Leases(fleet, "other", time.time).take(DUTY, 15) is not None
