@@ -281,6 +281,16 @@ async def test_usage_of_an_answer_told_by_two_has_its_prompt_once_and_all_of_its
     assert scene.transcripts[0].usage == whole
 
 
+async def test_tokens_that_the_engine_counted_on_the_way_are_not_estimated() -> None:
+    counted = {"prompt_tokens": 10, "completion_tokens": 5}
+    cut = [*CUT[:-1], chunk({"content": WORDS[2]}, usage=counted)]
+    scene = Scene(cut, [*REST[:-1], usage(15, 6), DONE_EVENT], prefill=[1])
+    told = await scene.told(include_usage=True)
+    assert usages_of(told)[-1].items() >= {"prompt_tokens": 10, "completion_tokens": 11}.items()
+    first, _ = await scene.entries()
+    assert (first["input_tokens"], first["output_tokens"], first["usage_estimated"]) == (10, 5, False)
+
+
 async def test_ledger_has_what_each_attempt_really_generated() -> None:
     scene = Scene(CUT, [*REST[:-1], usage(13, 6), DONE_EVENT], prefill=[1])
     await scene.told(include_usage=True)

@@ -20,6 +20,12 @@ def usage_heard(transcript: Transcript, ask: Ask) -> dict[str, Any]:
     return estimate(ask.fields, "".join(transcript.texts().values()), events=transcript.tokens)
 
 
+def tokens_heard(transcript: Transcript) -> int:
+    """How many tokens an attempt has told: as its engine said on the way, else one for each event that brought some."""
+    _, completion = usage_of(transcript.usage)
+    return completion or transcript.tokens
+
+
 def said_in(body: dict[str, Any]) -> str:
     """All that the choices of a body say, in words, thoughts or calls."""
     choices = body.get("choices")

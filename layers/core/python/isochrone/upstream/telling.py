@@ -19,7 +19,7 @@ from isochrone.upstream.prefill import continued
 from isochrone.upstream.pursuit import Won
 from isochrone.upstream.splice import Continuation
 from isochrone.upstream.stream import StreamAnswer
-from isochrone.upstream.tally import usage_heard, usage_of_whole
+from isochrone.upstream.tally import tokens_heard, usage_heard, usage_of_whole
 from isochrone.upstream.transcript import Transcript
 
 Again = Callable[[int, Sequence[AttemptFailed], Callable[[Step], Ask]], Awaitable[Won]]
@@ -71,7 +71,7 @@ class Telling:
             self._remember()
 
     def _remember(self) -> None:
-        said, tokens = self.transcript.texts(), self.transcript.tokens
+        said, tokens = self.transcript.texts(), tokens_heard(self.transcript)
         if not (self._is_shown or self._is_rest()):
             self.told, self.told_tokens, self.spliceable, self._storable = {}, 0, True, True
         if self._is_rest():
