@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from isochrone.routing.circuit import OPEN_BASE_SECONDS, OPEN_CAP_SECONDS, STEADY_SECONDS
+from isochrone.routing.circuit import OPEN_BASE_SECONDS, OPEN_CAP_SECONDS, STEADY_SECONDS, CircuitNote
 from isochrone.routing.ejection import CONNECTION_FAILURES, EJECTION_BASE_SECONDS, OUTCOMES, EjectionNote
 from isochrone.routing.engines import EngineLoad
 from isochrone.routing.fleet import USUAL_CONCURRENCY, Fleet, Offer, in_panic
@@ -313,6 +313,16 @@ def test_ejection_for_being_out_of_reach_that_a_later_probe_ended_is_not_taken_o
     state.on_probe(lost(NOW + 1))
     state.absorb_ejection(note, NOW + 2)
     assert state.ejection.holds(NOW + 2)
+
+
+@pytest.mark.parametrize(("probe_at", "standing"), [(NOW - 1, Standing.EJECTED), (NOW, Standing.HEALTHY)])
+def test_circuit_of_another_edge_that_could_not_reach_it_yields_to_a_later_probe(
+    probe_at: float, standing: Standing
+) -> None:
+    offer = first(fleet_of("a"))
+    offer.backend.on_probe(reached(probe_at))
+    offer.absorb_circuit(CircuitNote(NOW, 1, 4.0, "refused", unreachable=True), NOW)
+    assert offer.standing(NOW) is standing
 
 
 # -- panic -------------------------------------------------------------------------------------------------------------
