@@ -10,14 +10,13 @@ from urllib.parse import unquote
 
 import msgspec
 
-from isochrone import __version__
+from isochrone import __version__, status
 from isochrone.api.controls import request_id
 from isochrone.api.errors import ApiError, BadRequest, MethodNotAllowed, NotFound, status_of
 from isochrone.api.exchange import Reply, Request
 from isochrone.api.requests import OPERATIONS, Operation
 from isochrone.background import Background
 from isochrone.pipeline import JSON, Pipeline
-from isochrone.routing.fleet import BackendState, Offer
 from isochrone.stores.protocols import StoreUnavailable
 
 log = logging.getLogger("isochrone")
@@ -173,25 +172,11 @@ class Edge:
         return _json(_model(name))
 
     async def show_status(self, request: Request) -> Reply:
-        """The backends as this edge sees them and why, and the client as this edge sees it."""
+        """The fleet as this edge sees it and why, and the client as this edge sees it."""
         caller = self.pipeline.identify(request)
-        place = caller.location
-        return _json(
-            {
-                "edge": self.region,
-                "version": __version__,
-                "ready": self.ready,
-                "backends": [self._backend(state) for state in self._rooms.fleet.states],
-                "counters": self._shown_counters(),
-                "ledger": self._ledger(),
-                "client": {
-                    "address": caller.address or None,
-                    "country": place and place.country,
-                    "city": place and place.city,
-                    "location": place and [place.latitude, place.longitude],
-                },
-            }
-        )
+        counters = self._shown_counters()
+        about = {"edge": self.region, "version": __version__, "ready": self.ready, "counters": counters}
+        return _json({**about, **status.of(self._rooms, caller, now=self._clock())})
 
     def _shown_counters(self) -> dict[str, int]:
         """Where there are tenants, none may see by a count that another one's answer was known."""
@@ -199,30 +184,6 @@ class Edge:
         if self.pipeline.settings.auth.required:
             return {name: count for name, count in counts.items() if not name.startswith("cache_")}
         return counts
-
-    def _ledger(self) -> dict[str, int]:
-        book = self._rooms.book
-        return {"waiting": len(book), "lost": book.lost, "unwritten": book.unwritten}
-
-    def _backend(self, state: BackendState) -> dict[str, Any]:
-        """The backend as its best offer stands, and each of its offers."""
-        now = self._clock()
-        measured = state.measured_rtt_ms
-        offers = [_offer(offer, now) for offer in state.offers]
-        best = next((offer for offer in offers if offer["healthy"]), offers[0])
-        return {
-            "name": state.facts.name,
-            "kind": state.facts.kind,
-            "region": state.facts.region,
-            "location": state.place,
-            "models": list(state.facts.models),
-            **{name: best[name] for name in ("healthy", "standing", "why", "ejected_for_s", "first_token_ms")},
-            "in_flight": state.in_flight,
-            "waiting": state.waiting(now),
-            "rtt_ms": round(state.expected_rtt_ms if measured is None else measured, 3),
-            "rtt_from": state.rtt_source if measured is None else "probe",
-            "offers": offers,
-        }
 
     async def list_ledger(self, request: Request) -> Reply:
         """The own tenant's newest entries, newest first; `?limit=` up to 1000."""
@@ -243,18 +204,6 @@ def _limit(value: str | None) -> int:
     if not 1 <= limit <= _MAX_LEDGER_PAGE:
         raise BadRequest(f"'limit' must be a whole number from 1 to {_MAX_LEDGER_PAGE}.", param="limit")
     return limit
-
-
-def _offer(offer: Offer, now: float) -> dict[str, Any]:
-    first_token = offer.speed.first_token_ms(now)
-    return {
-        "model": offer.model,
-        "healthy": offer.takes_requests(now),
-        "standing": offer.standing(now).value,
-        "why": offer.why(now) or None,
-        "ejected_for_s": round(offer.retry_in(now), 1),
-        "first_token_ms": first_token and round(first_token, 1),
-    }
 
 
 def _model(name: str) -> dict[str, Any]:
