@@ -154,7 +154,7 @@ async def test_backend_that_answers_with_a_body_is_passed_as_it_is() -> None:
     ("body", "tokens"),
     [
         ({"choices": [{"message": {"role": "assistant", "content": "An isochrone."}}], "usage": None}, 3),
-        ({"choices": [{"message": {"content": None, "reasoning_content": "So far", "refusal": "no"}}]}, 2),
+        ({"choices": [{"message": {"content": None, "reasoning_content": "So far", "refusal": "no"}}]}, 3),
         ({"choices": [{"message": {"tool_calls": [{"function": {"name": "f"}}]}}]}, 7),
         ({"choices": [{"text": "An isochrone."}, {"text": "An isochrone."}]}, 6),
         ({"choices": ["An isochrone.", {"message": "?"}]}, 0),

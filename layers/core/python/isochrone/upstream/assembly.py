@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from isochrone.api.requests import CHAT, COMPLETION, Ask
-from isochrone.ledger.usage import estimate
+from isochrone.ledger.usage import usage_in
 from isochrone.routing.plan import Step
 from isochrone.upstream.attempt import BodyAnswer
 from isochrone.upstream.failure import AttemptFailed
@@ -22,7 +22,6 @@ from isochrone.upstream.pursuit import Won
 from isochrone.upstream.relay import HEARTBEAT_SECONDS
 from isochrone.upstream.splice import Join
 from isochrone.upstream.stream import Read, StreamAnswer
-from isochrone.upstream.tally import said_in
 from isochrone.upstream.telling import Again, Telling
 from isochrone.upstream.transcript import Reading
 
@@ -82,7 +81,7 @@ def _with_usage(answer: BodyAnswer, ask: Ask) -> BodyAnswer:
     """A body passes through as it came, unless its engine does not count its tokens."""
     if answer.body.get("usage"):
         return answer
-    body = {**answer.body, "usage": estimate(ask.fields, said_in(answer.body))}
+    body = {**answer.body, "usage": usage_in(answer.body, ask.fields)}
     return BodyAnswer(msgspec.json.encode(body), body)
 
 

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from isochrone.api.requests import Ask
 from isochrone.ledger.usage import estimate, usage_of
-from isochrone.upstream.transcript import SPOKEN, Transcript
-
-_SAID = SPOKEN | {"text"}
+from isochrone.upstream.transcript import Transcript
 
 
 def usage_heard(transcript: Transcript, ask: Ask) -> dict[str, Any]:
@@ -24,14 +20,6 @@ def tokens_heard(transcript: Transcript) -> int:
     """How many tokens an attempt has told: as its engine said on the way, else one for each event that brought some."""
     _, completion = usage_of(transcript.usage)
     return completion or transcript.tokens
-
-
-def said_in(body: dict[str, Any]) -> str:
-    """All that the choices of a body say, in words, thoughts or calls."""
-    choices = body.get("choices")
-    spoken = [choice.get("message", choice) for choice in choices or () if isinstance(choice, dict)]
-    words = [value for said in spoken if isinstance(said, dict) for name, value in said.items() if name in _SAID]
-    return "".join(word if isinstance(word, str) else msgspec.json.encode(word).decode() for word in words if word)
 
 
 def usage_of_whole(usage: dict[str, Any], *, told_before: int) -> dict[str, Any]:
