@@ -54,7 +54,8 @@ class SlotsMachine(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.now = 1_000_000.0
-        self.table = Table(clock=lambda: self.now)
+        self.reading = self.now
+        self.table = Table(clock=lambda: self.reading)
         self.births = 0
 
     @initialize(capacity=st.integers(1, 12), skews=st.tuples(*(st.integers(-90, 90) for _ in WHO)))
@@ -64,10 +65,15 @@ class SlotsMachine(RuleBasedStateMachine):
 
     def _born(self, at: int) -> Slots:
         self.births += 1
-        skew, booted = self.skews[at], self.now - 7 * self.births
+        booted = self.now - 7 * self.births
+
+        def wall() -> float:
+            self.reading = self.now + self.skews[at]
+            return self.reading
+
         return Slots(
             "pool", self.capacity, holder=f"edge-{self.births}", store=self.table,
-            clock=lambda: self.now - booted, wall=lambda: self.now + skew,
+            clock=lambda: self.now - booted, wall=wall,
         )  # fmt: skip
 
     def run(self, work: Awaitable[T]) -> T:

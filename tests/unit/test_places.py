@@ -325,6 +325,17 @@ async def test_nobody_overtakes_those_who_wait(region: Region) -> None:
     assert await edge.take(HIGH)
 
 
+async def test_place_given_back_is_offered_at_once(region: Region, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isochrone.routing.waiting.POLL_SECONDS", 1000.0)
+    edge = region.edge(pool=1)
+    (held,) = await edge.fill(1)
+    waiting = edge.wait()
+    await settled()
+    held.give_back()
+    await settled()
+    assert waiting.done()
+
+
 async def test_wait_ends_at_its_deadline(region: Region) -> None:
     edge = region.edge(pool=1)
     await edge.fill(1)

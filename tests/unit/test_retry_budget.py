@@ -166,6 +166,16 @@ async def test_edge_with_nothing_to_tell_makes_no_call() -> None:
     assert len(table.calls) == calls
 
 
+async def test_hedges_of_an_edge_that_knows_of_no_requests_of_its_own_are_none() -> None:
+    table, one, two = Table(), RetryBudget(0.05, floor=0.0), RetryBudget(0.05, floor=0.0)
+    ask(one, 1000)
+    await one.share(table, NOW)
+    ask(two, 1)
+    await two.share(table, NOW)
+    assert spend(two, 10) == 0
+    assert spend(one, 1000) == 50
+
+
 async def test_budgets_of_different_names_do_not_mix() -> None:
     table, retries, hedges = Table(), RetryBudget(0.2), RetryBudget(0.2, floor=0.0, name="hedges")
     ask(retries, 100)
@@ -203,12 +213,20 @@ async def test_what_could_not_be_told_is_told_when_the_table_is_back() -> None:
 
 async def test_what_happens_while_a_telling_is_under_way_is_not_lost() -> None:
     table, budget = Table(), RetryBudget(0.2)
+    await budget.share(table, NOW)
     table.gate = asyncio.Event()
+    table.gate.set()
     ask(budget, 500)
+    await budget.share(table, NOW)
+    table.gate.clear()
+    ask(budget, 300)
     telling = asyncio.create_task(budget.share(table, NOW))
     await asyncio.sleep(0)
-    ask(budget, 500)
+    ask(budget, 200)
+    assert budget._this.sums() == (1000, 0)
+    calls = len(table.calls)
     await budget.share(table, NOW)  # one telling at a time
+    assert len(table.calls) == calls
     table.gate.set()
     await telling
     assert budget._this.sums() == (1000, 0)
