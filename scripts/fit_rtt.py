@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from isochrone.routing import rtt
-from isochrone.routing.rtt import Estimator, Fit, Point, great_circle_km
+from isochrone.routing.rtt import Estimator, Fit, great_circle_km
+from isochrone.routing.ways import Point, known_ways
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ROOT / "tests/data/rtt"
 TARGET = Path(rtt.__file__).with_name("data") / "rtt.json"
 METRO_KM = 100
+RELAY_MS = 2.0  # from one network to the next
 FOLDS = 8
 DEALS = 5
 CHOICES = (3, 6, 10)
@@ -113,16 +115,37 @@ def fit(pairs: list[Pair]) -> Fit:
     floor_ms, ms_per_km = fit_line(pairs)
     metros = metros_of(pairs)
     sites = sorted(set(metros.values()))
-    found: dict[tuple[int, int], list[float]] = {}
-    for a, b, ms in pairs:
-        i, j = sorted((sites.index(metros[a]), sites.index(metros[b])), reverse=True)
+    found = shortened(least(pairs, metros), sites)
+
+    def detour(a: Point, b: Point) -> float | None:
         line_ms = floor_ms + ms_per_km * great_circle_km(a, b)
-        found.setdefault((i, j), []).append(math.log(ms / line_ms))
-    detours = tuple(
-        tuple(round(statistics.fmean(found[i, j]), 2) if (i, j) in found else None for j in range(i))
-        for i in range(len(sites))
-    )
+        return round(math.log(found[a, b] / line_ms), 2) if (a, b) in found else None
+
+    detours = tuple(tuple(detour(a, b) for b in sites[:i]) for i, a in enumerate(sites))
     return Fit(floor_ms=floor_ms, ms_per_km=ms_per_km, sites=tuple(sites), detours=detours)
+
+
+def least(pairs: list[Pair], metros: dict[Point, Point]) -> dict[tuple[Point, Point], float]:
+    """The least that anybody measured between two metros, each way: what took longer was one network's detour."""
+    found: dict[tuple[Point, Point], float] = {}
+    for a, b, ms in pairs:
+        for ends in ((metros[a], metros[b]), (metros[b], metros[a])):
+            if ends[0] != ends[1]:
+                found[ends] = min(ms, found.get(ends, math.inf))
+    return found
+
+
+def shortened(found: dict[tuple[Point, Point], float], sites: list[Point]) -> dict[tuple[Point, Point], float]:
+    """What was measured, where it is longer than over a third site, by the way over that (Floyd and Warshall 1962).
+
+    Pairs that nobody measured are only passed through: what they take themselves would be no more than a bound.
+    """
+    ways = {(a, b): found.get((a, b), math.inf) for a in sites for b in sites if a != b}
+    for over in sites:
+        for (a, b), ms in ways.items():
+            if over not in {a, b}:
+                ways[a, b] = min(ms, ways[a, over] + ways[over, b] + RELAY_MS)
+    return {ends: ways[ends] for ends in found}
 
 
 def fit_line(pairs: list[Pair]) -> tuple[float, float]:
@@ -187,7 +210,7 @@ def judge(pairs: list[Pair]) -> Iterator[Judged]:
     metros = metros_of(pairs)
     for deal, aside in _folds(sorted(set(metros.values()))):
         seen = [pair for pair in pairs if not {metros[pair.a], metros[pair.b]} & aside]
-        estimator = Estimator(fit(seen))
+        estimator = Estimator(fit(seen), known_ways())
         for a, b, ms in pairs:
             for client, region in ((a, b), (b, a)):
                 if metros[client] in aside and metros[a] != metros[b]:

@@ -14,6 +14,7 @@ from isochrone.routing.rtt import (
     great_circle_km,
     rtt_between_points,
 )
+from isochrone.routing.ways import Way
 
 latitudes = st.floats(-90, 90)
 longitudes = st.floats(-180, 180)
@@ -37,6 +38,23 @@ def test_a_round_trip_is_positive_no_faster_than_light_and_on_this_planet(
     ms = rtt_between_points(a, b)
     assert great_circle_km(a, b) * LIGHT_MS_PER_KM <= ms < 1000
     assert ms > 1
+
+
+ways = st.lists(
+    st.builds(
+        Way, points, st.lists(points, min_size=1, max_size=3).map(tuple), st.lists(points, max_size=2).map(tuple)
+    ),
+    max_size=4,
+)
+
+
+@given(lines, ways, points, points)
+def test_whatever_the_gateways_both_directions_agree_and_are_no_faster_than_light(
+    fit: Fit, ways: list[Way], a: tuple[float, float], b: tuple[float, float]
+) -> None:
+    estimator = Estimator(fit, ways)
+    assert estimator.ms(a, b) == estimator.ms(b, a) >= great_circle_km(a, b) * LIGHT_MS_PER_KM
+    assert estimator.ms(a, b) > 0
 
 
 @given(lines, distances, distances)

@@ -6,6 +6,7 @@ import csv
 import gzip
 import importlib.util
 import sys
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -20,6 +21,7 @@ from isochrone.routing.rtt import (
     rtt_between_points,
     rtt_between_regions,
 )
+from isochrone.routing.ways import Way, known_ways
 
 ROOT = Path(__file__).parent.parent.parent
 MEASURED = ROOT / "tests/data/rtt/aws_interregion_rtt_2020.csv.gz"
@@ -123,6 +125,93 @@ def test_a_pair_that_nobody_measured_leaves_the_line_as_it_is() -> None:
 def test_no_detour_makes_an_estimate_faster_than_light() -> None:
     absurd = Estimator(Fit(floor_ms=2.0, ms_per_km=0.015, sites=ISLANDS.sites, detours=((), (-5.0,))))
     assert absurd.ms(*ISLANDS.sites) == great_circle_km(*ISLANDS.sites) * LIGHT_MS_PER_KM
+
+
+WEST, EAST, PORT, ISLAND = (0.0, 0.0), (0.0, 40.0), (20.0, 20.0), (0.0, 20.0)
+LINE = Fit(floor_ms=2.0, ms_per_km=0.015, sites=(WEST, EAST, PORT), detours=((), (None,), (None, None)))
+
+
+def line_ms(*stops: tuple[float, float]) -> float:
+    """The line along all stops."""
+    legs = pairwise(stops)
+    return sum(LINE.floor_ms + LINE.ms_per_km * great_circle_km(a, b) for a, b in legs)
+
+
+def test_place_that_has_gateways_is_reached_through_them_and_not_on_the_direct_way() -> None:
+    estimator = Estimator(LINE, [Way(ISLAND, through=(PORT,))])
+    assert estimator.ms(WEST, ISLAND) == pytest.approx(line_ms(WEST, PORT, ISLAND))
+    assert estimator.ms(WEST, ISLAND) > Estimator(LINE).ms(WEST, ISLAND)
+
+
+def test_best_of_several_gateways_is_taken() -> None:
+    estimator = Estimator(LINE, [Way(ISLAND, through=(PORT, WEST))])
+    assert estimator.ms(WEST, ISLAND) == pytest.approx(line_ms(WEST, ISLAND))
+    assert estimator.ms(EAST, ISLAND) == pytest.approx(line_ms(EAST, PORT, ISLAND))
+
+
+def test_surroundings_of_a_place_go_its_way_and_to_each_other_directly() -> None:
+    estimator = Estimator(LINE, [Way(ISLAND, through=(PORT,))])
+    village, town = (0.5, 20.0), (-0.5, 20.0)
+    assert estimator.ms(WEST, village) == pytest.approx(line_ms(WEST, PORT, village))
+    assert estimator.ms(village, town) == pytest.approx(line_ms(village, town))
+
+
+def test_places_beside_each_other_are_reached_directly_and_lead_nowhere_else() -> None:
+    islet = (5.0, 20.0)
+    estimator = Estimator(LINE, [Way(ISLAND, through=(PORT,), beside=(islet,)), Way(islet, through=(EAST,))])
+    assert estimator.ms(islet, ISLAND) == estimator.ms(ISLAND, islet) == pytest.approx(line_ms(ISLAND, islet))
+    assert estimator.ms(WEST, ISLAND) == pytest.approx(line_ms(WEST, PORT, ISLAND))
+
+
+def test_two_places_with_gateways_meet_behind_both() -> None:
+    other = (0.0, 60.0)
+    estimator = Estimator(LINE, [Way(ISLAND, through=(PORT,)), Way(other, through=(EAST,))])
+    assert estimator.ms(other, ISLAND) == pytest.approx(line_ms(other, EAST, PORT, ISLAND))
+
+
+def test_table_of_ways_names_places_on_earth_and_gateways_where_somebody_measured(fit_rtt: ModuleType) -> None:
+    assert len(known_ways()) > 100
+    vultr = fit_rtt.read_vultr(fit_rtt.SOURCES / "vultr_city_rtt_2026.csv.gz")
+    pairs = [*fit_rtt.region_pairs(fit_rtt.read_aws(MEASURED)), *vultr]
+    sites = set(fit_rtt.metros_of(pairs))
+    for way in known_ways():
+        assert way.through
+        assert all(abs(latitude) <= 90 and abs(longitude) <= 180 for latitude, longitude in (way.at, *way.beside))
+        for gateway in way.through:
+            assert min(great_circle_km(gateway, site) for site in sites) < fit_rtt.METRO_KM
+
+
+@pytest.mark.parametrize(
+    ("client", "nearer", "than"),
+    [
+        ((4.71, -74.07), "us-east-1", "sa-east-1"),  # Bogota: cables land in Florida
+        ((-36.85, 174.76), "ap-southeast-2", "us-west-2"),  # Auckland
+        ((6.52, 3.38), "eu-west-2", "me-south-1"),  # Lagos
+        ((25.20, 55.27), "me-south-1", "eu-central-1"),  # Dubai: beside Bahrain
+    ],
+)
+def test_places_that_nobody_measured_find_the_region_that_is_nearer_on_the_network(
+    client: tuple[float, float], nearer: str, than: str
+) -> None:
+    near, far = region_location(nearer), region_location(than)
+    assert near is not None
+    assert far is not None
+    assert rtt_between_points(client, near) < rtt_between_points(client, far)
+
+
+def test_one_networks_detour_is_no_detour_of_the_place(fit_rtt: ModuleType) -> None:
+    pairs = [fit_rtt.Pair((0.0, 0.0), (0.0, 10.0), 40.0), fit_rtt.Pair((0.1, 0.0), (0.1, 10.0), 20.0)]
+    found = fit_rtt.least(pairs, fit_rtt.metros_of(pairs))
+    assert set(found.values()) == {20.0}
+
+
+def test_what_is_shorter_over_a_third_site_is_taken_for_that_long(fit_rtt: ModuleType) -> None:
+    a, b, c, d = sites = [(0.0, 0.0), (0.0, 10.0), (0.0, 20.0), (0.0, 30.0)]
+    found = {(a, b): 10.0, (b, c): 10.0, (a, c): 90.0, (c, d): 10.0}
+    both = found | {(there, here): ms for (here, there), ms in found.items()}
+    shorter = fit_rtt.shortened(both, sites)
+    assert shorter[a, c] == shorter[c, a] == 20.0 + fit_rtt.RELAY_MS
+    assert (shorter[a, b], set(shorter)) == (10.0, set(both))
 
 
 def test_the_shipped_numbers_are_what_the_sources_give(

@@ -1,21 +1,22 @@
 """How far apart two places are on the network: round-trip milliseconds, measured or estimated.
 
 Between AWS regions a measured matrix answers. Everywhere else the estimate is a line over the great-circle distance,
-times the detour that measured pairs of sites nearby show (cables, not geodesics, carry packets). docs/geography.md
-says how good that is; scripts/fit_rtt.py makes `data/rtt.json`.
+times the detour that measured pairs of sites nearby show (cables, not geodesics, carry packets). A place far from all
+measured sites is reached through its gateways (`ways`). docs/geography.md says how good that is; scripts/fit_rtt.py
+makes `data/rtt.json`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgspec
 
-Point = tuple[float, float]
-"""Degrees north, degrees east."""
+from isochrone.routing.ways import Point, Way, known_ways
 
 EARTH_RADIUS_KM = 6371.0
 LIGHT_MS_PER_KM = 0.01
@@ -24,6 +25,8 @@ LIGHT_MS_PER_KM = 0.01
 _NEAREST = 4
 _REACH_KM = 1000.0
 _DOUBT = 0.02  # the weight of "no detour known": far from every measured site the plain line remains
+# What lies nearer to each other is one place.
+_METRO_KM = 100.0
 _DATA = Path(__file__).with_name("data")
 
 
@@ -47,10 +50,14 @@ class Fit(msgspec.Struct, frozen=True, eq=False):
 
 
 class Estimator:
-    """Estimates from a fit. Symmetric, positive, never faster than light in glass."""
+    """Estimates from a fit, and from `ways` for places far from its sites. Symmetric, positive, never faster than light
+    in glass."""
 
-    def __init__(self, fit: Fit) -> None:
+    def __init__(self, fit: Fit, ways: Sequence[Way] = ()) -> None:
         self._fit = fit
+        known = [*((site, None) for site in fit.sites), *((way.at, way) for way in ways)]
+        self._places = [(*_on_sphere(place), way) for place, way in known]
+        self._way_of = lru_cache(maxsize=4096)(self._find_way)
         self._near = lru_cache(maxsize=4096)(self._find_near)
 
     def line_ms(self, km: float) -> float:
@@ -61,8 +68,32 @@ class Estimator:
         """The round trip between two points."""
         if b < a:  # one order of summation, so that both directions agree to the last bit
             a, b = b, a
+        here, there = self._way_of(a), self._way_of(b)
+        if here is there:
+            return self._direct(a, b)
+        if _is_beside(here, b) or _is_beside(there, a):
+            return self.line_ms(great_circle_km(a, b))
+        gateways = ((x, y) for x in (here.through if here else (a,)) for y in (there.through if there else (b,)))
+        through = min(self._leg(a, x) + self._between_gateways(x, y) + self._leg(y, b) for x, y in gateways)
+        return max(through, great_circle_km(a, b) * LIGHT_MS_PER_KM)
+
+    def _leg(self, a: Point, b: Point) -> float:
+        return self.line_ms(great_circle_km(a, b)) if a != b else 0.0
+
+    def _between_gateways(self, a: Point, b: Point) -> float:
+        return self._direct(a, b) if great_circle_km(a, b) > _METRO_KM else 0.0
+
+    def _direct(self, a: Point, b: Point) -> float:
+        if b < a:
+            a, b = b, a
         km = great_circle_km(a, b)
         return max(self.line_ms(km) * math.exp(self._detour(a, b)), km * LIGHT_MS_PER_KM)
+
+    def _find_way(self, point: Point) -> Way | None:
+        """The gateways of the nearest place that is known; None where that is a measured site."""
+        x, y, z = _on_sphere(point)
+        nearest = max(self._places, key=lambda place: place[0] * x + place[1] * y + place[2] * z, default=None)
+        return nearest[3] if nearest else None
 
     def _detour(self, a: Point, b: Point) -> float:
         """The mean detour between the sites around `a` and those around `b`, nearer sites counting more."""
@@ -84,6 +115,16 @@ class Estimator:
         """(index, weight) of the nearest sites."""
         near = sorted((great_circle_km(point, site), i) for i, site in enumerate(self._fit.sites))[:_NEAREST]
         return [(i, math.exp(-km / _REACH_KM)) for km, i in near]
+
+
+def _on_sphere(point: Point) -> tuple[float, float, float]:
+    """A place as a unit vector: the larger the scalar product of two, the nearer they are."""
+    north, east = math.radians(point[0]), math.radians(point[1])
+    return math.cos(north) * math.cos(east), math.cos(north) * math.sin(east), math.sin(north)
+
+
+def _is_beside(way: Way | None, point: Point) -> bool:
+    return way is not None and any(great_circle_km(place, point) < _METRO_KM for place in way.beside)
 
 
 class _Data(msgspec.Struct, frozen=True):
@@ -139,4 +180,4 @@ def _measured() -> dict[tuple[str, str], float]:
 
 @cache
 def _estimator() -> Estimator:
-    return Estimator(_data().fit)
+    return Estimator(_data().fit, known_ways())
