@@ -240,6 +240,14 @@ def test_no_attempt_begins_that_cannot_finish() -> None:
     assert next_of(it, now=NOW + 1.0 - least + 0.001) is None
 
 
+def test_latest_moment_to_ask_is_one_too_late() -> None:
+    it = itinerary("A:m", ends_in=1.0)
+    latest = it.latest_start(it.steps[0])
+    assert latest == pytest.approx(NOW + 0.99)
+    assert it.is_in_time(it.steps[0], latest - 1e-6)
+    assert not it.is_in_time(it.steps[0], latest)
+
+
 def test_wait_for_which_there_is_no_time_sends_the_request_on() -> None:
     it = itinerary("A:m F:f", ends_in=2.0)
     assert next_of(it, [failed("A:m", Cause.OVERLOADED, retry_after=3.0)]) == ("F:f", 0.0)
