@@ -24,7 +24,7 @@ async def test_entries_that_a_flush_holds_while_the_edge_stops_are_written(
         written.extend(entry["request_id"] for entry in entries)
 
     monkeypatch.setattr(MemoryLedgerStore, "append", slowly)
-    monkeypatch.setattr("isochrone.wiring._LEDGER_FLUSH_SECONDS", 0.01)
+    monkeypatch.setattr("isochrone.life._LEDGER_FLUSH_SECONDS", 0.01)
     async with running_edge(backend(near)) as edge:
         await edge.chat(headers={"x-request-id": "last"})
         await eventually(busy.is_set)
