@@ -115,7 +115,8 @@ def test_spliced_answer_is_exactly_the_rest(text: str, known: int, cuts: list[in
     pieces = [text[a:b] for a, b in pairwise(edges)]
     splice, transcript, decoder = Splice({"content": told}), Transcript(capture=True), SseDecoder()
     raw = b"".join([*(chunk({"content": piece}) for piece in pieces), chunk(finish="stop")])
-    rest = splice.join([(event, transcript.read(event.data)) for event in decoder.feed(raw)])
+    fresh = splice.join([(event, transcript.read(event.data)) for event in decoder.feed(raw)])
+    rest = b"".join(event.raw for event, _ in fresh)
     heard = Transcript(capture=True)
     for event in SseDecoder().feed(rest):
         heard.read(event.data)
