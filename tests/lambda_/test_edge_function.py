@@ -27,6 +27,7 @@ name = "pool-us"
 region = "us-east-1"
 base_url = "{url}/v1"
 models = {{ "m" = "m" }}
+assemble = false
 
 [auth]
 required = false
