@@ -63,10 +63,11 @@ class Itinerary(NamedTuple):
         """
         if made >= self.attempts:
             return None
-        open_to = [step for step in self.steps if not self._is_ruled_out(step, failures)]
-        worth_waiting = any(step.offer in full and step.standing is Standing.HEALTHY for step in open_to)
+        open_to = [step for step in self.steps if not self._is_ruled_out(step, failures)] if failures else self.steps
+        worth_waiting = any(step.standing is Standing.HEALTHY for step in open_to if step.offer in full)
         steps = [step for step in open_to if step.offer not in full and (takes_requests(step) or not worth_waiting)]
-        order = self._order(steps, failures, now, last=made == self.attempts - 1, to_the_end=not worth_waiting)
+        last, to_the_end = made == self.attempts - 1, not worth_waiting
+        order = self._order(steps, failures, now, last=last, to_the_end=to_the_end) if failures else steps
         stops = (Stop(step, _pause(step, failures, now, chance)) for step in order)
         return next((stop for stop in stops if self.is_in_time(stop.step, now + stop.pause)), None)
 
@@ -94,8 +95,6 @@ class Itinerary(NamedTuple):
 
     def _order(self, steps: list[Step], failures: Failures, now: float, *, last: bool, to_the_end: bool) -> list[Step]:
         fresh = [step for step in steps if not _failures_at(step, failures)]
-        if not failures:
-            return fresh
         other = self._of_another_kind(fresh, failures) if last else []
         near = [step for step in fresh if step.model == self.steps[0].model and takes_requests(step)]
         once_more = self._once_more(steps, failures, now)
