@@ -22,7 +22,9 @@ from tests.upstream import (
     Upstream,
     begun,
     chunk,
+    completion,
     event,
+    ok,
     refusal,
     words,
 )
@@ -295,10 +297,34 @@ async def test_assembled_body_is_kept_like_any_other(near: Upstream) -> None:
         assert {**known.fields, "id": "", "created": 0} == {**told.fields, "id": "", "created": 0}
 
 
-async def test_body_that_comes_soon_is_asked_for_as_one_the_next_time(near: Upstream) -> None:
+async def test_short_body_that_comes_soon_is_asked_for_as_one_the_next_time(near: Upstream) -> None:
     async with running_edge(backend(near), answers={"exact": False}) as edge:
-        assert (await edge.chat()).text() == (await edge.chat()).text() == TEXT
-        assert [received.fields.get("stream") for received in near.requests] == [True, None]
+        answers = [await edge.chat(max_tokens=limit) for limit in (64, 64, 4000)]
+        assert [answer.text() for answer in answers] == [TEXT] * 3
+        assert [received.fields.get("stream") for received in near.requests] == [True, None, True]
+
+
+@pytest.mark.parametrize("assemble", [True, False])
+async def test_long_answer_after_many_short_ones_is_no_silence(near: Upstream, assemble: bool) -> None:
+    async def slowly(exchange: Exchange) -> None:
+        if exchange.wants_stream:
+            await exchange.begin_stream()
+            for piece in [*words(), chunk(finish="stop"), DONE]:
+                await exchange.send(piece)
+                await asyncio.sleep(0.05)
+            await exchange.end()
+        else:
+            await asyncio.sleep(0.5)
+            await exchange.json(completion())
+
+    deadlines = {"connect": 1.0, "first_token": 0.3, "stall": 0.3, "total": 10.0}
+    pool = backend(near, "usual", assemble=assemble)
+    async with running_edge(pool, answers={"exact": False}, deadlines=deadlines, retry={"attempts": 1}) as edge:
+        near.scripts["usual"] = ok
+        for _ in range(3):
+            assert (await edge.chat(max_tokens=64)).status == 200
+        near.scripts["usual"] = slowly
+        assert (await edge.chat(max_tokens=4000)).text() == TEXT
 
 
 # -- usage that nobody said --------------------------------------------------------------------------------------------

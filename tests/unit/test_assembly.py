@@ -209,8 +209,26 @@ def is_asked_for_a_stream(ask: Ask, *, typical_ms: float | None = None, assemble
 
 
 @pytest.mark.parametrize(("typical_ms", "stream"), [(None, True), (1999.9, False), (2000.0, True)])
-def test_body_that_usually_comes_soon_is_asked_for_as_one(typical_ms: float | None, stream: bool) -> None:
-    assert is_asked_for_a_stream(ASK, typical_ms=typical_ms) is stream
+def test_short_body_that_usually_comes_soon_is_asked_for_as_one(typical_ms: float | None, stream: bool) -> None:
+    ask = ASK._replace(fields={**BODY_FIELDS, "max_tokens": 256})
+    assert is_asked_for_a_stream(ask, typical_ms=typical_ms) is stream
+
+
+@pytest.mark.parametrize(
+    ("limits", "stream"),
+    [
+        ({}, True),
+        ({"max_tokens": None}, True),
+        ({"max_tokens": 257}, True),
+        ({"max_completion_tokens": 256}, False),
+        ({"max_tokens": 9000, "max_completion_tokens": 16}, False),
+    ],
+)
+def test_body_that_may_be_far_longer_than_the_usual_one_is_asked_for_as_a_stream(
+    limits: dict[str, int], stream: bool
+) -> None:
+    ask = ASK._replace(fields={**BODY_FIELDS, **limits})
+    assert is_asked_for_a_stream(ask, typical_ms=500.0) is stream
 
 
 def test_backend_that_shall_not_be_asked_for_streams_is_not() -> None:

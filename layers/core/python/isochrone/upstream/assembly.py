@@ -15,7 +15,7 @@ import msgspec
 from isochrone.api.requests import CHAT, COMPLETION, Ask
 from isochrone.ledger.usage import usage_in
 from isochrone.routing.plan import Step
-from isochrone.upstream.attempt import BodyAnswer
+from isochrone.upstream.attempt import BodyAnswer, comes_soon
 from isochrone.upstream.failure import AttemptFailed
 from isochrone.upstream.gathering import Gathering
 from isochrone.upstream.pursuit import Won
@@ -25,18 +25,13 @@ from isochrone.upstream.stream import Read, StreamAnswer
 from isochrone.upstream.telling import Again, Telling
 from isochrone.upstream.transcript import Reading
 
-# A body that usually comes within this time is worth no stream: its silence is noticed soon enough.
-_SOON_MS = 2000.0
 # What only a body has, or a stream has in another form.
 _BODY_ONLY = ("audio", "best_of", "logprobs", "modalities", "prompt_logprobs", "top_logprobs")
 
 
 def asked_of(ask: Ask, step: Step) -> Ask:
     """What this step is asked: for a stream also where the caller wants a body that may take long there."""
-    if ask.stream or not step.backend.facts.assemble or not _can_be_gathered(ask):
-        return ask
-    typical_ms = step.offer.speed.typical_body_ms
-    if typical_ms is not None and typical_ms < _SOON_MS:
+    if ask.stream or not step.backend.facts.assemble or not _can_be_gathered(ask) or comes_soon(step.offer, ask):
         return ask
     return ask._replace(stream=True, fields={**ask.fields, "stream": True})
 

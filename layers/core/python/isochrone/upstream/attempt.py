@@ -29,8 +29,10 @@ KEEP_ALIVE_SECONDS = 4.0
 _MAX_BODY = 64 * 1024 * 1024
 _ERROR_BODY = 64 * 1024
 _ERROR_SECONDS = 1.0
-# Bodies that usually come within this time are late when a first token would be.
+# Bodies that usually come within this time are late when a first token would be, if they can have no more tokens.
 _SOON_MS = 2000.0
+_FEW_TOKENS = 256
+_LIMITS = ("max_tokens", "max_completion_tokens")
 
 T = TypeVar("T")
 
@@ -91,11 +93,18 @@ async def attempt(
 
 
 def _patience(offer: Offer, ask: Ask) -> float:
-    """Seconds to the first token. A body comes all at once at its end: only one that is usually there soon has the same
+    """Seconds to the first token. A body comes all at once at its end: only one that comes soon has the same
     deadline."""
+    return offer.deadlines.first_token if ask.stream or comes_soon(offer, ask) else math.inf
+
+
+def comes_soon(offer: Offer, ask: Ask) -> bool:
+    """Is a body late here when a first token would be? Not one that may be far longer than those before it."""
     typical_ms = offer.speed.typical_body_ms
-    comes_soon = ask.stream or (typical_ms is not None and typical_ms < _SOON_MS)
-    return offer.deadlines.first_token if comes_soon else math.inf
+    if typical_ms is None or typical_ms >= _SOON_MS:
+        return False
+    limits = [limit for name in _LIMITS if (limit := ask.fields.get(name))]
+    return ask.operation is EMBEDDING or (bool(limits) and min(limits) <= _FEW_TOKENS)
 
 
 def _in_tenths(seconds: float) -> str:
