@@ -263,6 +263,23 @@ async def test_edge_that_lacks_its_fair_part_gets_it_although_the_other_is_never
     assert late.used == 4
 
 
+async def test_edge_that_has_its_fair_part_lacks_nothing(fleet: Fleet) -> None:
+    one, two = fleet.edge("a"), fleet.edge("b")
+    await take(one, 4)
+    await take(two, 5)
+    assert not await one.take(HIGH)
+    assert [entry[2] for entry in (await fleet.document()).values()] == [0, 0]
+
+
+async def test_requests_that_can_wait_take_nothing_from_other_edges(fleet: Fleet) -> None:
+    one, two = fleet.edge("a"), fleet.edge("b")
+    await take(one, 8)
+    assert not await two.take(LOW)
+    assert list(await fleet.document()) == ["a"]
+    assert not await two.take(STANDARD)
+    assert (await fleet.document())["b"][::2] == [0, 1]
+
+
 async def test_dead_edge_that_lacked_slots_keeps_nobody_small_for_long(fleet: Fleet) -> None:
     busy, dead = fleet.edge("a"), fleet.edge("b")
     await take(busy, 8)

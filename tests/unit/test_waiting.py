@@ -306,6 +306,15 @@ async def test_full_room_sends_the_last_of_the_lowest_class_away() -> None:
     await scene.room.close()
 
 
+async def test_full_room_sends_another_one_away_for_each_who_is_more_urgent() -> None:
+    scene = Scene(capacity=2)
+    low_1, low_2 = await come(scene, "l1", "l2")
+    urgent = await come(scene, "h1", "h2")
+    assert (low_1.result(), low_2.result(), len(scene.room)) == (None, None, 2)
+    assert not any(task.done() for task in urgent)
+    await scene.room.close()
+
+
 @pytest.mark.parametrize("newcomer", ["l2", "s2"])
 async def test_full_room_lets_nobody_in_who_is_no_more_urgent_than_the_least(newcomer: str) -> None:
     scene = Scene(capacity=2)

@@ -218,8 +218,6 @@ class Slots:
         living = self._watch.living(document or {}, self._clock())
         before = living.pop(self._holder, Entry())
         self._others = Others.of(living.values())
-        if begun >= self._until:
-            self.leased = 0
         self._beat += 1  # also if we never hear of this writing: the next one must differ from it
         entry = self._entry_for(needed, priority)
         # What is about to be given back must not be taken while the writing is under way.
@@ -255,5 +253,4 @@ class Slots:
             )
         self._has_said_alone = True
         self._alone_until = self._clock() + _ALONE_SECONDS
-        self.leased = 0
         self._others = Others()

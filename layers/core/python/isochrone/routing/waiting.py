@@ -233,7 +233,6 @@ class WaitingRoom(Generic[P]):
             got = await waiter.take(turn.right)
         except Exception as error:
             waiter.fail(error)
-            self._let_out(waiter)
             return True
         if got and waiter.came.done():
             got.give_back()
