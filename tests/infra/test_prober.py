@@ -37,6 +37,18 @@ def test_prober_may_touch_the_table_that_its_code_opens_and_only_as_declared(app
     assert granted_actions(app.edge(), "prober") == TABLE_ACTIONS
 
 
+def test_prober_may_write_its_log_and_nothing_else_besides(app: Synthesis) -> None:
+    """It asks no backend for anything that needs a key."""
+    role = function_of(app.edge(), "prober")["Role"]["Fn::GetAtt"][0]
+    policies = [p for p in resources(app.edge(), "AWS::IAM::Policy") if {"Ref": role} in p["Roles"]]
+    actions = {action for p in policies for s in p["PolicyDocument"]["Statement"] for action in s["Action"]}
+    assert {action for action in actions if not action.startswith("dynamodb:")} == {
+        "logs:CreateLogStream",
+        "logs:PutLogEvents",
+    }
+    assert "ManagedPolicyArns" not in app.edge()["Resources"][role]["Properties"]
+
+
 def test_prober_has_the_program_and_its_wheels_and_shares_them_with_the_edge(app: Synthesis) -> None:
     edge, prober = (function_of(app.edge(), name) for name in ("edge", "prober"))
     assert len(prober["Layers"]) == 2

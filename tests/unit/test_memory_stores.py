@@ -61,6 +61,18 @@ async def test_full_fleet_store_makes_room_by_what_expired_and_never_by_what_is_
     assert await store.read("long", now=11) == ({}, 2)
 
 
+async def test_counters_that_are_alive_are_kept_and_those_past_their_time_make_room() -> None:
+    now = [0.0]
+    store = MemoryFleetStore(capacity=2, clock=lambda: now[0])
+    await store.add("window/1", {"n": 1}, expires=10)
+    await store.add("window/2", {"n": 1}, expires=20)
+    with pytest.raises(StoreUnavailable, match="no room"):
+        await store.add("window/3", {"n": 1}, expires=30)
+    now[0] = 10.0
+    await store.add("window/3", {"n": 1}, expires=30)
+    assert await store.add("window/2", {"n": 1}, expires=20) == {"n": 2.0}
+
+
 async def test_ledger_beyond_its_capacity_drops_the_oldest() -> None:
     store = MemoryLedgerStore(capacity=3)
     await store.append([ENTRY | {"started_at": at} for at in (5.0, 1.0, 4.0, 2.0, 3.0)])
