@@ -15,7 +15,7 @@ from isochrone.routing.fleet import Fleet
 from isochrone.routing.geo import Location
 from isochrone.routing.plan import Planner
 from isochrone.routing.probe import Probe
-from isochrone.settings import Backend, Model, Price, Routing
+from isochrone.settings import Backend, Model, Routing
 
 REGIONS = ("us-east-1", "eu-west-1", "ap-southeast-1", "sa-east-1", "us-west-2")
 BACKENDS = 20
@@ -66,7 +66,6 @@ def _backend(number: int, regions: tuple[str, ...]) -> Backend:
         base_url="http://127.0.0.1:9",
         models={"m": "m"},
         max_concurrency=32,
-        price=Price(0.1 * number, 0.2),
     )
 
 

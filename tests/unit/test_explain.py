@@ -121,7 +121,6 @@ name = "pool-eu-2"
 region = "eu-west-1"
 base_url = "http://127.0.0.1:5/v1"
 models = { m = "m" }
-price = { input = 1.0, output = 2.0 }
 [[backend]]
 name = "canary"
 region = "ap-southeast-1"
@@ -133,6 +132,7 @@ name = "api-m"
 kind = "api"
 base_url = "http://127.0.0.1:7/v1"
 models = { m = "m" }
+price = { input = 1.0, output = 2.0 }
 """
 
 
@@ -193,5 +193,5 @@ def test_every_part_of_the_cost_is_told(ruled: Settings) -> None:
     told = explained(ruled)
     for step in told.as_dict()["plan"]:
         assert sum(step["costs_ms"].values()) == pytest.approx(step["cost_ms"], abs=0.5)
-    assert re.search(r"pool-eu-2 .*, cost \d+ ms: \d+ network, 3 price", told.as_text())
+    assert re.search(r"api-m .*, cost \d+ ms: \d+ network, 3 price", told.as_text())
     assert "cost" not in next(line for line in told.as_text().splitlines() if "pool-us" in line)

@@ -382,6 +382,16 @@ def test_price_decides_between_equals_and_over_no_distance_by_default() -> None:
     assert names(planned(fleet, price_ms=1000.0))[0] == "far"
 
 
+def test_no_dearer_backend_is_drawn_among_near_equals() -> None:
+    dear, cheap = api("a-dear", "us-east-1", price=Price(1.0, 2.0)), api("cheap", "us-east-1", price=Price(0.5, 1.0))
+    free = api("free", "us-east-2")
+    assert firsts(planner(fleet_of(dear, cheap), near_equal_ms=20), affinities=range(100)) == {"cheap": 100}
+    assert set(firsts(planner(fleet_of(dear, cheap, free), near_equal_ms=20), affinities=range(100))) == {
+        "cheap",
+        "free",
+    }
+
+
 # -- near-equals -----------------------------------------------------------------------------------------------------
 
 

@@ -21,10 +21,10 @@ The cost is the expected time to the first token, in milliseconds:
   + doubt     for failures since the last success
   + price     `routing.price_ms` for each dollar per million tokens, in and out
 
-Near-equals cost, when nobody uses them, less than `routing.near_equal_ms` more than the best, and make nobody wait
-longer than that. Among them goes first who has probably read the beginning of the prompt (`affinity`), unless it is
-clearly more loaded than the others, else the less loaded of two drawn by lot (Mitzenmacher 2001): the least loaded of
-all would draw every edge at once.
+Near-equals cost, when nobody uses them, less than `routing.near_equal_ms` more than the best, are no dearer, and make
+nobody wait longer than that. Among them goes first who has probably read the beginning of the prompt (`affinity`),
+unless it is clearly more loaded than the others, else the less loaded of two drawn by lot (Mitzenmacher 2001): the
+least loaded of all would draw every edge at once.
 
 docs/decisions/0005-nearest-to-the-client.md says why distance is taken from the client, and
 docs/decisions/0010-who-goes-first.md why the order is this one.
@@ -281,14 +281,22 @@ def _by_cost(step: Step) -> tuple[float, str]:
 
 
 def _near_equals(steps: list[Step], tolerance_ms: float) -> tuple[list[Step], list[Step]]:
-    """Those that are hardly worse than the best one when nobody uses it, and the rest. So more load takes one away, and
-    never adds one: no backend moves forward by what is asked of it."""
-    limit = tolerance_ms + min([step.idle_ms for step in steps])
+    """Those that are hardly worse than the best one when nobody uses it, and no dearer; and the rest.
+
+    So more load takes one away, and never adds one: no backend moves forward by what is asked of it.
+    """
+    best = min(steps, key=_by_idle_cost)
+    limit = best.idle_ms + tolerance_ms
     near: list[Step] = []
     rest: list[Step] = []
     for step in steps:
-        (near if step.idle_ms + step.wait_ms + step.memory_ms < limit else rest).append(step)
+        is_near = step.idle_ms + step.wait_ms + step.memory_ms < limit and step.price_ms <= best.price_ms
+        (near if is_near else rest).append(step)
     return near, rest
+
+
+def _by_idle_cost(step: Step) -> tuple[float, float]:
+    return step.idle_ms, step.price_ms
 
 
 def _by_affinity(near: list[Step], key: int) -> list[Step]:
