@@ -157,6 +157,13 @@ def test_failures_while_it_is_open_do_not_lengthen_that(opened: Circuit) -> None
     assert opened.retry_in(11) == OPEN_BASE_SECONDS - 1
 
 
+def test_only_what_began_since_the_opening_says_what_is_wrong_now(opened: Circuit) -> None:
+    opened.on_failure(11, "cut its reply short", begun=10 - A_MOMENT)
+    assert opened.reason == "answered 500"
+    opened.on_failure(11, "cut its reply short", begun=10)
+    assert opened.reason == "cut its reply short"
+
+
 def test_attempt_that_began_while_it_was_open_and_ends_well_closes_it(opened: Circuit) -> None:
     """It was the last resort, and the better witness."""
     opened.on_success(begun=10)
