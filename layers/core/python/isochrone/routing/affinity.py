@@ -60,11 +60,11 @@ def _text(content: object) -> str:
 def score(name: str, weight: float, key: int) -> float:
     """How well `name` suits `key`, above 0: the best of all gets it. Of many keys, each is the best for a share in
     proportion to its weight."""
-    bits = (_seed(name) ^ key) * 0xBF58_476D_1CE4_E5B9 & _64_BITS  # constants of SplitMix64 (Steele, Lea, Flood 2014)
-    bits = (bits ^ (bits >> 32)) * 0x94D0_49BB_1331_11EB & _64_BITS
+    bits = key * _multiplier(name) & _64_BITS  # multiply-shift hashing (Dietzfelbinger et al. 1997)
     return weight / -log(((bits >> 12) + 0.5) / _2_TO_52)  # of a number in (0, 1), both ends out of reach
 
 
 @lru_cache(maxsize=1024)
-def _seed(name: str) -> int:
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")
+def _multiplier(name: str) -> int:
+    """An odd number of 64 bits."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big") | 1
