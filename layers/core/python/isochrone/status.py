@@ -50,7 +50,7 @@ def _offer(offer: Offer, now: float) -> dict[str, Any]:
         "healthy": offer.takes_requests(now),
         "standing": offer.standing(now).value,
         "why": offer.why(now) or None,
-        "circuit": offer.circuit.state(now).value,
+        "circuit": offer.circuit.state(now).name.lower().replace("_", "-"),
         "failures_in_a_row": offer.circuit.failures_in_a_row,
         "ejected_for_s": round(offer.retry_in(now), 1),
         "first_token_ms": _rounded(offer.speed.first_token_ms(now)),

@@ -1,0 +1,115 @@
+"""What two edges of a region keep together, through real tables and over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isochrone.settings import Settings
+from isochrone.stores.dynamodb.client import connect
+from isochrone.stores.dynamodb.tables import create_tables
+from tests.contract.conftest import PATIENT
+from tests.faults.harness import REGIONS, RunningEdge, backend, eventually, running_edge
+from tests.upstream import TEXT, Exchange, Upstream, ok
+
+NO_STORE = {"x-isochrone-cache": "no-store"}
+# Requests here may wait for an emulator that shares two cores with other tests.
+DEADLINES = {"connect": 5.0, "first_token": 5.0, "stall": 5.0, "total": 60.0}
+
+
+class Crowd:
+    """A script that knows how many requests it had at once."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.most = 0
+
+    async def __call__(self, exchange: Exchange) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await asyncio.sleep(0.1)
+            await ok(exchange)
+        finally:
+            self.now -= 1
+
+
+@pytest.fixture
+async def pools() -> AsyncIterator[list[Upstream]]:
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(Upstream()) for _ in range(2)]
+
+
+@pytest.fixture
+async def shared(ministack: str, settings: Settings, tmp_path: Path) -> dict[str, Any]:
+    """The sections of a configuration whose edges share their tables."""
+    async with connect(REGIONS[0], endpoint_url=ministack, timeouts=PATIENT, environ={}) as client:
+        await create_tables(client, settings, lambda line: None)
+    state = {"kind": "dynamodb", "endpoint_url": ministack, "spool": str(tmp_path)}
+    return {"service": {"name": settings.service.name}, "state": state, "deadlines": DEADLINES}
+
+
+async def two(stack: AsyncExitStack, *backends: dict[str, Any], **sections: Any) -> list[RunningEdge]:
+    return [await stack.enter_async_context(running_edge(*backends, **sections)) for _ in range(2)]
+
+
+async def test_two_edges_never_ask_a_backend_for_more_than_it_takes_at_once(
+    pools: list[Upstream], shared: dict[str, Any]
+) -> None:
+    crowd = Crowd()
+    pools[0].scripts["crowd"] = crowd
+    async with AsyncExitStack() as stack:
+        edges = await two(stack, backend(pools[0], "crowd", max_concurrency=3), **shared, routing={"max_wait": 60})
+        asking = [edge.chat(headers=NO_STORE) for edge in edges for _ in range(10)]
+        answers = await asyncio.gather(*asking)
+    assert [answer.status for answer in answers] == [200] * 20
+    assert 1 < crowd.most <= 3
+
+
+async def test_edge_leaves_a_backend_alone_that_another_one_found_dead(
+    pools: list[Upstream], shared: dict[str, Any]
+) -> None:
+    async with AsyncExitStack() as stack:
+        one, other = await two(stack, backend(pools[0], "dead"), backend(pools[1], place=1), **shared)
+        answers = await asyncio.gather(*(one.chat(headers=NO_STORE) for _ in range(4)))
+        assert [answer.text() for answer in answers] == [TEXT] * 4
+        assert (await one.status())["backends"][0]["offers"][0]["circuit"] != "closed"
+
+        async def other_knows() -> bool:
+            return bool((await other.status())["backends"][0]["offers"][0]["circuit"] == "open")
+
+        await eventually(other_knows, within=3.5)
+        asked = len(pools[0].requests)
+        answer = await other.chat(headers=NO_STORE)
+        assert (answer.text(), answer.headers["x-isochrone-attempts"]) == (TEXT, "1")
+        assert len(pools[0].requests) == asked
+
+
+async def test_one_edge_probes_for_both(pools: list[Upstream], shared: dict[str, Any]) -> None:
+    facts = backend(pools[0], engine="vllm")
+    async with AsyncExitStack() as stack:
+        edges = await two(stack, facts, **shared, routing={"probe_interval": 0.2})
+
+        async def both_know() -> bool:
+            seen = [(await edge.status())["backends"][0]["probe"] for edge in edges]
+            return all(seen)
+
+        await eventually(both_know, within=10)
+        before = pools[0].probes
+        await asyncio.sleep(2)
+        rounds = (pools[0].probes - before) / 2  # two calls each: health and metrics
+    assert 3 <= rounds <= 12
+
+
+async def test_edges_go_on_alone_when_their_tables_are_gone(pools: list[Upstream], shared: dict[str, Any]) -> None:
+    shared["state"]["endpoint_url"] = "http://127.0.0.1:9"
+    async with AsyncExitStack() as stack:
+        (edge, _) = await two(stack, backend(pools[0], max_concurrency=2), **shared)
+        for _ in range(5):
+            assert (await edge.chat(headers=NO_STORE)).text() == TEXT
+        assert (await edge.status())["fleet"]["failures"] > 0
