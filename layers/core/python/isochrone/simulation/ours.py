@@ -66,17 +66,17 @@ class Ours:
 class _Trip:
     """A request on its itinerary."""
 
-    __slots__ = ("_failures", "_full", "_itinerary", "_made", "_ours", "_steps", "is_full")
+    __slots__ = ("_failures", "_full", "_itinerary", "_made", "_next", "_ours", "is_full")
 
     def __init__(self, ours: Ours, steps: list[Step], now: float) -> None:
         retry, total = ours.settings.retry, ours.settings.deadlines.total
         self.is_full = False
         self._ours = ours
-        self._steps = {ours.numbers[step.backend]: step for step in reversed(steps)}
         self._itinerary = Itinerary(steps, retry.attempts, now + total, {})
         self._failures: list[AttemptFailed] = []
         self._full: list[Offer] = []
         self._made = 0
+        self._next: Step | None = None
 
     def next_stop(self, now: float) -> Stop | None:
         """See Trip."""
@@ -87,11 +87,13 @@ class _Trip:
             # Whoever wakes after a wait looks at all of them again.
             self.is_full, self._full = bool(self._full), []
             return None
+        self._next = stop.step
         return Stop(ours.numbers[stop.step.backend], stop.pause)
 
     def begin(self, backend: int, now: float) -> Visit | None:
         """See Trip."""
-        step = self._steps[backend]
+        step = self._next
+        assert step, "a trip begins at its next stop"
         visit = _Visit.at(step, self._ours.slots.get(step.backend.facts.name), now, self._failures)
         if visit is None:
             self._full.append(step.offer)

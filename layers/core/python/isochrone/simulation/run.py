@@ -114,8 +114,8 @@ class _Edge(NamedTuple):
 
 
 def simulate(name: str, make_policy: MakePolicy, terms: Terms, say: Callable[[int], None]) -> Figures:
-    """The figures of one policy, called `name`: the same for the same terms. `say` hears how many requests have been made,
-    after each tenth of them."""
+    """The figures of one policy, called `name`: the same for the same terms. `say` hears how many requests have been
+    made, after each tenth of them."""
     return _Simulation(make_policy, terms, say).run(name)
 
 

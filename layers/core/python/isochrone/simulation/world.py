@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from isochrone.routing.geo import Location
-from isochrone.routing.rtt import Point, region_location, rtt_between_points, rtt_between_regions
+from isochrone.routing.rtt import region_location, rtt_between_points, rtt_between_regions
+from isochrone.routing.ways import Point
 from isochrone.settings import Backend, Region, Settings
 
 DATA = Path(__file__).with_name("data")
