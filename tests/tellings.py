@@ -80,7 +80,7 @@ class Tellers:
         visit = Visit(self.steps[number], number + 1, request_id="r", tenant="t", book=self.book)
         if isinstance(script, BodyAnswer):
             visit.answered(streaming=False)
-            return Won(script, visit, ask)
+            return Won(script, visit, ask, made=visit.number)
         pieces = list(script(ask) if callable(script) else script)
 
         async def read(until: float) -> bytes:
@@ -96,7 +96,7 @@ class Tellers:
             await answer.release()
             raise
         visit.answered(streaming=True)
-        return Won(answer, visit, ask)
+        return Won(answer, visit, ask, made=visit.number)
 
     def _close(self) -> None:
         self.closed += 1

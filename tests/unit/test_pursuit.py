@@ -228,7 +228,7 @@ FINAL = (Cause.REFUSED, Cause.FILTERED, Cause.CONTEXT)
 async def test_next_backend_is_asked_at_once_after_any_failure_but_a_refusal(scene: SceneOf, cause: Cause) -> None:
     it = scene(failed(cause), ANSWER)
     won = await it.pursue(chance=0.9)
-    assert (won.visit.number, it.asked, it.slept) == (2, ["pool-0", "pool-1"], [])
+    assert (won.visit.number, won.made, it.asked, it.slept) == (2, 2, ["pool-0", "pool-1"], [])
 
 
 @pytest.mark.parametrize("cause", FINAL)
@@ -494,7 +494,7 @@ async def test_first_attempt_may_still_win_against_its_rival(scene: SceneOf) -> 
     await until(lambda: it.hung == 2)
     first.set()
     won = await pursuing
-    assert (won.visit.number, it.hung) == (1, 0)
+    assert (won.visit.number, won.made, it.hung) == (1, 2, 0)
     assert await it.outcomes_in_ledger() == [(2, "hedged")]
 
 

@@ -231,7 +231,7 @@ class Pipeline:
         headers = self._headers(
             cache="miss" if errand.mark else "bypass",
             backend=won.visit.step.backend.facts.name,
-            attempts=won.visit.number,
+            attempts=won.made,
             why=_why(won.visit.step, errand.ask.model),
         )
         if isinstance(won.answer, BodyAnswer):

@@ -64,11 +64,13 @@ Answer = BodyAnswer | StreamAnswer
 
 
 class Won(NamedTuple):
-    """The attempt that answered `ask`, its bookkeeping still open, and what failed before it."""
+    """The attempt that answered `ask`, its bookkeeping still open, and what failed before it. `made` counts all attempts,
+    those too that began after this one."""
 
     answer: Answer
     visit: Visit
     ask: Ask
+    made: int
     failures: Sequence[AttemptFailed] = ()
 
 
@@ -217,7 +219,7 @@ class _Pursuit(Struct, kw_only=True):
             return None
         self.is_won = True
         visit.answered(streaming=isinstance(answer, StreamAnswer))
-        return Won(answer, visit, asked, tuple(self.failures))
+        return Won(answer, visit, asked, self.made, tuple(self.failures))
 
     def call_off(self, visit: Visit) -> None:
         """Nobody waits for it any more, because another attempt was answered or because the client left."""

@@ -91,7 +91,7 @@ class Telling:
     async def go_on(self, *, may_continue: bool) -> None:
         """The next attempt takes over. Raises ApiError when there is none."""
         ask_for = self._asked_to_go_on if may_continue and self.spliceable else self._asked
-        self.won = await self._again(self.won.visit.number, self.failures, ask_for)
+        self.won = await self._again(self.won.made, self.failures, ask_for)
         self.failures += self.won.failures[len(self.failures) :]
         self.continuation = Continuation(self.told, tokens=self.told_tokens) if self.won.ask.continues else None
 
