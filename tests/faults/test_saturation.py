@@ -49,7 +49,7 @@ def asked_for(upstream: Upstream) -> list[str]:
 
 def waiting(edge: RunningEdge) -> int:
     places: Any = edge.edge.pipeline.rooms.means.places
-    return len(places._room)
+    return int(places.waiting)
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -111,6 +111,11 @@ class Places:
         finally:
             self._sought -= Counter(offers)
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a place."""
+        return len(self._room)
+
     def retry_after(self, offers: Sequence[Offer], *, priority: int) -> int:
         """Whole seconds after which one of these may have a place for such a request, going by what was given back of
         late and by who waits already."""
