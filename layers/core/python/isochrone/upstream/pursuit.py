@@ -64,8 +64,8 @@ Answer = BodyAnswer | StreamAnswer
 
 
 class Won(NamedTuple):
-    """The attempt that answered `ask`, its bookkeeping still open, and what failed before it. `made` counts all attempts,
-    those too that began after this one."""
+    """The attempt that answered `ask`, its bookkeeping still open, and what failed before it. `made` counts the
+    attempts so far, those too that began after this one."""
 
     answer: Answer
     visit: Visit
