@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -14,11 +15,11 @@ from isochrone.routing.affinity import digest, score
 from isochrone.routing.engines import EngineLoad
 from isochrone.routing.fleet import Fleet
 from isochrone.routing.geo import Location
-from isochrone.routing.hybrid import MEASURED
+from isochrone.routing.hybrid import HOLD_SECONDS, MEASURED, Hybrid
 from isochrone.routing.plan import Near, Planner, Step, reason
 from isochrone.routing.probe import Probe
 from isochrone.routing.residency import Regions
-from isochrone.routing.speed import BRISK_MS
+from isochrone.routing.speed import BRISK_MS, Speed
 from isochrone.settings import Backend, Model, Price, Routing
 
 NOW = 1000.0
@@ -262,6 +263,21 @@ def test_later_turns_do_not_change_the_digest(first: list[dict[str, Any]], later
 def test_digest_of_any_prompt_is_a_number_or_nothing(prompt: Any) -> None:
     known = digest({"prompt": prompt})
     assert known is None or 0 <= known < 2**64
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 5), st.lists(st.floats(1, 2000), max_size=30)), max_size=60))
+@settings(max_examples=200)
+def test_hybrid_rule_holds_for_a_while_whatever_is_measured(seconds: list[tuple[float, list[float]]]) -> None:
+    hybrid, speed, switches, now = Hybrid("pool", 500.0), Speed(), [], NOW
+    for pause, measured in seconds:
+        now += pause
+        for ms in measured:
+            speed.on_first_token(ms, now=now)
+        before = hybrid.is_on_standby
+        hybrid.judge(now, speed.first_tokens)
+        if hybrid.is_on_standby is not before:
+            switches.append(now)
+    assert all(later - earlier >= HOLD_SECONDS for earlier, later in pairwise(switches))
 
 
 brisk = st.lists(st.floats(1, BRISK_MS), max_size=20)
