@@ -330,7 +330,10 @@ async def test_hedges_never_exceed_their_ratio(near: Upstream, far: Upstream) ->
 
 async def test_callers_who_leave_hedged_requests_leave_nothing_behind(near: Upstream, far: Upstream) -> None:
     async with running_edge(
-        backend(near, "silent"), backend(far, "silent", place=1), deadlines=PATIENT, **HEDGED
+        backend(near, "silent", max_concurrency=1),
+        backend(far, "silent", place=1, max_concurrency=1),
+        deadlines=PATIENT,
+        **HEDGED,
     ) as edge:
         known = len(asyncio.all_tasks())
         for patience in (0.02, 0.05, 0.055, 0.06, 0.08, 0.12):
@@ -341,6 +344,9 @@ async def test_callers_who_leave_hedged_requests_leave_nothing_behind(near: Upst
         await eventually(lambda: [state.in_flight for state in states] == [0, 0])
         await eventually(lambda: near.open_connections + far.open_connections == 0)
         await eventually(lambda: len(asyncio.all_tasks()) <= known)
+        near.scripts["silent"] = ok
+        answer = await edge.chat(stream=True)
+        assert (answer.text(), answer.headers["x-isochrone-backend"]) == (TEXT, "pool-0")
 
 
 async def test_our_own_key_being_refused_there_is_not_the_callers_401(near: Upstream) -> None:
