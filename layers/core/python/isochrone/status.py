@@ -77,9 +77,13 @@ def _model(name: str, hybrid: Hybrid) -> dict[str, Any]:
 
 
 def _sharing(rooms: Rooms) -> dict[str, Any]:
-    """Does this edge know what the others of its region see?"""
-    exchange = rooms.exchange
-    return {"shared": exchange is not None, "failures": exchange.failures if exchange else 0}
+    """Does this edge know what the others of its region see? And how many of its requests wait for a place."""
+    exchange, places = rooms.exchange, rooms.means.places
+    return {
+        "shared": exchange is not None,
+        "failures": exchange.failures if exchange else 0,
+        "waiting": places.waiting if places else 0,
+    }
 
 
 def _client(caller: Caller) -> dict[str, Any]:
