@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from isochrone.api.errors import Forbidden
+from isochrone.routing.circuit import Chance
 from isochrone.routing.engines import EngineLoad
 from isochrone.routing.fleet import UNKNOWN_RTT_MS, BackendState, Fleet
 from isochrone.routing.geo import Location
 from isochrone.routing.health import PROBE_VERDICT_SECONDS
 from isochrone.routing.hybrid import HOLD_SECONDS, MEASURED, MEASURED_ON_STANDBY
-from isochrone.routing.plan import DOUBT_MS, KV_CACHE_FULL_MS, USUAL_ANSWER_MS, Chance, Planner, Step, plan, reason
+from isochrone.routing.plan import DOUBT_MS, KV_CACHE_FULL_MS, USUAL_ANSWER_MS, Planner, Step, plan, reason
 from isochrone.routing.probe import Probe
 from isochrone.routing.speed import BRISK_MS
 from isochrone.settings import Backend, Model, Price, Routing

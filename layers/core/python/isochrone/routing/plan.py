@@ -32,13 +32,14 @@ docs/decisions/0010-who-goes-first.md why the order is this one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Literal
 
 from msgspec import Struct
 
 from isochrone.routing.affinity import score
+from isochrone.routing.circuit import Chance
 from isochrone.routing.fleet import USUAL_CONCURRENCY, BackendState, Fleet, Offer, Point, in_panic
 from isochrone.routing.geo import Location
 from isochrone.routing.health import Standing
@@ -64,8 +65,6 @@ AFFINITY_SPREAD = 1.25
 Near = Literal["client", "edge"]
 Role = Literal["primary", "standby", "stand-in", "slow primary"]
 Choice = Literal["", "affinity", "less loaded", "near-equal", "canary", "idle canary"]
-Chance = Callable[[], float]
-"""A number in [0, 1)."""
 
 
 class Step(Struct, eq=False, gc=False):
@@ -158,7 +157,7 @@ class Planner:
         return offers if regions is None else [o for o in offers if is_inside(o.backend.facts.region, regions)]
 
     def _roles(self, model: str, now: float) -> Mapping[Kind, Role]:
-        if not (hybrid := self.hybrids.get(model)):
+        if (hybrid := self.hybrids.get(model)) is None:
             return _AS_USUAL["pool"]
         if hybrid.is_due(now):
             hybrid.judge(now, partial(self._first_tokens, model, hybrid.primary))
