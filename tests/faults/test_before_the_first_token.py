@@ -99,6 +99,30 @@ async def test_fleet_that_is_full_is_429_and_says_when_to_come_back(near: Upstre
         assert int(answer.headers["retry-after"]) in (RETRY_AFTER - 1, RETRY_AFTER)
 
 
+async def test_backend_that_says_it_is_full_is_passed_over_for_a_while_so_that_retries_are_left_for_worse(
+    near: Upstream, far: Upstream
+) -> None:
+    async with running_edge(
+        backend(near, "busy"), backend(far, place=1), retry={"budget_ratio": 0.0}, answers={"exact": False}
+    ) as edge:
+        answers = [await edge.chat() for _ in range(6)]
+        assert [answer.status for answer in answers] == [429, 200, 200, 200, 200, 200]
+        assert len(near.requests) == 1
+
+
+async def test_fallback_answers_at_once_while_the_model_says_that_it_is_full(near: Upstream, far: Upstream) -> None:
+    async with running_edge(
+        backend(near, "busy"),
+        backend(far, place=1, models={"other": "ok"}),
+        model=[{"name": "m", "fallback": ["other"]}],
+        retry={"budget_ratio": 0.0},
+        answers={"exact": False},
+    ) as edge:
+        answers = [await edge.chat() for _ in range(6)]
+        assert [answer.status for answer in answers] == [429, 200, 200, 200, 200, 200]
+        assert len(near.requests) == 1
+
+
 async def test_senseless_retry_after_is_still_a_clean_429(near: Upstream) -> None:
     async with running_edge(backend(near, "busy-forever"), retry={"attempts": 1}) as edge:
         answer = await edge.chat()

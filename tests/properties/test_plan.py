@@ -124,8 +124,8 @@ def test_plan_keeps_its_order(
     serving = [offer for name in ("m", *model.fallback) for offer in fleet.offers(name)]
     assert sorted(told(steps)) == sorted((offer.backend.facts.name, offer.model) for offer in serving)
 
-    # Fit before unfit; of the fit the model before its fallback; of these what has room before what is full.
-    groups = [(not step.is_fit, MODELS.index(step.model), step.is_full) for step in steps]
+    # Fit before unfit; then what has not said that it is full; the model before its fallback; room before no room.
+    groups = [(not step.is_fit, step.is_busy, MODELS.index(step.model), step.is_full) for step in steps]
     assert groups == sorted(groups)
 
     # Then kinds, canaries aside, and of one kind the near-equals before the others, which stand by cost.

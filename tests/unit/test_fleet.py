@@ -444,3 +444,20 @@ def test_recovered_backend_takes_requests_again_within_half_a_minute_however_lon
         now += offer.retry_in(now) or 0.1
     assert offer.retry_in(now) <= OPEN_CAP_SECONDS * 1.1
     assert OPEN_CAP_SECONDS * 1.1 + STEADY_SECONDS < 30
+
+
+@pytest.mark.parametrize(("wait", "seconds"), [(None, 1.0), (0.0, 0.0), (7.0, 7.0), (25.0, 25.0), (26.0, 25.0)])
+def test_offer_that_said_it_is_full_is_busy_for_as_long_as_it_said_within_reason(
+    wait: float | None, seconds: float
+) -> None:
+    offer = first(fleet_of("a"))
+    assert offer.busy_until < NOW
+    offer.on_busy(NOW, wait)
+    assert offer.busy_until == NOW + seconds
+
+
+def test_later_and_shorter_word_of_being_full_takes_nothing_back() -> None:
+    offer = first(fleet_of("a"))
+    offer.on_busy(NOW, 7.0)
+    offer.on_busy(NOW + 1, 2.0)
+    assert offer.busy_until == NOW + 7

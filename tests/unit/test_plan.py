@@ -12,7 +12,7 @@ from isochrone.routing.circuit import Chance
 from isochrone.routing.engines import EngineLoad
 from isochrone.routing.fleet import UNKNOWN_RTT_MS, BackendState, Fleet
 from isochrone.routing.geo import Location
-from isochrone.routing.health import PROBE_VERDICT_SECONDS
+from isochrone.routing.health import PROBE_VERDICT_SECONDS, Fault
 from isochrone.routing.hybrid import HOLD_SECONDS, MEASURED, MEASURED_ON_STANDBY
 from isochrone.routing.plan import DOUBT_MS, KV_CACHE_FULL_MS, USUAL_ANSWER_MS, Planner, Step, plan, reason
 from isochrone.routing.probe import Probe
@@ -656,3 +656,16 @@ def test_models_stand_in_the_order_of_the_configuration() -> None:
     fleet = fleet_of(pool("a", models={"z": "z", "m": "m"}), pool("b", models={"m": "m", "a": "a"}))
     assert fleet.models == ["z", "m", "a"]
     assert [offer.backend.facts.name for offer in fleet.offers("m")] == ["a", "b"]
+
+
+def test_who_has_just_said_that_it_is_full_goes_behind_all_that_take_requests_but_before_the_ejected() -> None:
+    fleet = fleet_of(US, EU, AP, pool("other", models={"chat": "c"}))
+    busy, out = fleet.offers("m")[0], fleet.offers("m")[1]
+    busy.on_busy(NOW, 7.0)
+    for _ in range(3):
+        out.on_failure(NOW, "answered 500", begun=NOW, fault=Fault.ANSWER)
+    steps = planned(fleet, fallback=("chat",))
+    assert names(steps) == ["ap", "other", "us", "eu"]
+    assert [step.is_busy for step in steps] == [False, False, True, False]
+    assert "says that it is full" in reason(steps[2])
+    assert names(planned(fleet, fallback=("chat",), now=NOW + 7.0))[0] == "us"

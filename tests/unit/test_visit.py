@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import pytest
@@ -314,3 +315,12 @@ def test_visit_that_has_failed_is_not_held_against_a_backend_twice(step: Step, b
     visit.failed(AttemptFailed(Cause.SILENT, "was silent for too long"))
     visit.abandoned()
     assert step.offer.circuit.failures_in_a_row == 1
+
+
+@pytest.mark.parametrize(("cause", "busy_for"), [(Cause.OVERLOADED, 7.0), (Cause.REFUSED, None), (Cause.BROKEN, None)])
+def test_429_lets_others_go_first_for_as_long_as_it_says(
+    step: Step, book: Book, clock: Clock, cause: Cause, busy_for: float | None
+) -> None:
+    begin(step, book).failed(AttemptFailed(cause, "answered", retry_after=7.0))
+    expected = clock.now + busy_for if busy_for else -inf
+    assert step.offer.busy_until == expected

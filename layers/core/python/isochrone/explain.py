@@ -129,6 +129,7 @@ def _step_as_dict(position: int, step: Step) -> dict[str, Any]:
         "standing": step.standing.value,
         "takes_requests": step.is_fit,
         "full": step.is_full,
+        "busy": step.is_busy,
         "role": step.role,
         "choice": step.choice or None,
         "weight": facts.weight,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from math import inf
 
 from isochrone.routing.circuit import Chance, Circuit, CircuitNote, State
 from isochrone.routing.ejection import Ejection, EjectionNote, may_eject, panics
@@ -20,6 +21,9 @@ Point = tuple[float, float]
 UNKNOWN_RTT_MS = 100.0
 # What a backend takes at once where the configuration does not say.
 USUAL_CONCURRENCY = 32
+# How long others go before a backend that said it is full, where it said no more; and at most, whatever it said.
+BUSY_SECONDS = 1.0
+BUSY_CAP_SECONDS = 25.0
 _RECENT_PROBES = 8
 
 
@@ -148,7 +152,8 @@ class Offer:
     that model, this one too. `gives_reasons`: it has ended an answer with a finish_reason, so it ends all with one."""
 
     __slots__ = (
-        "backend", "circuit", "deadlines", "gives_reasons", "model", "model_there", "peers", "silence", "speed",
+        "backend", "busy_until", "circuit", "deadlines", "gives_reasons", "model", "model_there", "peers", "silence",
+        "speed",
     )  # fmt: skip
 
     def __init__(
@@ -169,6 +174,7 @@ class Offer:
         self.silence = Silence()
         self.speed = Speed()
         self.gives_reasons = False
+        self.busy_until = -inf
 
     def standing(self, now: float, *, panic: bool = False) -> Standing:
         """Where it stands; in a `panic` (see `in_panic`) ejections do not count."""
@@ -229,6 +235,11 @@ class Offer:
         """It replied what is neither its fault nor its merit: that it is full, or that the request is wrong."""
         self.silence.break_by(begun)
         self.backend.ejection.on_connected(begun=begun)
+
+    def on_busy(self, now: float, wait: float | None) -> None:
+        """It said that it is full, and how many seconds to wait, if it did: until then others go first, so that no
+        request spends an attempt on hearing it again."""
+        self.busy_until = max(self.busy_until, now + min(BUSY_SECONDS if wait is None else wait, BUSY_CAP_SECONDS))
 
     def on_failure(self, now: float, reason: str, *, begun: float, fault: Fault) -> None:
         """It failed by the backend's own fault. What an open circuit already says of one model is not held against the

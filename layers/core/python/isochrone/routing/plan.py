@@ -4,11 +4,12 @@ Where the request may be answered at all comes first (`residency`); the plan is 
 nothing more. From the strongest rule to the weakest:
 
  1. what takes requests, before what is ejected or unreachable
- 2. the model itself, before its fallbacks in their order
- 3. what has room, before what is full
- 4. a canary whose turn it is; then the primary kind of backend before the one that stands by (`hybrid`); in each kind,
+ 2. what has not just answered that it is full (429): hearing it again costs an attempt
+ 3. the model itself, before its fallbacks in their order
+ 4. what has room, before what is full
+ 5. a canary whose turn it is; then the primary kind of backend before the one that stands by (`hybrid`); in each kind,
     a canary whose turn it is not goes last
- 5. the near-equals, in an order of their own; then the rest by the least expected cost
+ 6. the near-equals, in an order of their own; then the rest by the least expected cost
 
 The cost is the expected time to the first token, in milliseconds:
 
@@ -71,7 +72,8 @@ class Step(Struct, eq=False, gc=False):
     """One place in a plan; costs are milliseconds, and `cost_ms` is the sum of all of them: `idle_ms` of what does not
     depend on who uses the backend now, and wait, memory and load.
 
-    `load` is the share of the backend in use; above 1 requests wait. `is_full` says that it has no place left at all.
+    `load` is the share of the backend in use; above 1 requests wait. `is_full` says that it has no place left at all,
+    `is_busy` that it has just said so itself.
     `choice` is what decided among near-equals, or that a canary has its turn or has not.
     """
 
@@ -92,6 +94,7 @@ class Step(Struct, eq=False, gc=False):
     cost_ms: float
     load: float
     is_full: bool
+    is_busy: bool
     choice: Choice = ""
 
     @property
@@ -218,6 +221,7 @@ class Planner:
             idle + wait + memory + load_ms,
             load,
             facts.max_concurrency is not None and state.in_flight >= places,
+            now < offer.busy_until,
         )
 
     def _ordered(self, steps: list[Step], affinity: int | None) -> list[Step]:
@@ -247,15 +251,16 @@ def _hybrid(model: Model | None) -> Hybrid:
 
 
 def _group(step: Step, rank: int, drawn: Offer | None) -> tuple[int, ...]:
-    """The rules 1 to 4 as a number each; marks canaries on the way."""
-    unfit, full, second, idle = not step.is_fit, step.is_full, step.role in _SECOND, False
+    """The rules 1 to 5 as a number each; marks canaries on the way."""
+    unfit, busy, full = not step.is_fit, step.is_busy, step.is_full
+    second, idle = step.role in _SECOND, False
     if step.offer is drawn:
         step.choice = "canary"
-        return unfit, rank, full, 0
+        return unfit, busy, rank, full, 0
     if step.backend.facts.share:
         step.choice = "idle canary"
         idle = True
-    return unfit, rank, full, 1, second, idle
+    return unfit, busy, rank, full, 1, second, idle
 
 
 def _wait_ms(offer: Offer, waiting: int, places: int) -> float:
@@ -381,6 +386,7 @@ def reason(step: Step) -> str:
         f"way from the edge {step.detour_ms:.0f} ms slower than expected" if step.detour_ms else "",
         f"first token {step.slowness_ms:.0f} ms slower than brisk" if step.slowness_ms else "",
         f"load {step.load:.0%}" if step.load_ms >= 1 else "",
+        "says that it is full" if step.is_busy else "",
         f"full ({facts.max_concurrency} at once)" if step.is_full else "",
         f"waits {step.wait_ms:.0f} ms for a place" if step.wait_ms >= 1 else "",
         "its cache is nearly full" if step.memory_ms else "",

@@ -88,6 +88,8 @@ class Visit:
             self.step.offer.on_failure(time.monotonic(), failure.detail, begun=self._begun, fault=fault)
         elif self._open:
             self.step.offer.on_reply(begun=self._begun)
+        if failure.cause is Cause.OVERLOADED:
+            self.step.offer.on_busy(time.monotonic(), failure.retry_after)
         self._end(failure.cause.value, usage, failure.detail, ambiguous=failure.ambiguous)
 
     def succeeded(self, usage: dict[str, Any] | None) -> None:
