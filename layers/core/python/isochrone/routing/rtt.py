@@ -71,8 +71,6 @@ class Estimator:
         here, there = self._way_of(a), self._way_of(b)
         if here is there:
             return self._direct(a, b)
-        if _is_beside(here, b) or _is_beside(there, a):
-            return self.line_ms(great_circle_km(a, b))
         gateways = ((x, y) for x in (here.through if here else (a,)) for y in (there.through if there else (b,)))
         through = min(self._leg(a, x) + self._between_gateways(x, y) + self._leg(y, b) for x, y in gateways)
         return max(through, great_circle_km(a, b) * LIGHT_MS_PER_KM)
@@ -121,10 +119,6 @@ def _on_sphere(point: Point) -> tuple[float, float, float]:
     """A place as a unit vector: the larger the scalar product of two, the nearer they are."""
     north, east = math.radians(point[0]), math.radians(point[1])
     return math.cos(north) * math.cos(east), math.cos(north) * math.sin(east), math.sin(north)
-
-
-def _is_beside(way: Way | None, point: Point) -> bool:
-    return way is not None and any(great_circle_km(place, point) < _METRO_KM for place in way.beside)
 
 
 class _Data(msgspec.Struct, frozen=True):

@@ -8,7 +8,6 @@ is, has no gateways: it is as that site is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -22,19 +21,16 @@ _FILE = Path(__file__).with_name("data") / "ways.json"
 
 
 class Way(NamedTuple):
-    """Traffic of the surroundings of `at` leaves `through` one of these, except that to places `beside` it, which does
-    not go farther there."""
+    """Traffic of the surroundings of `at` leaves `through` one of these."""
 
     at: Point
     through: tuple[Point, ...]
-    beside: tuple[Point, ...] = ()
 
 
 class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     place: str
     at: Point
     through: tuple[str, ...]
-    beside: tuple[str, ...] = ()
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,9 +42,4 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def known_ways() -> tuple[Way, ...]:
     """The table that is shipped."""
     table = msgspec.json.decode(_FILE.read_bytes(), type=_Table)
-    places = {row.place: row.at for row in table.ways} | table.gateways
-    return tuple(Way(row.at, _points(row.through, table.gateways), _points(row.beside, places)) for row in table.ways)
-
-
-def _points(names: Iterable[str], known: Mapping[str, Point]) -> tuple[Point, ...]:
-    return tuple(known[name] for name in names)
+    return tuple(Way(row.at, tuple(table.gateways[name] for name in row.through)) for row in table.ways)
