@@ -123,7 +123,7 @@ def test_answer_that_began_within_a_row_of_failures_breaks_it_and_leaves_the_dou
     circuit.on_success(begun=11)
     assert (circuit.doubts(12), circuit.reason) == (2, "answered 500")
     fail(circuit, at=13)
-    assert circuit.state(13) is State.CLOSED
+    assert (circuit.state(13), circuit.doubts(13)) == (State.CLOSED, CONSECUTIVE_FAILURES - 1)
     circuit.on_success(begun=13)
     assert (circuit.doubts(14), circuit.reason) == (0, "")
 
@@ -429,6 +429,10 @@ def test_closing_elsewhere_leaves_the_reason_of_a_later_failure_here(opened: Cir
     fail(opened, at=12)
     opened.absorb(CircuitNote(11), 12)
     assert (opened.state(12), opened.reason) == (State.CLOSED, "answered 500")
+    fail(opened, at=13, times=CONSECUTIVE_FAILURES)
+    fail(opened, at=14)
+    opened.absorb(CircuitNote(14), 14)
+    assert (opened.state(14), opened.reason) == (State.CLOSED, "")
 
 
 def test_older_news_is_no_news(opened: Circuit) -> None:
