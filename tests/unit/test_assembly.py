@@ -115,11 +115,19 @@ async def test_usage_that_no_engine_said_is_an_estimate_that_says_so() -> None:
 
 async def test_second_telling_that_died_is_forgotten_for_the_third() -> None:
     """What was told last goes on, not what was told longest: nothing of it was shown."""
-    scene = Scene(
-        words()[:6], [*words(["A ", "line "])], [*words(["of ", "equal time."]), STOP, DONE_EVENT], prefill=[2]
-    )
-    assert await scene.text() == "A line of equal time."
+    rest = [*words(["of ", "equal time."]), STOP, usage(12, 2), DONE_EVENT]
+    scene = Scene(words()[:6], [*words(["A ", "line "])], rest, prefill=[2])
+    body = await scene.body()
+    assert body["choices"][0]["message"]["content"] == "A line of equal time."
+    assert body["usage"].items() >= {"prompt_tokens": 10, "completion_tokens": 4}.items()
     assert scene.asked[2].fields["messages"][-1]["content"] == "A line "
+
+
+async def test_text_can_be_gone_on_with_although_the_telling_before_it_could_not() -> None:
+    call = chunk({"audio": {"data": "AAAA"}})
+    scene = Scene([call], CUT, [*words(WORDS[3:]), STOP, DONE_EVENT], prefill=[1, 2])
+    assert await scene.text() == TEXT
+    assert [ask.continues for ask in scene.asked] == [False, False, True]
 
 
 async def test_rest_that_begins_with_thoughts_leaves_the_beginning_for_the_next() -> None:

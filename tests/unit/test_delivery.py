@@ -386,6 +386,14 @@ async def test_estimate_for_an_answer_told_by_two_counts_both() -> None:
     assert usages_of(told)[0]["completion_tokens"] == len(WORDS) + 1
 
 
+async def test_estimate_counts_each_event_of_both_as_a_token() -> None:
+    letters = [*"abcdefghijklmnop"]
+    told = await Scene(words(letters[:9]), [*words(letters[9:]), STOP, DONE_EVENT], prefill=[1]).told(
+        include_usage=True
+    )
+    assert usages_of(told)[0]["completion_tokens"] == len(letters) + 1
+
+
 # -- while nobody tells it ---------------------------------------------------------------------------------------------
 
 
