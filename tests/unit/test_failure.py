@@ -9,6 +9,7 @@ from isochrone.upstream.failure import (
     AttemptFailed,
     Cause,
     failure_of_status,
+    out_of_time,
     parse_retry_after,
     told_in_band,
     wait_asked_for,
@@ -144,6 +145,16 @@ def test_words_of_a_failure_that_was_understood_already_change_nothing() -> None
 def test_wait_may_be_asked_for_in_milliseconds(headers: dict[str, str], seconds: float | None) -> None:
     assert wait_asked_for(headers, now=NOW) == seconds
     assert failure_of_status(429, b"", headers, now=NOW).retry_after == seconds
+
+
+def test_causes_are_named_in_the_ledger_as_they_are_in_the_table() -> None:
+    assert [cause.value for cause in Cause] == [cause.name.lower() for cause in Cause]
+
+
+def test_failure_of_a_request_whose_time_is_over_is_that_and_nobodys_yet() -> None:
+    failure = out_of_time()
+    assert (failure.cause, str(failure)) == (Cause.OUT_OF_TIME, "was not done when the request's time was over")
+    assert (failure.backend, failure.model, failure.failed_at, failure.ambiguous) == ("", "", 0.0, False)
 
 
 def test_failure_knows_whose_it_is_and_since_when() -> None:
