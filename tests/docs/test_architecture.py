@@ -1,13 +1,11 @@
-"""docs/architecture.md names modules, functions, outcomes and ports that are there."""
+"""docs/architecture.md names modules, functions, tables and ports that are there."""
 
 from __future__ import annotations
 
 import re
 from importlib.util import find_spec
 
-from isochrone.routing.health import Standing
 from isochrone.stores.tables import TABLES
-from isochrone.upstream.failure import Cause
 from local.layout import POOL_NAMES, REGIONS
 from tests.docs.repository import ROOT, constants, page, trees
 
@@ -28,14 +26,6 @@ def test_functions_and_classes_that_are_named_exist() -> None:
     )
     assert named
     assert [name for name in sorted(named) if not re.search(rf"(def|class) {name}\b", text)] == []
-
-
-def test_every_cause_of_a_failed_attempt_is_described() -> None:
-    assert [cause.name for cause in Cause if f"`{cause.name}`" not in PAGE.text] == []
-
-
-def test_every_standing_of_a_backend_is_described() -> None:
-    assert [standing.value for standing in Standing if standing.value not in PAGE.text] == []
 
 
 def test_every_table_is_described() -> None:

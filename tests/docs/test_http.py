@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import asyncio
 import re
+import time
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from isochrone import settings
@@ -14,6 +16,9 @@ from isochrone.api import errors
 from isochrone.api.errors import ApiError
 from isochrone.api.exchange import Reply, Request
 from isochrone.api.requests import OPERATIONS
+from isochrone.ledger.entry import LOST, Entry
+from isochrone.routing.probe import Probe
+from isochrone.upstream.failure import Cause
 from isochrone.wiring import build_edge
 from tests.docs.repository import CORE, constants, page, trees
 
@@ -49,13 +54,14 @@ async def _ask(method: str, path: str) -> Reply:
     edge = build_edge(
         settings.parse(
             '[[region]]\nname = "eu-west-1"\n[[backend]]\nname = "p"\nbase_url = "http://127.0.0.1:9/v1"\n'
-            'models = { "m" = "m" }\n'
+            'models = { "m" = "m" }\n[auth]\nrequired = false\n'
         ),
         region="eu-west-1",
         environ={},
         resident=True,
     )
     try:
+        edge.pipeline.rooms.fleet.states[0].on_probe(Probe(at=time.monotonic(), reached=True))
         return await edge.handle(Request(method=method, path=path, headers={}, body=b"", peer="127.0.0.1"))
     finally:
         await edge.close()
@@ -87,6 +93,26 @@ def _codes() -> Iterator[str]:
         for node in ast.walk(tree):
             if isinstance(node, ast.keyword) and node.arg == "code":
                 yield from constants(node.value)
+
+
+def test_every_field_of_the_status_is_described() -> None:
+    status = msgspec.json.decode(asyncio.run(_ask("GET", "/v1/status")).body)
+    (backend,) = status["backends"]
+    parts = [status, backend, backend["probe"], *backend["offers"], *status["models"]]
+    parts += [status[name] for name in ("ledger", "fleet", "client")]
+    assert sorted({field for part in parts for field in part} - _named_in("Status")) == []
+
+
+def test_every_field_and_every_outcome_of_the_ledger_is_described() -> None:
+    outcomes = {"ok", "cancelled", "hedged", LOST, *(cause.value for cause in Cause)}
+    assert {*Entry.__struct_fields__, *outcomes} == _named_in("Ledger")
+
+
+def _named_in(title: str) -> set[str]:
+    """What stands in backticks in the tables of a section, in the first cells; of the status, anywhere."""
+    rows = [line for line in PAGE.section(title).text.splitlines() if line.startswith("|")]
+    cells = rows if title == "Status" else [row.split("|")[1] for row in rows]
+    return {name for cell in cells for name in re.findall(r"`([a-z_]+)`", cell)}
 
 
 def test_headers_that_are_described_are_those_of_the_program() -> None:
