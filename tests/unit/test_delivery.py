@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from isochrone.api.controls import Recovery
+from isochrone.api.errors import NothingAlive
 from isochrone.api.sse import DONE_EVENT, KEEP_ALIVE
 from isochrone.upstream import delivery as delivering
 from isochrone.upstream.delivery import RESTARTED, Delivery
@@ -166,9 +167,24 @@ async def test_stream_that_nobody_can_go_on_with_ends_in_one_error_event() -> No
     errors = [one for one in events_of(told) if isinstance(one, dict) and "error" in one]
     assert len(errors) == 1
     assert errors == events_of(told)[-1:]
-    assert "pool-0 ended its stream without a finish_reason" in errors[0]["error"]["message"]
+    assert errors[0]["error"]["message"] == (
+        "The answer is not complete: pool-0 ended its stream without a finish_reason. none is left"
+    )
     assert DONE_EVENT not in told
     assert scene.broken == 1
+
+
+async def test_verdict_on_the_next_attempt_is_told_once() -> None:
+    scene = Scene(CUT)
+
+    async def nobody(made: int, failures: Any, ask_for: Any) -> Won:
+        raise NothingAlive(f"Nobody could answer: {failures[0].backend} {failures[0].detail}; pool-1 answered 503.")
+
+    scene.again = nobody  # type: ignore[method-assign]
+    assert events_of(await scene.told())[-1]["error"]["message"] == (
+        "The answer is not complete. Nobody could answer: pool-0 ended its stream without a finish_reason; "
+        "pool-1 answered 503."
+    )
 
 
 async def test_caller_may_ask_for_the_error_at_once() -> None:

@@ -75,9 +75,9 @@ class Delivery:
                 async with aclosing(self._recover()) as meanwhile:
                     async for data in meanwhile:
                         yield data
-        except ApiError:
+        except ApiError as verdict:
             self._on_broken()
-            yield b"data: " + self._incomplete().body() + b"\n\n"
+            yield b"data: " + self._incomplete(verdict).body() + b"\n\n"
         finally:
             await self._let_go()
 
@@ -99,7 +99,7 @@ class Delivery:
     async def _recover(self) -> AsyncGenerator[bytes, None]:
         """Another attempt takes over; what the client gets meanwhile. Raises ApiError when there is none."""
         if self._recovery is Recovery.ERROR or (self._recovery is Recovery.SPLICE and not self._telling.spliceable):
-            raise self._incomplete()
+            raise UpstreamFailed("No further attempt was made.")
         seeking = asyncio.create_task(self._telling.go_on(may_continue=self._recovery is Recovery.SPLICE))
         try:
             while not (await asyncio.wait([seeking], timeout=HEARTBEAT_SECONDS))[0]:
@@ -112,9 +112,11 @@ class Delivery:
         else:
             self._join = self._telling.continuation or Splice(self._telling.told)
 
-    def _incomplete(self) -> ApiError:
+    def _incomplete(self, verdict: ApiError) -> ApiError:
+        """What went wrong, and why nobody went on: the verdict on a further attempt says both."""
         told = "; ".join(f"{failure.backend} {failure.detail}" for failure in self._telling.failures)
-        return UpstreamFailed(f"The answer is not complete: {told}.", code="stream_incomplete")
+        why = f". {verdict}" if told in str(verdict) else f": {told}. {verdict}"
+        return UpstreamFailed(f"The answer is not complete{why}", code="stream_incomplete")
 
     def _settle(self, *, heard_out: bool) -> None:
         if not self._settled:
