@@ -346,3 +346,14 @@ async def test_room_that_is_empty_keeps_nothing(scene: Scene) -> None:
     await settled()
     assert scene.room._lines == {}
     assert "waiting room" not in {task.get_name() for task in asyncio.all_tasks()}
+
+
+async def test_whoever_comes_while_a_line_is_empty_joins_that_line(scene: Scene) -> None:
+    (gone,) = await come(scene, "s1")
+    gone.cancel()
+    await asyncio.sleep(0)  # it has left, and the line is about to notice
+    newcomer = scene.come("s2")
+    await settled()
+    assert [task.get_name() for task in asyncio.all_tasks()].count("waiting room") == 1
+    await scene.free_one()
+    assert await newcomer

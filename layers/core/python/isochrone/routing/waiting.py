@@ -146,7 +146,8 @@ class WaitingRoom(Generic[P]):
 
         `take` is asked with the class whose right counts then. All with the same `key` must seek the same places.
         """
-        waiter = _Waiter(self._lines.get(key) or _Pumped(key), take, priority, until)
+        line = self._lines.get(key)
+        waiter = _Waiter(_Pumped(key) if line is None else line, take, priority, until)
         if not self._let_in(waiter):
             return None
         try:
