@@ -1,0 +1,40 @@
+"""docs/faults.md names tests that are there, and commands that run."""
+
+from __future__ import annotations
+
+import ast
+import re
+from importlib.util import find_spec
+
+from tests.docs.repository import ROOT, page, trees
+from tests.faults.failover_bench import SCENARIOS
+
+PAGE = page("docs/faults.md")
+
+
+def test_tests_that_are_named_exist() -> None:
+    there = {
+        node.name
+        for _, tree in trees(ROOT / "tests")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    named = {name for name in PAGE.code if name.startswith("test_")}
+    assert len(named) > 50
+    assert sorted(named - there) == []
+
+
+def test_programs_that_are_named_exist() -> None:
+    named = set(re.findall(r"-m (tests[a-z_.]+)", PAGE.text))
+    assert named
+    assert [name for name in sorted(named) if find_spec(name) is None] == []
+
+
+def test_every_scenario_of_the_bench_is_described() -> None:
+    rows = [line for line in PAGE.section("FailoverBench").text.splitlines() if line.startswith("| S")]
+    described: set[int] = set()
+    for row in rows:
+        first, _, last = row.partition(":")[0].partition(" to ")
+        numbers = [int(number) for number in re.findall(r"S(\d\d)", first + last)]
+        described.update(range(numbers[0], numbers[-1] + 1) if last else numbers)
+    assert described == {int(scenario.id[1:]) for scenario in SCENARIOS}
