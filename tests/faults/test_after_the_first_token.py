@@ -22,7 +22,6 @@ from tests.upstream import (
     Upstream,
     begun,
     chunk,
-    completion,
     event,
     ok,
     refusal,
@@ -297,34 +296,51 @@ async def test_assembled_body_is_kept_like_any_other(near: Upstream) -> None:
         assert {**known.fields, "id": "", "created": 0} == {**told.fields, "id": "", "created": 0}
 
 
-async def test_short_body_that_comes_soon_is_asked_for_as_one_the_next_time(near: Upstream) -> None:
+async def test_body_that_comes_soon_is_asked_for_as_one_the_next_time(near: Upstream) -> None:
     async with running_edge(backend(near), answers={"exact": False}) as edge:
-        answers = [await edge.chat(max_tokens=limit) for limit in (64, 64, 4000)]
-        assert [answer.text() for answer in answers] == [TEXT] * 3
-        assert [received.fields.get("stream") for received in near.requests] == [True, None, True]
+        assert (await edge.chat()).text() == (await edge.chat()).text() == TEXT
+        assert [received.fields.get("stream") for received in near.requests] == [True, None]
 
 
-@pytest.mark.parametrize("assemble", [True, False])
-async def test_long_answer_after_many_short_ones_is_no_silence(near: Upstream, assemble: bool) -> None:
+async def test_long_answer_after_short_ones_is_asked_for_as_a_stream_and_no_silence(near: Upstream) -> None:
     async def slowly(exchange: Exchange) -> None:
-        if exchange.wants_stream:
-            await exchange.begin_stream()
-            for piece in [*words(), chunk(finish="stop"), DONE]:
-                await exchange.send(piece)
-                await asyncio.sleep(0.05)
-            await exchange.end()
-        else:
-            await asyncio.sleep(0.5)
-            await exchange.json(completion())
+        if not exchange.wants_stream:
+            await exchange.client_gone()
+            return
+        await exchange.begin_stream()
+        for piece in [*words(), chunk(finish="stop"), DONE]:
+            await exchange.send(piece)
+            await asyncio.sleep(0.05)
+        await exchange.end()
 
     deadlines = {"connect": 1.0, "first_token": 0.3, "stall": 0.3, "total": 10.0}
-    pool = backend(near, "usual", assemble=assemble)
-    async with running_edge(pool, answers={"exact": False}, deadlines=deadlines, retry={"attempts": 1}) as edge:
+    sections: dict[str, Any] = {"answers": {"exact": False}, "deadlines": deadlines, "retry": {"attempts": 1}}
+    async with running_edge(backend(near, "usual"), **sections) as edge:
         near.scripts["usual"] = ok
         for _ in range(3):
-            assert (await edge.chat(max_tokens=64)).status == 200
+            assert (await edge.chat()).status == 200
         near.scripts["usual"] = slowly
-        assert (await edge.chat(max_tokens=4000)).text() == TEXT
+        for _ in range(2):
+            assert (await edge.chat()).text() == TEXT
+        asked_for = [received.fields.get("stream") for received in near.requests]
+        assert asked_for == [True, None, None, None, True, True]
+        assert [entry["outcome"] for entry in await edge.ledger()] == ["ok"] * 5
+
+
+async def test_backend_that_falls_silent_over_a_body_is_left_within_the_first_token_deadline(
+    near: Upstream, far: Upstream
+) -> None:
+    async def silently(exchange: Exchange) -> None:
+        await exchange.client_gone()
+
+    async with running_edge(backend(near, "usual"), backend(far, place=1), answers={"exact": False}) as edge:
+        near.scripts["usual"] = ok
+        for _ in range(2):
+            assert (await edge.chat()).headers["x-isochrone-backend"] == "pool-0"
+        near.scripts["usual"] = silently
+        answer = await edge.chat()
+        assert (answer.text(), answer.headers["x-isochrone-attempts"]) == (TEXT, "2")
+        assert [entry["outcome"] for entry in await edge.ledger()] == ["ok", "ok", "silent", "ok"]
 
 
 # -- usage that nobody said --------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import msgspec
@@ -207,36 +208,18 @@ async def test_client_that_leaves_lets_go_of_the_backend_and_is_booked_with_what
 # -- when a stream is asked for ----------------------------------------------------------------------------------------
 
 
-def is_asked_for_a_stream(ask: Ask, *, typical_ms: float | None = None, assemble: bool = True) -> bool:
-    scene = Scene(WHOLE, assemble=assemble)
-    step = scene.steps[0]
-    step.offer.speed.typical_body_ms = typical_ms
+def is_asked_for_a_stream(ask: Ask, *, last_ms: float | None = None, assemble: bool = True) -> bool:
+    step = Scene(WHOLE, assemble=assemble).steps[0]
+    if last_ms is not None:
+        step.offer.speed.on_answer(last_ms, now=time.monotonic())
     asked = asked_of(ask, step)
     assert asked.stream is bool(asked.fields.get("stream"))
     return asked.stream
 
 
-@pytest.mark.parametrize(("typical_ms", "stream"), [(None, True), (1999.9, False), (2000.0, True)])
-def test_short_body_that_usually_comes_soon_is_asked_for_as_one(typical_ms: float | None, stream: bool) -> None:
-    ask = ASK._replace(fields={**BODY_FIELDS, "max_tokens": 256})
-    assert is_asked_for_a_stream(ask, typical_ms=typical_ms) is stream
-
-
-@pytest.mark.parametrize(
-    ("limits", "stream"),
-    [
-        ({}, True),
-        ({"max_tokens": None}, True),
-        ({"max_tokens": 257}, True),
-        ({"max_completion_tokens": 256}, False),
-        ({"max_tokens": 9000, "max_completion_tokens": 16}, False),
-    ],
-)
-def test_body_that_may_be_far_longer_than_the_usual_one_is_asked_for_as_a_stream(
-    limits: dict[str, int], stream: bool
-) -> None:
-    ask = ASK._replace(fields={**BODY_FIELDS, **limits})
-    assert is_asked_for_a_stream(ask, typical_ms=500.0) is stream
+@pytest.mark.parametrize(("last_ms", "stream"), [(None, True), (1999.9, False), (2000.0, True)])
+def test_body_is_asked_for_as_one_where_answers_come_soon(last_ms: float | None, stream: bool) -> None:
+    assert is_asked_for_a_stream(ASK, last_ms=last_ms) is stream
 
 
 def test_backend_that_shall_not_be_asked_for_streams_is_not() -> None:

@@ -17,12 +17,12 @@ import pytest
 from aiohttp.client_reqrep import ConnectionKey
 
 from isochrone.api.errors import BadRequest
-from isochrone.api.requests import CHAT, COMPLETION, EMBEDDING, Ask, Operation
+from isochrone.api.requests import CHAT, COMPLETION, Ask, Operation
 from isochrone.routing.fleet import Fleet
 from isochrone.routing.plan import Step, plan
 from isochrone.settings import Backend, Deadlines
 from isochrone.upstream import attempt as attempting
-from isochrone.upstream.attempt import BodyAnswer, attempt, body_for, bounded, comes_soon, open_session
+from isochrone.upstream.attempt import BodyAnswer, attempt, body_for, bounded, open_session
 from isochrone.upstream.failure import AttemptFailed, Cause
 from isochrone.upstream.stream import StreamAnswer
 from tests.upstream import KEEP_ALIVE, Exchange, Upstream, completion, event
@@ -232,39 +232,24 @@ async def test_trial_gets_half_of_the_patience(upstream: Upstream, call: Caller,
         "hang",
         ends_in=0.15,
         deadlines=deadlines_of(first_token=0.2),
-        is_trial=is_trial,
+        impatient=is_trial,
     )
     assert (await failure_of(calling)).cause is cause
 
 
 @pytest.mark.parametrize(
-    ("typical_ms", "limit", "cause"),
-    [
-        (None, 256, Cause.OUT_OF_TIME),
-        (1999.0, 256, Cause.SILENT),
-        (1999.0, 257, Cause.OUT_OF_TIME),
-        (1999.0, None, Cause.OUT_OF_TIME),
-        (2000.0, 256, Cause.OUT_OF_TIME),
-    ],
+    ("last_ms", "cause"), [(None, Cause.OUT_OF_TIME), (1999.0, Cause.SILENT), (2000.0, Cause.OUT_OF_TIME)]
 )
-async def test_short_body_that_usually_comes_soon_is_late_when_a_first_token_would_be(
-    upstream: Upstream, typical_ms: float | None, limit: int | None, cause: Cause
+async def test_body_where_answers_come_soon_is_late_when_a_first_token_would_be(
+    upstream: Upstream, last_ms: float | None, cause: Cause
 ) -> None:
     upstream.scripts["hang"] = hanging
     step = step_to(upstream.base_url, "hang", deadlines_of(first_token=0.05))
-    if typical_ms is not None:
-        step.offer.speed.on_answer(typical_ms, whole=True)
+    if last_ms is not None:
+        step.offer.speed.on_answer(last_ms, now=time.monotonic())
     async with open_session() as session:
-        asked = ask(max_tokens=limit)
-        calling = attempt(session, step, asked, headers={}, ends_at=time.monotonic() + 0.15, capture=False)
+        calling = attempt(session, step, ask(), headers={}, ends_at=time.monotonic() + 0.15, capture=False)
         assert (await failure_of(calling)).cause is cause
-
-
-@pytest.mark.parametrize("typical_ms", [1999.0, 2000.0])
-def test_embedding_that_usually_comes_soon_is_short(typical_ms: float) -> None:
-    offer = step_to("http://x", "ok", deadlines_of()).offer
-    offer.speed.on_answer(typical_ms, whole=True)
-    assert comes_soon(offer, ask(EMBEDDING)) is (typical_ms < 2000)
 
 
 @pytest.mark.parametrize(

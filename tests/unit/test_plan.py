@@ -306,7 +306,7 @@ def test_wait_is_the_requests_in_the_way_by_the_usual_time_of_an_answer() -> Non
     backend = state(fleet, "us")
     backend.in_flight = 5
     assert planned(fleet)[1].wait_ms == 2 * USUAL_ANSWER_MS / 4
-    backend.offers[0].speed.on_answer(1000, whole=False)
+    backend.offers[0].speed.on_answer(1000, now=0)
     step = planned(fleet)[1]
     assert step.wait_ms == 500
     assert "waits 500 ms for a place" in reason(step)

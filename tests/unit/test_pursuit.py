@@ -30,7 +30,9 @@ from isochrone.upstream import pursuit
 from isochrone.upstream.attempt import BodyAnswer
 from isochrone.upstream.budget import RetryBudget
 from isochrone.upstream.failure import AttemptFailed, Cause
-from isochrone.upstream.pursuit import Means, Won, pursue
+from isochrone.upstream.pursuit import Answer, Means, Won, pursue
+from isochrone.upstream.stream import StreamAnswer
+from isochrone.upstream.transcript import Transcript
 from isochrone.upstream.visit import Visit
 
 ASK = Ask(CHAT, "m", stream=False, include_usage=False, fields={"model": "m"})
@@ -49,7 +51,8 @@ def pool(name: str, region: str = REGIONS[0], **more: Any) -> Backend:
 class Scene:
     """A fleet, the outcome of each attempt in order, and what was done: backends asked, seconds slept.
 
-    An outcome that is an event is a backend that says nothing until it is set, and then answers.
+    An outcome that is an event is a backend that says nothing until it is set, and then answers; where the scene
+    `streams`, with a stream.
     """
 
     def __init__(
@@ -75,10 +78,12 @@ class Scene:
         self.hedges = RetryBudget(hedge_ratio, floor=0, name="hedges")
         self.places = FewPlaces(**{facts.name: 99 for facts in facts})
         self.hung = 0
+        self.streams = False
+        self.open_streams = 0
         monkeypatch.setattr(pursuit, "attempt", self._attempt)
         monkeypatch.setattr("isochrone.upstream.pursuit.asyncio.sleep", self._sleep)
 
-    async def _attempt(self, _: object, step: Step, ask: Ask, **options: Any) -> BodyAnswer:
+    async def _attempt(self, _: object, step: Step, ask: Ask, **options: Any) -> Answer:
         self.asked.append(step.backend.facts.name)
         self.asks.append(ask)
         self.options.append(options)
@@ -89,10 +94,20 @@ class Scene:
                 await outcome.wait()
             finally:
                 self.hung -= 1
-            return ANSWER
+            return self._stream() if self.streams else ANSWER
         if isinstance(outcome, AttemptFailed):
             raise outcome
         return outcome
+
+    def _stream(self) -> StreamAnswer:
+        async def nothing(_: float) -> bytes:
+            return b""
+
+        def close() -> None:
+            self.open_streams -= 1
+
+        self.open_streams += 1
+        return StreamAnswer(nothing, Transcript(capture=False), stall=1.0, ends_at=0.0, close=close)
 
     async def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -372,6 +387,21 @@ async def test_empty_plan_is_503(scene: SceneOf) -> None:
 # -- going on from a text --------------------------------------------------------------------------------------------
 
 
+async def test_winner_knows_what_failed_before_it(scene: SceneOf) -> None:
+    before, now = failed_before("pool-0"), failed(Cause.BROKEN)
+    won = await scene(now, ANSWER, backends=3).pursue(made=1, failures=[before])
+    assert list(won.failures) == [before, now]
+
+
+async def test_first_token_of_a_stream_is_timed_and_a_body_has_none(scene: SceneOf) -> None:
+    answered = asyncio.Event()
+    answered.set()
+    it = scene(answered, answered)
+    assert (await it.pursue()).visit.first_token_ms is None
+    it.streams = True
+    assert (await it.pursue(STREAM)).visit.first_token_ms is not None
+
+
 async def test_each_step_is_asked_in_its_own_words(scene: SceneOf) -> None:
     it = scene(failed(Cause.BROKEN), ANSWER)
     won = await it.pursue(ask_for=lambda step: ASK if step.backend.facts.name == "pool-0" else REST)
@@ -430,6 +460,8 @@ async def test_request_waits_for_a_place_when_all_are_full(scene: SceneOf) -> No
     won = await it.pursue(priority=2, max_wait=3.0)
     assert (it.asked, won.visit.number) == (["pool-1"], 1)
     assert it.places.waited == [(["pool-0", "pool-1"], 2, 3.0)]
+    won.visit.succeeded(None)
+    assert it.places.free == {"pool-0": 0, "pool-1": 1}
 
 
 async def test_nobody_waits_for_a_place_beyond_the_requests_time(scene: SceneOf) -> None:
@@ -510,6 +542,20 @@ async def test_both_answering_at_once_leaves_one_winner(scene: SceneOf) -> None:
     assert it.in_flight == [0, 0]
 
 
+async def test_stream_that_comes_when_another_has_won_is_closed(scene: SceneOf) -> None:
+    both = asyncio.Event()
+    it = scene(both, both)
+    it.streams = True
+    pursuing = asyncio.create_task(it.pursue(STREAM, hedge_after=0.01))
+    await until(lambda: it.hung == 2)
+    both.set()
+    won = await pursuing
+    assert it.open_streams == 1
+    assert isinstance(won.answer, StreamAnswer)
+    await won.answer.release()
+    assert it.open_streams == 0
+
+
 async def test_rival_goes_on_alone_when_the_first_fails(scene: SceneOf) -> None:
     answer = asyncio.Event()
     it = with_credit(scene(asyncio.Event(), answer))
@@ -586,6 +632,7 @@ async def _turn() -> None:
 async def test_caller_who_leaves_at_any_moment_leaves_nothing_behind(scene: SceneOf, turns: int) -> None:
     both = asyncio.Event()
     it = with_credit(scene(both, both, backends=2))
+    it.streams = True
     it.places = FewPlaces(pool_0=1, pool_1=1)
     known = asyncio.all_tasks()
     pursuing = asyncio.create_task(it.pursue(STREAM, hedge_after=0.0))
@@ -596,7 +643,9 @@ async def test_caller_who_leaves_at_any_moment_leaves_nothing_behind(scene: Scen
     pursuing.cancel()
     outcome = (await asyncio.gather(pursuing, return_exceptions=True))[0]
     if isinstance(outcome, Won):
+        assert isinstance(outcome.answer, StreamAnswer)
         outcome.visit.abandoned()
-    assert (it.in_flight, it.hung) == ([0, 0], 0)
+        await outcome.answer.release()
+    assert (it.in_flight, it.hung, it.open_streams) == ([0, 0], 0, 0)
     assert it.places.free == {"pool-0": 1, "pool-1": 1}
     assert asyncio.all_tasks() == known

@@ -11,7 +11,7 @@ def speed() -> Speed:
 
 
 def test_nothing_is_known_at_first(speed: Speed) -> None:
-    assert (speed.first_token_ms(0), speed.answer_ms, speed.typical_body_ms, speed.export()) == (None,) * 4
+    assert (speed.first_token_ms(0), speed.answer_ms, speed.export()) == (None,) * 3
     assert speed.first_tokens(0) == []
 
 
@@ -46,13 +46,21 @@ def test_last_samples_are_kept_as_they_were_measured(speed: Speed) -> None:
     assert speed.first_tokens(97) == [980, 990]
 
 
-def test_typical_time_of_a_body_is_that_of_answers_wanted_whole(speed: Speed) -> None:
-    speed.on_answer(1000, whole=False)
-    assert (speed.answer_ms, speed.typical_body_ms) == (1000, None)
-    speed.on_answer(2000, whole=True)
-    assert (speed.answer_ms, speed.typical_body_ms) == (1300, 2000)
-    speed.on_answer(1000, whole=True)
-    assert speed.typical_body_ms == 1700
+def test_time_of_an_answer_is_smoothed(speed: Speed) -> None:
+    speed.on_answer(1000, now=1)
+    assert speed.answer_ms == 1000
+    speed.on_answer(2000, now=2)
+    assert speed.answer_ms == 1300
+
+
+def test_answers_come_soon_once_one_did_and_none_took_long_for_ten_minutes(speed: Speed) -> None:
+    assert not speed.answers_come_soon(0)
+    speed.on_answer(1999, now=1)
+    assert speed.answers_come_soon(1)
+    speed.on_answer(2000, now=2)
+    speed.on_answer(10, now=3)
+    assert not speed.answers_come_soon(601.9)
+    assert speed.answers_come_soon(602)
 
 
 @pytest.mark.parametrize(

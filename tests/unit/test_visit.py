@@ -248,13 +248,11 @@ async def test_request_that_may_have_been_carried_out_unheard_is_booked_as_ambig
     assert sorted(entry["ambiguous"] for entry in await book.recent("t", limit=9)) == [False, True]
 
 
-def test_time_of_a_whole_answer_is_learnt_from_those_who_want_one(step: Step, book: Book, clock: Clock) -> None:
-    for whole in (False, True):
-        visit = begin(step, book, whole=whole)
-        clock.now += 3.0
-        visit.succeeded(None)
-        assert step.offer.speed.answer_ms == 3000
-        assert step.offer.speed.typical_body_ms == (3000 if whole else None)
+def test_time_of_an_answer_is_learnt(step: Step, book: Book, clock: Clock) -> None:
+    visit = begin(step, book)
+    clock.now += 3.0
+    visit.succeeded(None)
+    assert step.offer.speed.answer_ms == 3000
 
 
 def test_refusals_break_the_silence_that_callers_who_leave_early_speak_of(step: Step, book: Book, clock: Clock) -> None:

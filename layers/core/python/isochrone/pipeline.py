@@ -221,7 +221,6 @@ class Pipeline:
                 tenant=errand.tenant,
                 book=self.rooms.book,
                 patience=first_token if asked_of(errand.ask, step).stream else first_token * _BODY_PATIENCE,
-                whole=not errand.ask.stream,
                 place=place,
             )
 

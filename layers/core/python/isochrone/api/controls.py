@@ -26,8 +26,8 @@ class CacheMode(Enum):
 
 
 class Recovery(Enum):
-    """When a stream dies after its first token: join a new attempt to it (by going on with its text where a backend can,
-    else by asking again and comparing), begin anew with a mark, or only say so."""
+    """When a stream dies after its first token: join a new attempt to it (one that goes on with its text, or tells it
+    again and agrees), begin anew with a mark, or only say so."""
 
     SPLICE = "splice"
     RESTART = "restart"
@@ -35,7 +35,7 @@ class Recovery(Enum):
 
 
 class Controls(NamedTuple):
-    """`timeout` is seconds for the whole request, None for the configured one; `priority` is 1 (can wait) to 10 (cannot);
+    """`timeout` is seconds for the whole request, None for the configured one; `priority` is 1 (can wait) to 10;
     `regions` are those that may see the request, None for any."""
 
     request_id: str | None

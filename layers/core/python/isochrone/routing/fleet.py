@@ -222,10 +222,9 @@ class Offer:
         self.circuit.on_first_token(now, begun=begun)
         self.backend.on_connected(begun=begun)
 
-    def on_success(self, now: float, *, begun: float, whole: bool = False) -> None:
-        """The answer is complete; `whole`: its caller wanted it in one piece. Only this clears a backend: one that dies
-        in mid-stream says a first token, too."""
-        self.speed.on_answer((now - begun) * 1000, whole=whole)
+    def on_success(self, now: float, *, begun: float) -> None:
+        """The answer is complete. Only this clears a backend: one that dies in mid-stream says a first token, too."""
+        self.speed.on_answer((now - begun) * 1000, now=now)
         self.silence.break_by(begun)
         self.circuit.on_success(begun=begun)
         self.backend.on_connected(begun=begun)

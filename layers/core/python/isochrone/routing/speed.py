@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, inf
 
 from msgspec import Struct
 
 # A first token within this time counts as brisk: differences below it are noise of prompts, not of places.
 BRISK_MS = 2000.0
+# An answer within this time is there before anybody has reason to wonder about it.
+SOON_MS = 2000.0
+_LATE_REMEMBERED_SECONDS = 600.0
 SAMPLES = 64
 _WEIGHT = 0.3
 _HALF_LIFE_SECONDS = 10.0
@@ -29,16 +32,15 @@ def percentile_95(values: Sequence[float]) -> float | None:
 
 class Speed:
     """`answer_ms` is the smoothed time of a whole answer, as long as it holds a place at the backend (a caller who
-    reads slowly is part of that); `typical_body_ms` that of answers whose caller wanted them whole. None while unknown.
-    """
+    reads slowly is part of that); None while unknown."""
 
     __slots__ = (
-        "_first_token_at", "_first_token_ms", "_last_first_token_ms", "_samples", "answer_ms", "typical_body_ms",
+        "_first_token_at", "_first_token_ms", "_last_first_token_ms", "_late_at", "_samples", "answer_ms",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.answer_ms: float | None = None
-        self.typical_body_ms: float | None = None
+        self._late_at = -inf
         self._first_token_ms: float | None = None
         self._first_token_at = 0.0
         self._last_first_token_ms = BRISK_MS
@@ -65,11 +67,19 @@ class Speed:
         """The times to first token that were measured after `since`, at most the last SAMPLES."""
         return [ms for at, ms in self._samples if at > since]
 
-    def on_answer(self, ms: float, *, whole: bool) -> None:
-        """An answer was complete after `ms`; `whole`: its caller wanted it in one piece."""
+    def on_answer(self, ms: float, *, now: float) -> None:
+        """An answer was complete after `ms`."""
         self.answer_ms = _smoothed(self.answer_ms, ms)
-        if whole:
-            self.typical_body_ms = _smoothed(self.typical_body_ms, ms)
+        if ms >= SOON_MS:
+            self.on_late(now)
+
+    def on_late(self, now: float) -> None:
+        """An answer was not there in the time in which answers usually are."""
+        self._late_at = now
+
+    def answers_come_soon(self, now: float) -> bool:
+        """Have all answers of the last ten minutes come soon? One that took long says that others may."""
+        return self.answer_ms is not None and now - self._late_at >= _LATE_REMEMBERED_SECONDS
 
     def export(self) -> SpeedNote | None:
         """What other edges may know of it; None while nothing is known."""

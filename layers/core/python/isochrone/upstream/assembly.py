@@ -31,7 +31,7 @@ _BODY_ONLY = ("audio", "best_of", "logprobs", "modalities", "prompt_logprobs", "
 
 def asked_of(ask: Ask, step: Step) -> Ask:
     """What this step is asked: for a stream also where the caller wants a body that may take long there."""
-    if ask.stream or not step.backend.facts.assemble or not _can_be_gathered(ask) or comes_soon(step.offer, ask):
+    if ask.stream or not step.backend.facts.assemble or not _can_be_gathered(ask) or comes_soon(step.offer):
         return ask
     return ask._replace(stream=True, fields={**ask.fields, "stream": True})
 

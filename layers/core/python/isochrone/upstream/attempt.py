@@ -29,10 +29,6 @@ KEEP_ALIVE_SECONDS = 4.0
 _MAX_BODY = 64 * 1024 * 1024
 _ERROR_BODY = 64 * 1024
 _ERROR_SECONDS = 1.0
-# Bodies that usually come within this time are late when a first token would be, if they can have no more tokens.
-_SOON_MS = 2000.0
-_FEW_TOKENS = 256
-_LIMITS = ("max_tokens", "max_completion_tokens")
 
 T = TypeVar("T")
 
@@ -70,17 +66,17 @@ async def attempt(
     headers: Mapping[str, str],
     ends_at: float,
     capture: bool,
-    is_trial: bool = False,
+    impatient: bool = False,
     body_will_do: bool = False,
 ) -> BodyAnswer | StreamAnswer:
-    """Call one backend; `ends_at` is when the whole request must be over. Only half of the patience is for a trial. A
-    stream may be answered with a body only if `body_will_do`.
+    """Call one backend; `ends_at` is when the whole request must be over. `impatient` halves the time to the first
+    token. A stream may be answered with a body only if `body_will_do`.
 
     Raises AttemptFailed (BadRequest for what no backend could be sent), and leaves no connection behind when it does.
     """
     now = time.monotonic()
     own_end = now + step.offer.deadlines.total
-    silent_at = min(own_end, now + _patience(step.offer, ask) / (2 if is_trial else 1))
+    silent_at = min(own_end, now + _patience(step.offer, ask) / (2 if impatient else 1))
     limits = _Limits(min(ends_at, silent_at), min(ends_at, own_end))
     headers = {**headers, "X-Isochrone-Timeout": _in_tenths(limits.ends_at - now)}
     try:
@@ -93,18 +89,16 @@ async def attempt(
 
 
 def _patience(offer: Offer, ask: Ask) -> float:
-    """Seconds to the first token. A body comes all at once at its end: only one that comes soon has the same
-    deadline."""
-    return offer.deadlines.first_token if ask.stream or comes_soon(offer, ask) else math.inf
+    """Seconds to the first token. A body comes all at once at its end: only where answers come soon can it be late,
+    and then half of the time is left to ask for it as a stream."""
+    if ask.stream:
+        return offer.deadlines.first_token
+    return offer.deadlines.first_token / 2 if comes_soon(offer) else math.inf
 
 
-def comes_soon(offer: Offer, ask: Ask) -> bool:
-    """Is a body late here when a first token would be? Not one that may be far longer than those before it."""
-    typical_ms = offer.speed.typical_body_ms
-    if typical_ms is None or typical_ms >= _SOON_MS:
-        return False
-    limits = [limit for name in _LIMITS if (limit := ask.fields.get(name))]
-    return ask.operation is EMBEDDING or (bool(limits) and min(limits) <= _FEW_TOKENS)
+def comes_soon(offer: Offer) -> bool:
+    """Is a body of this offer there before a first token would be late?"""
+    return offer.speed.answers_come_soon(time.monotonic())
 
 
 def _in_tenths(seconds: float) -> str:

@@ -238,15 +238,26 @@ class _Pursuit(Struct, kw_only=True):
             headers={**self.means.headers_for(step), "X-Request-Id": self.request_id},
             ends_at=self.itinerary.ends_at,
             capture=self.capture,
-            is_trial=visit.is_trial,
             body_will_do=not self.ask.stream,
         )
         try:
-            return await once(asked), asked
+            return await once(asked, impatient=visit.is_trial), asked
         except AttemptFailed as failure:
-            if not asked.continues or failure.cause not in _UNFIT_TO_CONTINUE:
+            if asked.continues and failure.cause in _UNFIT_TO_CONTINUE:
+                asked, impatient = self.ask, visit.is_trial
+            elif stream := self.stream_instead(step, asked, failure):
+                asked, impatient = stream, True
+            else:
                 raise
-        return await once(self.ask), self.ask
+        return await once(asked, impatient=impatient), asked
+
+    def stream_instead(self, step: Step, asked: Ask, failure: AttemptFailed) -> Ask | None:
+        """A body that is late where answers come soon may only be a long one: asked for as a stream, it shows."""
+        if asked.stream or failure.cause is not Cause.SILENT:
+            return None
+        step.offer.speed.on_late(time.monotonic())
+        stream = self.ask_for(step)
+        return stream if stream.stream else None
 
     def note(self, failure: AttemptFailed) -> None:
         """Keep a failure for those that come after it. Raises ApiError where nothing may come after it."""

@@ -32,7 +32,7 @@ class Visit:
     """Holds its place at the backend until it ended; then health, load and the ledger have learnt of it.
 
     `patience`: a backend that has said nothing for so many seconds when its caller leaves is to blame for that; for a
-    trial, half of it. `whole`: the caller wants the answer in one piece. Without a `place` it takes what trial it can.
+    trial, half of it. Without a `place` it takes what trial it can.
     """
 
     def __init__(
@@ -44,7 +44,6 @@ class Visit:
         tenant: str,
         book: Book,
         patience: float = 10.0,
-        whole: bool = False,
         place: Place | None = None,
     ) -> None:
         self.step = step
@@ -59,7 +58,6 @@ class Visit:
             attempt=number,
             started_at=time.time(),
         )
-        self._whole = whole
         self._begun = time.monotonic()
         self._answered = False
         self._open = True
@@ -95,7 +93,7 @@ class Visit:
     def succeeded(self, usage: dict[str, Any] | None) -> None:
         """The answer is complete. Only that clears a backend: one that dies in mid-stream says a first token, too."""
         if self._open:
-            self.step.offer.on_success(time.monotonic(), begun=self._begun, whole=self._whole)
+            self.step.offer.on_success(time.monotonic(), begun=self._begun)
         self._end("ok", usage, None)
 
     def abandoned(self, usage: dict[str, Any] | None = None) -> None:
