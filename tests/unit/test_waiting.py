@@ -178,7 +178,7 @@ class Scene:
 
 @pytest.fixture
 async def scene() -> AsyncIterator[Scene]:
-    scene = Scene()
+    scene = Scene(capacity=100)
     yield scene
     await scene.room.close()
     await settled()
@@ -244,6 +244,59 @@ async def test_one_line_does_not_hold_up_another(scene: Scene) -> None:
     assert await scene.come("s", key="b")
     assert not stuck.done()
     stuck.cancel()
+
+
+async def test_lines_that_seek_the_same_places_are_served_by_turns(scene: Scene) -> None:
+    """Two models at one backend are two lines."""
+    first, second = ([scene.come(f"s{i}", key=key) for i in range(6)] for key in ("one", "two"))
+    await settled()
+    for _ in range(6):
+        await scene.free_one()
+    assert [sum(task.done() for task in line) for line in (first, second)] == [3, 3]
+    assert first[0].done()
+
+
+async def test_places_freed_at_once_are_shared_between_lines(scene: Scene) -> None:
+    first, second = ([scene.come(f"s{i}", key=key) for i in range(6)] for key in ("one", "two"))
+    await settled()
+    scene.free = 5
+    await scene.free_one()
+    assert [sum(task.done() for task in line) for line in (first, second)] == [3, 3]
+
+
+async def test_urgent_line_has_more_turns_but_not_all(scene: Scene) -> None:
+    scene.reserved = 1  # the low line is let through only before a higher one, with its right
+    low, high = ([scene.come(f"{name}{i}", key=name) for i in range(40)] for name in ("l", "h"))
+    await settled()
+    for _ in range(18):
+        await scene.free_one()
+    assert [sum(task.done() for task in line) for line in (low, high)] == [2, 16]
+
+
+async def test_line_that_found_no_place_for_long_is_owed_one_turn(scene: Scene) -> None:
+    """Its backend was full all the time while the other line had its turns elsewhere."""
+    stuck_at_first = False
+
+    async def elsewhere(right: Priority) -> Ticket | None:
+        return await ticket(right) if stuck_at_first else None
+
+    async def ticket(_: Priority) -> Ticket | None:
+        if not scene.free:
+            return None
+        scene.free -= 1
+        return Ticket(scene)
+
+    late = [asyncio.create_task(scene.room.wait("late", elsewhere, priority=STANDARD, until=SOON)) for _ in range(4)]
+    busy = [scene.come(f"s{i}", key="busy") for i in range(6)]
+    await settled()
+    for _ in range(3):
+        await scene.free_one()
+    stuck_at_first = True
+    for _ in range(3):
+        await scene.free_one()
+    assert [sum(task.done() for task in line) for line in (late, busy)] == [2, 4]
+    for task in late:
+        task.cancel()
 
 
 async def test_whoever_waits_too_long_goes_without(scene: Scene) -> None:

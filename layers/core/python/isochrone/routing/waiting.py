@@ -7,6 +7,9 @@
 Requests for the same offers stand in one line. Classes have their turns by smooth weighted round robin (as nginx gives
 them to servers), so none starves. It is the one whose turn it is who asks, and while that one finds no place nobody
 else in its line would.
+
+Lines may seek the same places (two models at one backend), so they have turns, too, by start-time fair queueing: each
+has the weight of the highest class in it, and one that found no place for long is owed no more than its next turn.
 """
 
 from __future__ import annotations
@@ -88,6 +91,11 @@ class Line(Generic[T]):
         others = (min(len(self._waiting[one]), turns * one.weight) for one in Priority if one != priority)
         return own + int(sum(others))
 
+    @property
+    def highest(self) -> Priority:
+        """The highest class that waits; LOW when nobody does."""
+        return max(self._present(), default=Priority.LOW)
+
     def _present(self) -> list[Priority]:
         return [priority for priority, waiting in self._waiting.items() if waiting]
 
@@ -119,13 +127,19 @@ class _Waiter(Generic[P]):
 
 
 class _Pumped(Line[_Waiter[P]]):
-    """A line and the task that serves it."""
+    """A line and the task that serves it. `served` is when it had its last turn, on the clock that turns move on."""
 
-    def __init__(self, key: Hashable) -> None:
+    def __init__(self, key: Hashable, *, served: float) -> None:
         super().__init__()
         self.key = key
+        self.served = served
         self.freed = asyncio.Event()
         self.pump: asyncio.Task[None] | None = None
+
+    @property
+    def due(self) -> float:
+        """When its next turn is."""
+        return self.served + 1 / self.highest.weight
 
 
 class WaitingRoom(Generic[P]):
@@ -136,6 +150,8 @@ class WaitingRoom(Generic[P]):
         self._clock = clock
         self._capacity = capacity
         self._lines: dict[Hashable, _Pumped[P]] = {}
+        self._turns = 0.0
+        self._poll: asyncio.TimerHandle | None = None
         self._present: dict[Priority, dict[_Waiter[P], None]] = {priority: {} for priority in Priority}
 
     def __len__(self) -> int:
@@ -147,7 +163,7 @@ class WaitingRoom(Generic[P]):
         `take` is asked with the class whose right counts then. All with the same `key` must seek the same places.
         """
         line = self._lines.get(key)
-        waiter = _Waiter(_Pumped(key) if line is None else line, take, priority, until)
+        waiter = _Waiter(_Pumped(key, served=self._turns) if line is None else line, take, priority, until)
         if not self._let_in(waiter):
             return None
         try:
@@ -164,7 +180,7 @@ class WaitingRoom(Generic[P]):
 
     def places_freed(self) -> None:
         """Somebody gave a place back: whoever is next may ask for it."""
-        for line in self._lines.values():
+        for line in sorted(self._lines.values(), key=lambda line: line.due):
             line.freed.set()
 
     def ahead_of(self, key: Hashable, priority: Priority) -> int:
@@ -174,6 +190,8 @@ class WaitingRoom(Generic[P]):
 
     async def close(self) -> None:
         """Send everybody away."""
+        if self._poll:
+            self._poll.cancel()
         pumps = [line.pump for line in self._lines.values() if line.pump]
         for waiter in self._all():
             waiter.end(None)
@@ -197,6 +215,8 @@ class WaitingRoom(Generic[P]):
         line.join(waiter, waiter.priority)
         line.freed.set()
         if line.pump is None:
+            if not self._lines:
+                self._ask_again_later()
             self._lines[line.key] = line
             line.pump = asyncio.get_running_loop().create_task(self._serve(line), name="waiting room")
         return True
@@ -211,15 +231,25 @@ class WaitingRoom(Generic[P]):
         if came.done() and not came.cancelled() and not came.exception() and (got := came.result()):
             got.give_back()
 
+    def _ask_again_later(self) -> None:
+        if self._poll:
+            self._poll.cancel()
+        self._poll = asyncio.get_running_loop().call_later(POLL_SECONDS, self._ask_again)
+
+    def _ask_again(self) -> None:
+        if self._lines:
+            self.places_freed()
+            self._ask_again_later()
+
     async def _serve(self, line: _Pumped[P]) -> None:
         try:
             while True:
                 line.freed.clear()
                 while (turn := line.next()) and await self._had_its_turn(line, turn):
-                    pass
+                    await self._let_others_ask(line)
                 if not turn:
                     return
-                await _set_within(line.freed, POLL_SECONDS)
+                await line.freed.wait()
         finally:
             del self._lines[line.key]
 
@@ -231,24 +261,28 @@ class WaitingRoom(Generic[P]):
             self._let_out(waiter)
             return True
         try:
-            got = await waiter.take(turn.right)
+            got = await waiter.take(self._right(line, turn))
         except Exception as error:
             waiter.fail(error)
             return True
         if got and waiter.came.done():
             got.give_back()
         elif got:
+            self._turns = line.served = max(self._turns, line.due)
             line.serve(waiter, waiter.priority)
             waiter.end(got)
         return got is not None
 
+    def _right(self, line: _Pumped[P], turn: Turn[_Waiter[P]]) -> Priority:
+        """A turn before a line with a higher class has that one's right, as inside a line."""
+        higher = (other for other in self._lines.values() if other.highest > turn.priority)
+        return Priority.HIGH if any(line.due <= other.due for other in higher if other is not line) else turn.right
 
-async def _set_within(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass
+    async def _let_others_ask(self, line: _Pumped[P]) -> None:
+        """There may be more places, and it may be the turn of another line."""
+        if any(other.due < line.due for other in self._lines.values()):
+            self.places_freed()
+            await asyncio.sleep(0)
 
 
 def retry_after(ahead: int, freed_per_second: float | None) -> int:
