@@ -227,7 +227,7 @@ async def test_attempt_is_given_the_backends_headers_the_request_id_and_the_end(
     (options,) = it.options
     assert options["headers"] == {"Authorization": "pool-0", "X-Request-Id": "r"}
     assert 59 < options["ends_at"] - time.monotonic() <= 60
-    assert (options["capture"], options["is_trial"], options["body_will_do"]) == (False, False, True)
+    assert (options["capture"], options["impatient"], options["body_will_do"]) == (False, False, True)
 
 
 async def test_caller_of_a_stream_is_not_served_with_a_body(scene: SceneOf) -> None:
@@ -544,7 +544,7 @@ async def test_both_answering_at_once_leaves_one_winner(scene: SceneOf) -> None:
 
 async def test_stream_that_comes_when_another_has_won_is_closed(scene: SceneOf) -> None:
     both = asyncio.Event()
-    it = scene(both, both)
+    it = with_credit(scene(both, both))
     it.streams = True
     pursuing = asyncio.create_task(it.pursue(STREAM, hedge_after=0.01))
     await until(lambda: it.hung == 2)
