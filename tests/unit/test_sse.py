@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from isochrone.api.sse import Event, SseDecoder
+from isochrone.api import sse
+from isochrone.api.sse import Event, EventTooLong, SseDecoder
 
 FIRST = b"data: first\n\n"
 
@@ -41,6 +42,12 @@ def test_data_of_an_event_is_what_its_data_lines_say(
     raw = lines.replace(b"\n", end) + 2 * end
     events = [*decoder.feed(raw), *decoder.close()[0]]
     assert [event.data for event in events] == [data]
+
+
+@pytest.mark.parametrize("raw", [b"data: x\n\n", b"data:x\n\n", b"id: 7\ndata: x\n\n", b"data: x\r\n\r\n"])
+def test_bytes_of_an_event_are_those_that_came(decoder: SseDecoder, raw: bytes) -> None:
+    assert decoder.feed(raw) == [Event(raw, b"x")]
+    assert decoder.feed(2 * raw) == 2 * [Event(raw, b"x")]
 
 
 def test_events_of_one_chunk_may_end_their_lines_differently(decoder: SseDecoder) -> None:
@@ -83,3 +90,10 @@ def test_rest_without_an_end_is_a_cut(decoder: SseDecoder, rest: bytes) -> None:
 def test_single_line_end_after_the_last_event_is_no_cut(decoder: SseDecoder, rest: bytes) -> None:
     decoder.feed(rest)
     assert decoder.close() == ([], False)
+
+
+def test_event_that_is_too_long_is_said_to_be(decoder: SseDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The words stand in the ledger and in the error that the client gets."""
+    monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 100)
+    with pytest.raises(EventTooLong, match="an event of more than 100 bytes"):
+        decoder.feed(b"data: " + b"x" * 95)
