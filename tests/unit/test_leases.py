@@ -74,6 +74,15 @@ async def test_lease_that_nobody_watched_is_free_when_no_clock_can_hold_it_for_a
     assert await b.take("duty/probe", 10) is not None
 
 
+async def test_lease_in_another_form_is_waited_for_as_long_as_clocks_may_differ(region: Region) -> None:
+    """While versions change, two of them run side by side."""
+    await region.store.write("duty/probe", {"owner": "newer"}, version=0, expires=region.now + 3 * SKEW_SECONDS)
+    leases = region.process("a").leases
+    assert await leases.take("duty/probe", 10) is None
+    region.now += SKEW_SECONDS
+    assert await leases.take("duty/probe", 10) is not None
+
+
 @pytest.mark.parametrize("ahead", [-90.0, 90.0])
 async def test_clock_that_is_wrong_by_a_minute_and_a_half_takes_nothing_from_a_living_holder(
     region: Region, ahead: float

@@ -280,6 +280,17 @@ async def test_requests_that_can_wait_take_nothing_from_other_edges(fleet: Fleet
     assert (await fleet.document())["b"][::2] == [0, 1]
 
 
+async def test_who_waits_while_nobody_has_more_than_its_part_writes_nothing(fleet: Fleet) -> None:
+    """Lambda functions have one request each: hundreds that wait would keep the others from writing what matters."""
+    for i in range(8):
+        assert await fleet.edge(f"function-{i}").take(HIGH)
+    written = fleet.table.writes
+    waiting = fleet.edge("waits")
+    assert not await waiting.take(HIGH)
+    assert fleet.table.writes == written
+    assert not waiting.is_held
+
+
 async def test_dead_edge_that_lacked_slots_keeps_nobody_small_for_long(fleet: Fleet) -> None:
     busy, dead = fleet.edge("a"), fleet.edge("b")
     await take(busy, 8)
@@ -354,6 +365,15 @@ async def test_table_that_is_back_counts_for_all_again(fleet: Fleet) -> None:
     assert await fleet.slots() == {"b": 8}
     one.give_back()
     assert not await one.take(HIGH)
+
+
+@pytest.mark.parametrize("entry", [[1, 2, 3, 4], ["much", 2, 3], {"slots": 1}])
+async def test_document_of_another_form_is_a_table_that_is_gone(fleet: Fleet, entry: Any) -> None:
+    """While versions change, two of them run side by side."""
+    await fleet.table.write("slots/pool", {"newer": entry}, version=0, expires=fleet.now + 60)
+    edge = fleet.edge("a")
+    assert await take(edge, 10) == 8
+    assert await fleet.document() == {"newer": entry}
 
 
 async def test_loss_against_many_writers_is_a_full_backend_not_a_missing_table(

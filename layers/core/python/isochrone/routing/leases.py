@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from isochrone.stores.protocols import FleetStore, StoreUnavailable
 
@@ -111,14 +111,14 @@ class Leases:
         if lease.version and self._store:
             with suppress(StoreUnavailable):
                 found, version = await self._store.read(lease.name, now=self._clock())
-                if found and found["holder"] == self.holder:
+                if found and found.get("holder") == self.holder:
                     return lease._replace(version=version)
         return lease
 
     async def _take(self, store: FleetStore, name: str, seconds: float) -> Lease | None:
         found, version = await store.read(name, now=self._clock())
         self._is_alone = False
-        if found and not self._has_run_out(name, version, found["seconds"]):
+        if found and not self._has_run_out(name, version, _term_in(found)):
             return None
         self._watched.pop(name, None)
         return await self._write(store, name, seconds, version=version)
@@ -150,3 +150,10 @@ class Leases:
         if not self._is_alone:
             log.warning("leases are this process's own until the fleet table answers again: %s", error)
         self._is_alone = True
+
+
+def _term_in(document: dict[str, Any]) -> float:
+    """A holder that another version of this program wrote down in another form is waited for as long as clocks may
+    differ."""
+    seconds = document.get("seconds")
+    return float(seconds) if isinstance(seconds, int | float) else SKEW_SECONDS

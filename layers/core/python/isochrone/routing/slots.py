@@ -8,7 +8,8 @@ holder for dead: clocks of two processes are never compared. A holder counts the
 lease is over for itself before it is for others, and the sum of what is leased never exceeds the backend's slots.
 
 Leases grow one by one, or by doubling up to a fair part, so a busy edge rarely asks. Who cannot have its fair part says
-what it lacks, and then nobody goes on using more than that part.
+what it lacks if another has more than that, and then nobody goes on using more. Where all are small (Lambda functions,
+each with one request) it would only cost a write, and the document is one that all of them write to.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from collections import deque
 from collections.abc import Callable, Collection
 from math import inf
 from typing import Any, NamedTuple
+
+import msgspec
 
 from isochrone.routing.priority import Priority
 from isochrone.stores.protocols import FleetStore, StoreUnavailable
@@ -61,16 +64,19 @@ class Entry(NamedTuple):
 
 
 class Others(NamedTuple):
-    """The live leases of all other holders: how many slots, how many holders, and whether one of them lacks slots."""
+    """The live leases of all other holders: how many slots, how many holders, the most that one of them has, and
+    whether one of them lacks slots."""
 
     slots: int = 0
     holders: int = 0
+    most: int = 0
     lack: bool = False
 
     @classmethod
     def of(cls, entries: Collection[Entry]) -> Others:
         """Their sum."""
-        return cls(sum(entry.slots for entry in entries), len(entries), any(entry.lacks for entry in entries))
+        slots = [entry.slots for entry in entries]
+        return cls(sum(slots), len(entries), max(slots, default=0), any(entry.lacks for entry in entries))
 
 
 class Watch:
@@ -79,11 +85,10 @@ class Watch:
     def __init__(self) -> None:
         self._seen: dict[str, tuple[Entry, float]] = {}
 
-    def living(self, document: dict[str, Any], now: float) -> dict[str, Entry]:
-        """The entries of the document whose holders may be alive."""
+    def living(self, entries: dict[str, Entry], now: float) -> dict[str, Entry]:
+        """Those whose holders may be alive."""
         seen = {}
-        for holder, values in document.items():
-            entry = Entry(*values)
+        for holder, entry in entries.items():
             before = self._seen.get(holder)
             seen[holder] = before if before and before[0] == entry else (entry, now)
         self._seen = seen
@@ -215,7 +220,7 @@ class Slots:
         """Read, decide, write; False when somebody else wrote in between."""
         begun = self._clock()
         document, version = await store.read(self._name, now=self._wall())
-        living = self._watch.living(document or {}, self._clock())
+        living = self._watch.living(_entries_in(document or {}), self._clock())
         before = living.pop(self._holder, Entry())
         self._others = Others.of(living.values())
         self._beat += 1  # also if we never hear of this writing: the next one must differ from it
@@ -242,7 +247,8 @@ class Slots:
             wanted = min(wanted, max(fair, self.used))
         most = max(self.used, priority.limit(self._capacity) - self._others.slots)
         got = max(0, min(wanted, most, self._capacity - self._others.slots))
-        lacks = max(0, min(wanted, fair) - got) if priority > Priority.LOW else 0
+        may_get_more = priority > Priority.LOW and self._others.most > fair
+        lacks = max(0, min(wanted, fair) - got) if may_get_more else 0
         return Entry(got, self._beat, lacks)
 
     def _go_alone(self, error: Exception) -> None:
@@ -254,3 +260,11 @@ class Slots:
         self._has_said_alone = True
         self._alone_until = self._clock() + _ALONE_SECONDS
         self._others = Others()
+
+
+def _entries_in(document: dict[str, Any]) -> dict[str, Entry]:
+    """Raises StoreUnavailable when another version of this program writes it in another form."""
+    try:
+        return msgspec.convert(document, dict[str, Entry])
+    except msgspec.ValidationError as error:
+        raise StoreUnavailable(f"its document has another form: {error}") from None
