@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 from collections.abc import AsyncIterator
@@ -61,6 +62,22 @@ async def test_callers_request_id_comes_back_and_an_ill_formed_one_is_replaced(e
     own = (await edge.handle(asked("/healthz", headers={"x-request-id": "a b"}))).headers["x-request-id"]
     assert own != "a b"
     assert len(own) == 32
+
+
+async def test_work_that_hangs_keeps_a_flush_from_nothing_else(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lambda ends a flush when its time is over; places that are not given back until then are lost for seconds."""
+    hang, chores = asyncio.Event(), asyncio.Event()
+
+    async def do_chores() -> None:
+        chores.set()
+
+    edge._background.start(hang.wait())
+    monkeypatch.setattr(edge, "_on_flush", do_chores)
+    flush = asyncio.create_task(edge.flush())
+    await chores.wait()
+    assert not flush.done()
+    hang.set()
+    await flush
 
 
 async def test_model_is_found_by_a_name_with_slashes_and_escapes(edge: Edge) -> None:

@@ -6,12 +6,13 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec.structs import replace
 
 from isochrone.life import Life, Stores
 from isochrone.routing.health import Standing
 from isochrone.routing.leases import Leases
 from isochrone.routing.prober import DUTY
-from isochrone.settings import Backend, Region, Settings
+from isochrone.settings import Backend, Model, Region, Settings
 from isochrone.stores.memory import MemoryAnswerStore, MemoryFleetStore, MemoryLedgerStore
 
 SETTINGS = Settings(
@@ -20,9 +21,9 @@ SETTINGS = Settings(
 )
 
 
-def function_over(fleet: MemoryFleetStore | None) -> Life:
+def function_over(fleet: MemoryFleetStore | None, settings: Settings = SETTINGS) -> Life:
     """An edge that is not resident, as a Lambda function is not."""
-    return Life(SETTINGS, "eu-west-1", {}, Stores(MemoryAnswerStore(), MemoryLedgerStore(), fleet), resident=False)
+    return Life(settings, "eu-west-1", {}, Stores(MemoryAnswerStore(), MemoryLedgerStore(), fleet), resident=False)
 
 
 @pytest.fixture
@@ -62,6 +63,18 @@ async def test_function_tells_what_it_saw_before_it_may_be_frozen(function: Life
     await other.exchange.refresh()
     assert other.fleet.offers("m")[0].standing(time.monotonic()) is Standing.EJECTED
     await other.close()
+
+
+@pytest.mark.parametrize(("hedge_after", "counters"), [(None, {"budget"}), (1.0, {"budget", "hedges"})])
+async def test_hedges_are_counted_in_the_table_only_where_there_are_some(
+    fleet: MemoryFleetStore, hedge_after: float | None, counters: set[str]
+) -> None:
+    life = function_over(fleet, replace(SETTINGS, model=(Model(name="m", hedge_after=hedge_after),)))
+    for budget in (life.budget, life.hedges):
+        budget.deposit(time.time())
+    await life.catch_up()
+    assert {name.partition("/")[0] for name in fleet._counters} == counters
+    await life.close()
 
 
 async def test_function_with_a_table_leaves_probes_to_the_prober(function: Life, fleet: MemoryFleetStore) -> None:

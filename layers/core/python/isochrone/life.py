@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import time
@@ -131,8 +132,7 @@ class Life:
     async def catch_up(self) -> None:
         """After a reply, where nothing happens between requests: a frozen process must hold no place."""
         if not self._resident:
-            await self.places.settle()
-            await self._chores.catch_up(time.monotonic())
+            await asyncio.gather(self.places.settle(), self._chores.catch_up(time.monotonic()))
 
     async def _share(self, exchange: Exchange) -> None:
         if self._resident:
@@ -140,8 +140,9 @@ class Life:
         await exchange.publish()
 
     async def _share_budgets(self, store: FleetStore) -> None:
-        for budget in (self.budget, self.hedges):
-            await budget.share(store, time.time())
+        hedged = any(model.hedge_after for model in self._settings.model)
+        budgets = (self.budget, self.hedges) if hedged else (self.budget,)  # each telling is a paid write
+        await asyncio.gather(*(budget.share(store, time.time()) for budget in budgets))
 
     async def _probe(self) -> None:
         duty = max(_DUTY_SECONDS, _DUTY_ROUNDS * self._settings.routing.probe_interval)
