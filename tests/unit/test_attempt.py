@@ -17,12 +17,12 @@ import pytest
 from aiohttp.client_reqrep import ConnectionKey
 
 from isochrone.api.errors import BadRequest
-from isochrone.api.requests import CHAT, COMPLETION, Ask, Operation
+from isochrone.api.requests import CHAT, COMPLETION, EMBEDDING, Ask, Operation
 from isochrone.routing.fleet import Fleet
 from isochrone.routing.plan import Step, plan
 from isochrone.settings import Backend, Deadlines
 from isochrone.upstream import attempt as attempting
-from isochrone.upstream.attempt import BodyAnswer, attempt, body_for, bounded, open_session
+from isochrone.upstream.attempt import BodyAnswer, attempt, body_for, bounded, could_be_told, open_session
 from isochrone.upstream.failure import AttemptFailed, Cause
 from isochrone.upstream.stream import StreamAnswer
 from tests.upstream import KEEP_ALIVE, Exchange, Upstream, completion, event
@@ -33,8 +33,8 @@ KEY = ConnectionKey("10.0.0.5", 8000, True, True, None, None, None)
 Caller = Callable[..., Awaitable[BodyAnswer | StreamAnswer]]
 
 
-def step_to(base_url: str, model: str = "m", deadlines: Deadlines = DEADLINES) -> Step:
-    facts = Backend(name="pool", base_url=base_url, models={"m": model}, region="us-east-1")
+def step_to(base_url: str, model: str = "m", deadlines: Deadlines = DEADLINES, *, assemble: bool = True) -> Step:
+    facts = Backend(name="pool", base_url=base_url, models={"m": model}, region="us-east-1", assemble=assemble)
     fleet = Fleet([facts], edge_region="us-east-1", deadlines=deadlines)
     return plan("m", (), fleet, client=None, near="edge", now=0.0)[0]
 
@@ -250,6 +250,44 @@ async def test_body_where_answers_come_soon_is_late_when_a_first_token_would_be(
     async with open_session() as session:
         calling = attempt(session, step, ask(), headers={}, ends_at=time.monotonic() + 0.15, capture=False)
         assert (await failure_of(calling)).cause is cause
+
+
+@pytest.mark.parametrize("wish", [{}, {"logprobs": True}, {"n": 2}], ids=["not assembled", "logprobs", "choices"])
+async def test_body_that_can_be_no_stream_may_take_longer_than_those_before_it(
+    upstream: Upstream, wish: dict[str, Any]
+) -> None:
+    upstream.scripts["hang"] = hanging
+    step = step_to(upstream.base_url, "hang", deadlines_of(first_token=0.05), assemble=bool(wish))
+    step.offer.speed.on_answer(20.0, now=time.monotonic())
+    async with open_session() as session:
+        for ends_in, cause in ((0.15, Cause.OUT_OF_TIME), (5.0, Cause.SILENT)):
+            ends_at = time.monotonic() + ends_in
+            calling = attempt(session, step, ask(**wish), headers={}, ends_at=ends_at, capture=False)
+            assert (await failure_of(calling)).cause is cause
+
+
+@pytest.mark.parametrize(
+    ("operation", "fields", "assemble", "could"),
+    [
+        (CHAT, {}, True, True),
+        (COMPLETION, {"prompt": "a"}, True, True),
+        (EMBEDDING, {"input": "a"}, True, False),
+        (CHAT, {"logprobs": True}, True, False),
+        (CHAT, {"n": 2}, True, False),
+        (CHAT, {}, False, False),
+    ],
+)
+async def test_body_that_cannot_be_a_stream_has_the_whole_deadline_of_a_first_token(
+    upstream: Upstream, operation: Operation, fields: dict[str, Any], assemble: bool, could: bool
+) -> None:
+    upstream.scripts["hang"] = hanging
+    step = step_to(upstream.base_url, "hang", deadlines_of(first_token=0.2), assemble=assemble)
+    step.offer.speed.on_answer(10.0, now=time.monotonic())
+    asked = ask(operation, **fields)
+    assert could_be_told(step.offer, asked) is could
+    async with open_session() as session:
+        calling = attempt(session, step, asked, headers={}, ends_at=time.monotonic() + 0.15, capture=False)
+        assert (await failure_of(calling)).cause is (Cause.SILENT if could else Cause.OUT_OF_TIME)
 
 
 @pytest.mark.parametrize(

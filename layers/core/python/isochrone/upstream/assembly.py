@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 
-from isochrone.api.requests import CHAT, COMPLETION, Ask
+from isochrone.api.requests import Ask
 from isochrone.ledger.usage import usage_in
 from isochrone.routing.plan import Step
-from isochrone.upstream.attempt import BodyAnswer, comes_soon
+from isochrone.upstream.attempt import BodyAnswer, comes_soon, could_be_told
 from isochrone.upstream.failure import AttemptFailed
-from isochrone.upstream.gathering import Gathering
+from isochrone.upstream.gathering import Gathering, can_be_gathered
 from isochrone.upstream.pursuit import Won
 from isochrone.upstream.relay import HEARTBEAT_SECONDS
 from isochrone.upstream.splice import Join
@@ -25,19 +25,12 @@ from isochrone.upstream.stream import Read, StreamAnswer
 from isochrone.upstream.telling import Again, Telling
 from isochrone.upstream.transcript import Reading
 
-# What only a body has, or a stream has in another form.
-_BODY_ONLY = ("audio", "best_of", "logprobs", "modalities", "prompt_logprobs", "top_logprobs")
-
 
 def asked_of(ask: Ask, step: Step) -> Ask:
     """What this step is asked: for a stream also where the caller wants a body that may take long there."""
-    if ask.stream or not step.backend.facts.assemble or not _can_be_gathered(ask) or comes_soon(step.offer):
+    if ask.stream or not step.backend.facts.assemble or not can_be_gathered(ask) or comes_soon(step.offer):
         return ask
     return ask._replace(stream=True, fields={**ask.fields, "stream": True})
-
-
-def _can_be_gathered(ask: Ask) -> bool:
-    return ask.operation in (CHAT, COMPLETION) and ask.choices == 1 and not any(map(ask.fields.get, _BODY_ONLY))
 
 
 async def assemble(won: Won, again: Again, ask: Ask) -> Won:
