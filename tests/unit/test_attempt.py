@@ -17,12 +17,12 @@ import pytest
 from aiohttp.client_reqrep import ConnectionKey
 
 from isochrone.api.errors import BadRequest
-from isochrone.api.requests import CHAT, COMPLETION, EMBEDDING, Ask, Operation
+from isochrone.api.requests import CHAT, COMPLETION, Ask, Operation
 from isochrone.routing.fleet import Fleet
 from isochrone.routing.plan import Step, plan
 from isochrone.settings import Backend, Deadlines
 from isochrone.upstream import attempt as attempting
-from isochrone.upstream.attempt import BodyAnswer, attempt, body_for, bounded, could_be_told, open_session
+from isochrone.upstream.attempt import BodyAnswer, attempt, body_for, bounded, open_session
 from isochrone.upstream.failure import AttemptFailed, Cause
 from isochrone.upstream.stream import StreamAnswer
 from tests.upstream import KEEP_ALIVE, Exchange, Upstream, completion, event
@@ -264,30 +264,6 @@ async def test_body_that_can_be_no_stream_may_take_longer_than_those_before_it(
             ends_at = time.monotonic() + ends_in
             calling = attempt(session, step, ask(**wish), headers={}, ends_at=ends_at, capture=False)
             assert (await failure_of(calling)).cause is cause
-
-
-@pytest.mark.parametrize(
-    ("operation", "fields", "assemble", "could"),
-    [
-        (CHAT, {}, True, True),
-        (COMPLETION, {"prompt": "a"}, True, True),
-        (EMBEDDING, {"input": "a"}, True, False),
-        (CHAT, {"logprobs": True}, True, False),
-        (CHAT, {"n": 2}, True, False),
-        (CHAT, {}, False, False),
-    ],
-)
-async def test_body_that_cannot_be_a_stream_has_the_whole_deadline_of_a_first_token(
-    upstream: Upstream, operation: Operation, fields: dict[str, Any], assemble: bool, could: bool
-) -> None:
-    upstream.scripts["hang"] = hanging
-    step = step_to(upstream.base_url, "hang", deadlines_of(first_token=0.2), assemble=assemble)
-    step.offer.speed.on_answer(10.0, now=time.monotonic())
-    asked = ask(operation, **fields)
-    assert could_be_told(step.offer, asked) is could
-    async with open_session() as session:
-        calling = attempt(session, step, asked, headers={}, ends_at=time.monotonic() + 0.15, capture=False)
-        assert (await failure_of(calling)).cause is (Cause.SILENT if could else Cause.OUT_OF_TIME)
 
 
 @pytest.mark.parametrize(

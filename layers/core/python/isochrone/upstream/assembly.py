@@ -15,7 +15,7 @@ import msgspec
 from isochrone.api.requests import Ask
 from isochrone.ledger.usage import usage_in
 from isochrone.routing.plan import Step
-from isochrone.upstream.attempt import BodyAnswer, comes_soon, could_be_told
+from isochrone.upstream.attempt import BodyAnswer, comes_soon
 from isochrone.upstream.failure import AttemptFailed
 from isochrone.upstream.gathering import Gathering, can_be_gathered
 from isochrone.upstream.pursuit import Won

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import aiohttp
 import msgspec
 
-from isochrone.api.requests import CHAT, COMPLETION, EMBEDDING, Ask, encode
+from isochrone.api.requests import EMBEDDING, Ask, encode
 from isochrone.routing.fleet import Offer
 from isochrone.routing.plan import Step
 from isochrone.routing.prober import why
@@ -30,8 +30,6 @@ KEEP_ALIVE_SECONDS = 4.0
 _MAX_BODY = 64 * 1024 * 1024
 _ERROR_BODY = 64 * 1024
 _ERROR_SECONDS = 1.0
-# What only a body has, or a stream has in another form.
-_BODY_ONLY = ("audio", "best_of", "logprobs", "modalities", "prompt_logprobs", "top_logprobs")
 # How many times longer than for a first token a body may take that can be asked for in no other way.
 _BODY_PATIENCE = 6
 
@@ -94,19 +92,15 @@ async def attempt(
 
 
 def _patience(offer: Offer, ask: Ask) -> float:
-    """Seconds to the first token. A body comes all at once at its end: only where answers come soon can it be late. Then
-    half of the time is left to ask for it as a stream, if it can be one."""
+    """Seconds to the first token. A body comes all at once at its end: only where answers come soon can it be late;
+    then half of the time is left to ask for it as a stream; one that can be no stream may be a long answer."""
+    first_token = offer.deadlines.first_token
     if ask.stream:
-        return offer.deadlines.first_token
+        return first_token
     if not comes_soon(offer):
         return math.inf
-    return offer.deadlines.first_token / (2 if could_be_told(offer, ask) else 1)
-
-
-def could_be_told(offer: Offer, ask: Ask) -> bool:
-    """Can a body be gathered there from a stream?"""
-    is_plain = ask.operation in (CHAT, COMPLETION) and ask.choices == 1 and not any(map(ask.fields.get, _BODY_ONLY))
-    return is_plain and offer.backend.facts.assemble
+    could_be_stream = offer.backend.facts.assemble and can_be_gathered(ask)
+    return first_token / 2 if could_be_stream else first_token * _BODY_PATIENCE
 
 
 def comes_soon(offer: Offer) -> bool:
