@@ -344,7 +344,7 @@ async def test_wait_ends_at_its_deadline(region: Region) -> None:
     assert edge.places._sought == {}
 
 
-async def test_retry_after_follows_from_how_fast_places_are_given_back(region: Region) -> None:
+async def test_retry_after_follows_from_how_long_places_are_held(region: Region) -> None:
     edge = region.edge(pool=4, other=4)
 
     def hint(number: int = 0, priority: int = USUAL) -> int:
@@ -358,13 +358,23 @@ async def test_retry_after_follows_from_how_fast_places_are_given_back(region: R
         (held_again,) = await edge.fill(1)
         held.append(held_again)
     region.now += 2
-    assert hint() == 2  # 3 in 6 seconds
+    assert hint() == 1  # four of them, for 4 seconds each
     assert hint(1) == 5
     waiting = [edge.wait(), edge.wait()]
     await settled()
-    assert hint() == 6
-    assert hint(priority=HIGH) == 2
+    assert hint() == 3
+    assert hint(priority=HIGH) == 1
     for task in waiting:
         task.cancel()
     region.now += 60
     assert hint() == 5
+
+
+async def test_retry_after_in_a_rush_does_not_go_by_the_quiet_time_before_it(region: Region) -> None:
+    edge = region.edge(pool=4)
+    (only,) = await edge.fill(1)
+    region.now += 2
+    only.give_back()
+    region.now += 50
+    await edge.fill(4)
+    assert edge.places.retry_after([edge.offer()], priority=USUAL) == 1

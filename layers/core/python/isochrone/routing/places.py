@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from isochrone.background import Background
 from isochrone.routing.circuit import State
@@ -26,18 +27,19 @@ from isochrone.stores.protocols import FleetStore
 TRIAL_SECONDS = 15.0
 # A request does not wait longer than this to hear whether another edge has the trial.
 _PATIENCE_SECONDS = 0.25
-# What is remembered of when places were given back, for the Retry-After.
-_RECENT_RETURNS = 64
+# What is remembered of how long places were held, for the Retry-After.
+_RECENT_VISITS = 64
 _RECENT_SECONDS = 60.0
 
 
 class Place:
-    """Holds a slot, and the trial where `is_trial`, until it is given back."""
+    """Holds a slot, and the trial where `is_trial`, from `since` (seconds) until it is given back."""
 
-    __slots__ = ("_is_open", "_places", "_trial", "offer")
+    __slots__ = ("_is_open", "_places", "_trial", "offer", "since")
 
-    def __init__(self, places: Places, offer: Offer, trial: _Trial | None = None) -> None:
+    def __init__(self, places: Places, offer: Offer, *, since: float, trial: _Trial | None = None) -> None:
         self.offer = offer
+        self.since = since
         self._places = places
         self._trial = trial
         self._is_open = True
@@ -64,6 +66,13 @@ class _Trial:
         self.lease: Lease | None = None
 
 
+class _Held(NamedTuple):
+    """A place was held for so many seconds, and given back at `ended`."""
+
+    ended: float
+    seconds: float
+
+
 class Places:
     """The places of one edge. `clock` is the event loop's and `wall` tells epoch seconds; `holder` names this process
     and no other, from the first place that is taken. Without a `store` each edge counts for itself. `background` is for
@@ -87,7 +96,7 @@ class Places:
         self._slots: dict[str, Slots] = {}
         self._room: WaitingRoom[Place] = WaitingRoom(clock)
         self._sought: Counter[Offer] = Counter()
-        self._returns: dict[str, deque[float]] = {}
+        self._visits: dict[str, deque[_Held]] = {}
         self._keeper: asyncio.Task[None] | None = None
 
     async def take(self, offer: Offer, *, priority: int) -> Place | None:
@@ -117,11 +126,11 @@ class Places:
         return len(self._room)
 
     def retry_after(self, offers: Sequence[Offer], *, priority: int) -> int:
-        """Whole seconds after which one of these may have a place for such a request, going by what was given back of
-        late and by who waits already."""
+        """Whole seconds after which one of these may have a place for such a request, going by how long places were
+        held of late and by who waits already."""
         ahead = self._room.ahead_of(frozenset(offers), Priority.of(priority))
         backends = {offer.backend.facts.name for offer in offers}
-        return retry_after(ahead, sum(self._returned_per_second(backend) for backend in backends))
+        return retry_after(ahead, sum(map(self._freed_per_second, backends)))
 
     async def settle(self) -> None:
         """Give back what no request uses at this moment: before a Lambda is frozen."""
@@ -141,7 +150,7 @@ class Places:
         now = self._clock()
         if offer.circuit.state(now) is State.HALF_OPEN:
             return await self._take_trial(offer, priority, now)
-        return Place(self, offer) if await self._take_slot(offer, priority) else None
+        return Place(self, offer, since=now) if await self._take_slot(offer, priority) else None
 
     async def _take_trial(self, offer: Offer, priority: Priority, now: float) -> Place | None:
         number = offer.circuit.claim_trial(now)
@@ -152,7 +161,7 @@ class Places:
         try:
             has_slot = await self._take_slot(offer, priority)
             if has_slot and await self._may_try(offer, trial):
-                return Place(self, offer, trial)
+                return Place(self, offer, since=now, trial=trial)
         except BaseException:
             self._return(offer, trial, has_slot=has_slot)
             raise
@@ -201,8 +210,9 @@ class Places:
 
     def _on_end(self, place: Place) -> None:
         backend = place.offer.backend.facts.name
-        times = self._returns.setdefault(backend, deque(maxlen=_RECENT_RETURNS))
-        times.append(self._clock())
+        now = self._clock()
+        visits = self._visits.setdefault(backend, deque(maxlen=_RECENT_VISITS))
+        visits.append(_Held(now, now - place.since))
         self._return(place.offer, place._trial, has_slot=True)
         self._room.places_freed()
 
@@ -214,7 +224,12 @@ class Places:
         if has_slot and (slots := self._slots.get(offer.backend.facts.name)):
             slots.give_back()
 
-    def _returned_per_second(self, backend: str) -> float:
+    def _freed_per_second(self, backend: str) -> float:
+        """By Little's law: how many are held here, by how long each is. 0 where nothing is known of that.
+
+        How many came back of late would say little of a rush: before it, most of them stood empty.
+        """
         now = self._clock()
-        times = [at for at in self._returns.get(backend, ()) if now - at < _RECENT_SECONDS]
-        return len(times) / max(now - times[0], 1.0) if times else 0.0
+        seconds = [held.seconds for held in self._visits.get(backend, ()) if now - held.ended < _RECENT_SECONDS]
+        slots = self._slots.get(backend)
+        return slots.used * len(seconds) / sum(seconds) if slots and any(seconds) else 0.0
