@@ -186,6 +186,19 @@ async def test_events_before_an_error_in_the_same_chunk_are_passed_on_first() ->
     assert b"".join(got) == ONE + TWO
 
 
+async def test_events_behind_an_error_are_not_passed_on() -> None:
+    _, got = await failure_of(Backend(ONE, TWO + ERROR + ONE + STOP))
+    assert b"".join(got) == ONE + TWO
+
+
+async def test_patience_for_what_follows_the_last_word_is_not_that_for_the_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("isochrone.upstream.stream._AFTERWORD_SECONDS", 3600)
+    failure, _ = await failure_of(Backend(ONE, None, stall=0.01, ends_in=1.0))
+    assert failure.cause is Cause.SILENT
+
+
 async def test_done_while_a_choice_is_open_is_cut_and_the_client_sees_no_done() -> None:
     other = chunk({"content": "other"}, index=1)
     for script in ((ONE + other, STOP, DONE_EVENT), (ONE + other, STOP + DONE_EVENT)):
