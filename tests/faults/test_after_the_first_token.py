@@ -324,7 +324,9 @@ async def test_long_answer_after_short_ones_is_asked_for_as_a_stream_and_no_sile
             assert (await edge.chat()).text() == TEXT
         asked_for = [received.fields.get("stream") for received in near.requests]
         assert asked_for == [True, None, None, None, True, True]
-        assert [entry["outcome"] for entry in await edge.ledger()] == ["ok"] * 5
+        entries = await edge.ledger()
+        assert [entry["outcome"] for entry in entries] == ["ok"] * 5
+        assert [entry["detail"] for entry in entries[-2:]] == ["asked twice: was silent for too long", None]
 
 
 async def test_backend_that_falls_silent_over_a_body_is_left_within_the_first_token_deadline(

@@ -249,6 +249,7 @@ class _Pursuit(Struct, kw_only=True):
                 asked, impatient = stream, True
             else:
                 raise
+            visit.asked_again(failure.detail)
         return await once(asked, impatient=impatient), asked
 
     def stream_instead(self, step: Step, asked: Ask, failure: AttemptFailed) -> Ask | None:

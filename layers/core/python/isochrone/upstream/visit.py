@@ -61,6 +61,7 @@ class Visit:
         self._begun = time.monotonic()
         self._answered = False
         self._open = True
+        self._asked_twice: str | None = None
         self._place = place
         self._trial = None if place else step.offer.circuit.claim_trial(self._begun)
         self.is_trial = place.is_trial if place else self._trial is not None
@@ -75,6 +76,10 @@ class Visit:
             now = time.monotonic()
             self.first_token_ms = (now - self._begun) * 1000
             self.step.offer.on_first_token(now, begun=self._begun)
+
+    def asked_again(self, why: str) -> None:
+        """The backend was sent the request once more within this attempt: the ledger's entry says so."""
+        self._asked_twice = f"asked twice: {why}"
 
     def failed(self, failure: AttemptFailed, usage: dict[str, Any] | None = None) -> None:
         """It ended without a complete answer."""
@@ -134,6 +139,6 @@ class Visit:
                 first_token_ms=self.first_token_ms,
                 total_ms=(time.monotonic() - self._begun) * 1000,
                 ambiguous=ambiguous,
-                detail=detail,
+                detail="; ".join(filter(None, (self._asked_twice, detail))) or None,
             )
         )
