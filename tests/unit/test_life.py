@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from math import inf
 
 import pytest
 from msgspec.structs import replace
@@ -62,6 +63,26 @@ async def test_function_tells_what_it_saw_before_it_may_be_frozen(function: Life
     assert other.exchange is not None
     await other.exchange.refresh()
     assert other.fleet.offers("m")[0].standing(time.monotonic()) is Standing.EJECTED
+    await other.close()
+
+
+async def test_function_hears_before_it_tells_and_writes_no_speed_that_is_known(
+    fleet: MemoryFleetStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of a long answer it knows of nothing that others have told meanwhile."""
+    one, other = function_over(fleet), function_over(fleet)
+    assert one.exchange
+    await one.exchange.refresh()
+    for life in (other, one):
+        life.fleet.offers("m")[0].speed.on_first_token(50.0, now=time.monotonic())
+    await other.catch_up()
+    written = []
+    monkeypatch.setattr(fleet, "write", lambda name, *_, **__: written.append(name))
+    monkeypatch.setattr(one.exchange, "_read_at", -inf)
+    await one.catch_up()
+    assert written == []
+    monkeypatch.undo()
+    await one.close()
     await other.close()
 
 

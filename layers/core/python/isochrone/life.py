@@ -15,7 +15,7 @@ from isochrone.chores import Chore, Chores
 from isochrone.ledger.book import Book
 from isochrone.ledger.spool import open_spool
 from isochrone.routing import prober
-from isochrone.routing.exchange import Exchange
+from isochrone.routing.exchange import FRESH_SECONDS, Exchange
 from isochrone.routing.fleet import Fleet
 from isochrone.routing.leases import Leases
 from isochrone.routing.places import Places
@@ -135,8 +135,8 @@ class Life:
             await asyncio.gather(self.places.settle(), self._chores.catch_up(time.monotonic()))
 
     async def _share(self, exchange: Exchange) -> None:
-        if self._resident:
-            await exchange.refresh(max_age=0)
+        """Hear first: a write against others who were faster costs as much as one that counts."""
+        await exchange.refresh(max_age=0 if self._resident else FRESH_SECONDS)
         await exchange.publish()
 
     async def _share_budgets(self, store: FleetStore) -> None:
