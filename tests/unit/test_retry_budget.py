@@ -176,6 +176,15 @@ async def test_hedges_of_an_edge_that_knows_of_no_requests_of_its_own_are_none()
     assert spend(one, 1000) == 50
 
 
+async def test_edge_without_requests_may_try_hardly_more_however_much_the_fleet_has_left() -> None:
+    table, one, two = Table(), RetryBudget(0.2), RetryBudget(0.2)
+    ask(one, 4)
+    await one.share(table, NOW)
+    assert two.withdraw(NOW)
+    await two.share(table, NOW)
+    assert spend(two, 100) == 2
+
+
 async def test_budgets_of_different_names_do_not_mix() -> None:
     table, retries, hedges = Table(), RetryBudget(0.2), RetryBudget(0.2, floor=0.0, name="hedges")
     ask(retries, 100)
@@ -194,8 +203,35 @@ async def test_table_that_is_gone_leaves_the_budget_to_the_edge_and_is_said_once
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             await budget.share(table, NOW)
-    assert len(caplog.records) == 1
+    told = "budget: counted by this edge alone until the fleet table answers again: Table is switched off"
+    assert caplog.messages == [told]
     assert spend(budget, 10_000) == 200
+
+
+async def test_each_time_that_the_table_is_gone_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    table, budget = Table(), RetryBudget(0.2)
+    with caplog.at_level(logging.WARNING):
+        for table.failing in (True, True, False, True, True):
+            ask(budget, 1)
+            await budget.share(table, NOW)
+    assert len(caplog.records) == 2
+
+
+async def test_attempts_that_are_made_while_a_telling_is_under_way_are_told_the_next_time() -> None:
+    table, one, two = Table(), RetryBudget(0.2), RetryBudget(0.2)
+    ask(one, 1000)
+    await one.share(table, NOW)
+    ask(one, 1)
+    table.gate = asyncio.Event()
+    telling = asyncio.create_task(one.share(table, NOW))
+    await asyncio.sleep(0)
+    assert spend(one, 150) == 150
+    table.gate.set()
+    await telling
+    await one.share(table, NOW)
+    ask(two, 1)
+    await two.share(table, NOW)
+    assert two._this.sums() == (1002, 150)
 
 
 async def test_what_could_not_be_told_is_told_when_the_table_is_back() -> None:
