@@ -119,6 +119,7 @@ class OwnPool:
 
 async def _keep_open(exchange: Exchange, seconds: float) -> None:
     """A 200, and blank lines or comments from time to time. Raises ConnectionError when the client leaves."""
+    exchange.backend.requests.clear()  # days of them are too many to keep
     exchange.chunked = True
     kind = "text/event-stream" if exchange.wants_stream else "application/json"
     await exchange.head(content_type=kind, transfer_encoding="chunked")
