@@ -55,14 +55,15 @@ def tape(*, begin: float = 0.0, hours: float) -> list[Minute]:
 
 
 class Meter(Struct):
-    """What backends did for one party. Seconds are those that attempts held them; `wasted` are those of attempts that
-    were not answered whole."""
+    """What a backend did for one party. Seconds are those that attempts held it; `wasted` are those of attempts that
+    were not answered whole, and `answered_since` is when the others began."""
 
     attempts: int = 0
     seconds: float = 0.0
     wasted: float = 0.0
     busy: int = 0
     peak: int = 0
+    answered_since: list[float] = field(default_factory=list)
 
     @contextmanager
     def attempt(self) -> Iterator[list[bool]]:
@@ -77,7 +78,10 @@ class Meter(Struct):
             self.busy -= 1
             took = time.monotonic() - begun
             self.seconds += took
-            self.wasted += 0.0 if answered else took
+            if answered:
+                self.answered_since.append(begun)
+            else:
+                self.wasted += took
 
 
 class OfficialApi:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.faults import played_time
-from tests.faults.deepseek_outage import SLOTS, replay, tape
+from tests.faults.deepseek_outage import MINUTE, SLOTS, Minute, replay, tape
 
 
 def test_outage_of_the_official_api_is_survived_with_one_small_pool_and_hardly_any_waste() -> None:
@@ -16,4 +16,12 @@ def test_outage_of_the_official_api_is_survived_with_one_small_pool_and_hardly_a
         assert edge.requests == no_retry.requests
         assert edge.wasted <= 0.05 * three_retries.wasted
         assert 0 < edge.pool.peak <= SLOTS
+        assert edge.pool.wasted == 0
     assert api_first.api.attempts > pool_first.api.attempts
+
+
+def test_official_api_that_comes_back_is_used_again_within_half_a_minute() -> None:
+    minutes = [*5 * [Minute("empty", 0.0)], *2 * [Minute("ok", 1.0)]]
+    api_first, *_ = played_time.run(replay(minutes, per_minute=30))
+    back_at = 5 * MINUTE
+    assert back_at <= min(api_first.api.answered_since) < back_at + 30
