@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncIterator
 from math import inf
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -13,7 +15,7 @@ from isochrone.life import Life, Stores
 from isochrone.routing.health import Standing
 from isochrone.routing.leases import Leases
 from isochrone.routing.prober import DUTY
-from isochrone.settings import Backend, Model, Region, Settings
+from isochrone.settings import Backend, Model, Region, Settings, State
 from isochrone.stores.memory import MemoryAnswerStore, MemoryFleetStore, MemoryLedgerStore
 
 SETTINGS = Settings(
@@ -53,6 +55,22 @@ async def test_copies_of_a_snapshot_do_not_share_a_name(function: Life) -> None:
         names.add(function.places.holder)
         assert function.leases.holder == function.places.holder
     assert len(names) == 3
+
+
+def open_files() -> set[str]:
+    """What this process has open, sockets too."""
+    return {os.path.realpath(file) for file in Path("/dev/fd").iterdir()}
+
+
+async def test_snapshot_has_no_file_and_no_socket_in_it(tmp_path: Path) -> None:
+    """A function is built before its snapshot: what it opened then, all copies would share, or not find."""
+    spool = tmp_path / "spool"
+    before = open_files()
+    life = function_over(None, replace(SETTINGS, state=State(kind="dynamodb", spool=str(spool))))
+    assert open_files() == before
+    with pytest.raises(FileNotFoundError):
+        spool.lstat()
+    await life.close()
 
 
 async def test_function_tells_what_it_saw_before_it_may_be_frozen(function: Life, fleet: MemoryFleetStore) -> None:
