@@ -7,7 +7,7 @@ import pytest
 from isochrone.routing.circuit import OPEN_BASE_SECONDS, OPEN_CAP_SECONDS, STEADY_SECONDS, CircuitNote
 from isochrone.routing.ejection import CONNECTION_FAILURES, EJECTION_BASE_SECONDS, OUTCOMES, EjectionNote
 from isochrone.routing.engines import EngineLoad
-from isochrone.routing.fleet import USUAL_CONCURRENCY, Fleet, Offer, in_panic
+from isochrone.routing.fleet import LOAD_SECONDS, USUAL_CONCURRENCY, Fleet, Offer, in_panic
 from isochrone.routing.health import PROBE_VERDICT_SECONDS, Fault, Standing
 from isochrone.routing.probe import Probe
 from isochrone.settings import Backend, Deadlines, Model, OwnDeadlines
@@ -84,6 +84,31 @@ def test_new_offer_is_trusted() -> None:
     assert offer.standing(NOW) is Standing.HEALTHY
     assert offer.takes_requests(NOW)
     assert (offer.was_tried, offer.why(NOW), offer.retry_in(NOW)) == (False, "", 0)
+
+
+def test_requests_of_other_edges_count_as_the_engine_tells_them() -> None:
+    backend = fleet_of("a", max_concurrency=10).states[0]
+    backend.in_flight = 2
+    backend.on_probe(Probe(NOW, reached=True, load=EngineLoad(running=6, waiting=1)))
+    assert backend.present(NOW) == 7
+    backend.in_flight = 5
+    assert (backend.present(NOW), backend.load(NOW)) == (10, 1.0)
+    backend.in_flight = 0
+    assert backend.present(NOW) == 5
+
+
+def test_never_fewer_are_present_than_our_own() -> None:
+    backend = fleet_of("a").states[0]
+    backend.in_flight = 4
+    backend.on_probe(Probe(NOW, reached=True, load=EngineLoad(running=0, waiting=0)))
+    assert backend.present(NOW) == 4
+
+
+def test_what_an_engine_told_of_its_load_is_soon_old() -> None:
+    backend = fleet_of("a").states[0]
+    backend.in_flight = 1
+    backend.on_probe(Probe(NOW, reached=True, load=EngineLoad(running=9)))
+    assert (backend.present(NOW + LOAD_SECONDS - 1), backend.present(NOW + LOAD_SECONDS)) == (9, 1)
 
 
 def test_open_circuit_ejects_one_model_and_leaves_the_others() -> None:

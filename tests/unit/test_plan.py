@@ -334,6 +334,23 @@ def test_requests_that_wait_in_the_engine_count(fleet: Fleet) -> None:
     assert steps[-1].wait_ms == 40 * USUAL_ANSWER_MS / 32
 
 
+def test_engine_that_others_fill_makes_wait_and_is_full() -> None:
+    fleet = twins("a", "b")
+    state(fleet, "a").on_probe(Probe(at=NOW, reached=True, load=EngineLoad(running=10, waiting=3)))
+    (step,) = [step for step in planned(fleet) if step.backend.facts.name == "a"]
+    assert step.wait_ms == 4 * USUAL_ANSWER_MS / 10
+    assert step.is_full
+
+
+def test_slow_first_tokens_of_an_engine_that_tells_its_load_are_its_prompts(fleet: Fleet) -> None:
+    us = state(fleet, "us")
+    for _ in range(3):
+        us.offers[0].speed.on_first_token(9000.0, now=NOW)
+    assert next(step for step in planned(fleet) if step.backend is us).slowness_ms > 0
+    us.on_probe(Probe(at=NOW, reached=True, load=EngineLoad(running=1, waiting=0)))
+    assert next(step for step in planned(fleet) if step.backend is us).slowness_ms == 0
+
+
 def test_queue_that_no_probe_has_seen_of_late_counts_no_longer(fleet: Fleet) -> None:
     probed(state(fleet, "us"), waiting=40, kv_use=1.0)
     later = NOW + PROBE_VERDICT_SECONDS

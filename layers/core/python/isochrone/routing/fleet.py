@@ -24,6 +24,8 @@ USUAL_CONCURRENCY = 32
 # How long others go before a backend that said it is full, where it said no more; and at most, whatever it said.
 BUSY_SECONDS = 1.0
 BUSY_CAP_SECONDS = 25.0
+# How long what an engine told of its load counts: about as long as an answer; then others are there.
+LOAD_SECONDS = 15.0
 _RECENT_PROBES = 8
 
 
@@ -37,8 +39,8 @@ class BackendState:
     ejected. Milliseconds for durations, seconds for the clock."""
 
     __slots__ = (
-        "_recent_rtts", "ejection", "expected_rtt_ms", "facts", "in_flight", "measured_rtt_ms", "offers", "place",
-        "probe", "rtt_ms", "rtt_source",
+        "_own_then", "_recent_rtts", "ejection", "expected_rtt_ms", "facts", "in_flight", "measured_rtt_ms", "offers",
+        "place", "probe", "rtt_ms", "rtt_source",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +53,7 @@ class BackendState:
         )
         self.offers: list[Offer] = []
         self.in_flight = 0
+        self._own_then = 0
         self.probe = ProbeVerdict()
         self.ejection = Ejection(chance)
         self._recent_rtts: deque[float] = deque(maxlen=_RECENT_PROBES)
@@ -71,7 +74,20 @@ class BackendState:
 
     def load(self, now: float) -> float:
         """Requests at the backend as a share of what it takes at once; above 1 they wait."""
-        return (self.in_flight + self.waiting(now)) / (self.facts.max_concurrency or USUAL_CONCURRENCY)
+        return self.present(now) / (self.facts.max_concurrency or USUAL_CONCURRENCY)
+
+    def tells_load(self, now: float) -> bool:
+        """Has its engine told of late how many requests it has?"""
+        return self.probe.last.load.running is not None and now - self.probe.last.at < LOAD_SECONDS
+
+    def present(self, now: float) -> int:
+        """Requests at the backend, as far as we know: those of all edges, by what its engine told the last probe and by
+        how many more of our own there are since; else our own and those in its queue."""
+        if not self.tells_load(now):
+            return self.in_flight + self.waiting(now)
+        load = self.probe.last.load
+        told = (load.running or 0) + (load.waiting or 0)
+        return max(self.in_flight, told + self.in_flight - self._own_then)
 
     def on_probe(self, seen: Probe) -> None:
         """A probe by this edge or another came back, or did not. What is not later than the last one is no news.
@@ -82,6 +98,7 @@ class BackendState:
         if seen.at <= self.probe.last.at:
             return
         self.probe.last = seen
+        self._own_then = self.in_flight
         if seen.rtt_ms is not None:
             self.on_rtt(seen.rtt_ms)
         if seen.reached:

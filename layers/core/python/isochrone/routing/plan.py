@@ -194,14 +194,18 @@ class Planner:
             network_from, network, detour = "edge", state.rtt_ms, 0.0
         standing = offer.standing(now, panic=panic)
         first_token = offer.speed.first_token_ms(now) or 0.0
-        slowness = first_token - BRISK_MS if first_token > BRISK_MS else 0.0
+        tells_load = state.tells_load(now)
+        # An engine that tells its load says by that how long one waits; the rest of a first token is its prompt's.
+        slowness = first_token - BRISK_MS if first_token > BRISK_MS and not tells_load else 0.0
         doubt = DOUBT_MS * offer.circuit.doubts(now)
         price = self._routing.price_ms * (facts.price.input + facts.price.output)
         idle = network + detour + slowness + doubt + price
-        waiting, places = state.waiting(now), facts.max_concurrency or USUAL_CONCURRENCY
-        wait = _wait_ms(offer, waiting, places) if waiting or state.in_flight >= places else 0.0
+        present, places = state.present(now), facts.max_concurrency or USUAL_CONCURRENCY
+        # What waits in an engine that has places left is news of some seconds ago: all edges would flee it at once.
+        ahead = present + 1 - places if tells_load else max(state.waiting(now), state.in_flight + 1 - places)
+        wait = _wait_ms(offer, ahead, places) if ahead > 0 else 0.0
         memory = _memory_ms(state.kv_use(now))
-        load = state.load(now)
+        load = present / places
         load_ms = FULL_LOAD_MS * load if load < 1 else FULL_LOAD_MS
         return Step(
             offer,
@@ -220,7 +224,7 @@ class Planner:
             idle,
             idle + wait + memory + load_ms,
             load,
-            facts.max_concurrency is not None and state.in_flight >= places,
+            facts.max_concurrency is not None and (present if tells_load else state.in_flight) >= places,
             now < offer.busy_until,
         )
 
@@ -263,12 +267,11 @@ def _group(step: Step, rank: int, drawn: Offer | None) -> tuple[int, ...]:
     return unfit, busy, rank, full, 1, second, idle
 
 
-def _wait_ms(offer: Offer, waiting: int, places: int) -> float:
+def _wait_ms(offer: Offer, ahead: int, places: int) -> float:
     """Until there is a place: those in the way leave one after the other, all places together."""
     facts = offer.backend.facts
     if facts.kind == "api" and not facts.max_concurrency:
         return 0.0  # it has no end of places
-    ahead = max(waiting, offer.backend.in_flight + 1 - places)
     return ahead * (offer.speed.answer_ms or USUAL_ANSWER_MS) / places
 
 
