@@ -13,7 +13,7 @@ from infra.constructs.secrets import secret_arn
 from infra.settings import Deployment
 
 TABLE_ACTIONS: TableActions = {
-    "answers": ("DeleteItem", "GetItem", "PutItem"),
+    "answers": ("GetItem", "PutItem"),
     "fleet": ("GetItem", "UpdateItem"),
     "ledger": ("PutItem", "Query"),
 }

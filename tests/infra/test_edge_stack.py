@@ -191,6 +191,13 @@ def test_function_may_touch_the_tables_that_its_code_opens_and_only_as_declared(
     assert granted_actions(app.edge(), "edge") == TABLE_ACTIONS
 
 
+@pytest.mark.parametrize("name", ["edge", "prober"])
+def test_no_function_may_delete_or_look_through_a_table(app: Synthesis, name: str) -> None:
+    """Nothing that they do needs it."""
+    granted = {action for actions in granted_actions(app.edge(), name).values() for action in actions}
+    assert granted <= {"GetItem", "PutItem", "Query", "UpdateItem"}
+
+
 @pytest.mark.parametrize("stack", ["iso-edge-eu-west-1", "iso-pool-eu-west-1"])
 def test_every_log_group_forgets_in_time(app: Synthesis, stack: str) -> None:
     groups = list(resources(app.templates[stack], "AWS::Logs::LogGroup"))
