@@ -590,3 +590,51 @@ async def test_body_without_an_end_is_given_up_before_memory_is_gone(
     async with running_edge(backend(near, "without-end"), backend(far, place=1)) as edge:
         assert (await edge.chat()).text() == TEXT
         assert (await edge.ledger())[0]["detail"] == "sent a body of more than 100000 bytes"
+
+
+async def one_choice_after_the_other(exchange: Exchange) -> None:
+    """Of two choices, the beginning of the first one."""
+    await exchange.begin_stream()
+    await exchange.send(*words()[1:3])
+    await exchange.backend.gate.wait()
+    exchange.hang_up()
+
+
+async def the_other_choice_first(exchange: Exchange) -> None:
+    """Two whole choices, the second one first."""
+    choices = [[chunk({"content": TEXT}, index=at), chunk(finish="stop", index=at)] for at in (1, 0)]
+    await exchange.stream([*choices[0], *choices[1], DONE])
+
+
+async def test_two_choices_are_never_joined_into_one(near: Upstream, far: Upstream) -> None:
+    near.scripts["first"], far.scripts["second"] = one_choice_after_the_other, the_other_choice_first
+    async with running_edge(backend(near, "first"), backend(far, "second", place=1)) as edge:
+        answer = await edge.chat(stream=True, n=2, on_first=near.gate.set)
+        assert_honest_end(answer)
+        assert answer.text() == "".join(WORDS[:2])
+
+
+INAPPROPRIATE = {"message": "Output data may be inappropriate.", "type": "x", "code": "data_inspection_failed"}
+
+
+async def filtered_after_words(exchange: Exchange) -> None:
+    """A few words, and then a content filter stops the answer."""
+    await begun(exchange)
+    await exchange.send(event({"error": INAPPROPRIATE}))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_answer_that_a_content_filter_stops_is_told_by_nobody_else(
+    near: Upstream, far: Upstream, stream: bool
+) -> None:
+    near.scripts["filtered"] = filtered_after_words
+    if not stream:
+        near.gate.set()
+    async with running_edge(backend(near, "filtered"), backend(far, place=1)) as edge:
+        answer = await edge.chat(stream=stream, on_first=near.gate.set)
+        assert (answer.status, answer.whole) == (200 if stream else 400, True)
+        assert (answer.chunks[-1] if stream else answer.fields) == {"error": {**INAPPROPRIATE, "param": None}}
+        assert b"[DONE]" not in answer.events
+        assert far.requests == []
+        assert [entry["outcome"] for entry in await edge.ledger()] == ["filtered"]
+        assert (await edge.status())["backends"][0]["standing"] == "healthy"

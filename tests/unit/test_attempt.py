@@ -17,7 +17,7 @@ import pytest
 from aiohttp.client_reqrep import ConnectionKey
 
 from isochrone.api.errors import BadRequest
-from isochrone.api.requests import CHAT, COMPLETION, Ask, Operation
+from isochrone.api.requests import CHAT, COMPLETION, EMBEDDING, Ask, Operation
 from isochrone.routing.fleet import Fleet
 from isochrone.routing.plan import Step, plan
 from isochrone.settings import Backend, Deadlines
@@ -437,3 +437,30 @@ def test_body_too_deep_to_be_written_again_is_refused() -> None:
         nested = [nested]
     with pytest.raises(BadRequest, match="nested too deeply"):
         body_for(step_to("http://127.0.0.1:9/v1"), ask(x=nested))
+
+
+@pytest.mark.parametrize(
+    ("operation", "body"),
+    [
+        (CHAT, {"code": 50001, "message": "busy", "data": None}),
+        (CHAT, {"object": "list", "data": [{"embedding": [1.0]}]}),
+        (CHAT, {"choices": "none"}),
+        (EMBEDDING, {"code": 50001, "message": "busy", "data": None}),
+        (EMBEDDING, {"object": "list", "data": []}),
+        (EMBEDDING, completion()),
+    ],
+)
+async def test_body_without_what_was_asked_for_is_no_answer(
+    upstream: Upstream, call: Caller, operation: Operation, body: dict[str, Any]
+) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.json(body)
+
+    upstream.scripts["other"] = script
+    assert (await failure_of(call(upstream.base_url, ask(operation), "other"))).cause is Cause.BROKEN
+
+
+async def test_silence_over_vectors_ends_long_before_the_total(upstream: Upstream, call: Caller) -> None:
+    quick = Deadlines(connect=1.0, first_token=0.01, stall=1.0, total=60.0)
+    failure = await failure_of(call(upstream.base_url, ask(EMBEDDING), "silent", deadlines=quick, ends_in=60.0))
+    assert failure.cause is Cause.SILENT

@@ -153,7 +153,7 @@ def test_causes_are_named_in_the_ledger_as_they_are_in_the_table() -> None:
 
 def test_failure_of_a_request_whose_time_is_over_is_that_and_nobodys_yet() -> None:
     failure = out_of_time()
-    assert (failure.cause, str(failure)) == (Cause.OUT_OF_TIME, "was not done when the request's time was over")
+    assert (failure.cause, str(failure)) == (Cause.OUT_OF_TIME, "was not done when its time was over")
     assert (failure.backend, failure.model, failure.failed_at, failure.ambiguous) == ("", "", 0.0, False)
 
 
@@ -180,6 +180,7 @@ def test_failure_knows_whose_it_is_and_since_when() -> None:
         ("Fri, 15 Jan 2027 07:00:00 GMT", 0.0),
         ("Fri, 99 Jan 2027 07:00:00 GMT", None),
         ("Fri, 15 Jan 99999 07:00:00 GMT", None),
+        ("Fri, 15 Jan 2027 08:00:30 +99999999999999999999", None),
         ("inf", None),
         ("1e999", None),
         ("nan", None),

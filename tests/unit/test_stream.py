@@ -269,3 +269,16 @@ async def test_client_is_kept_awake_while_a_new_attempt_retells_what_it_has(monk
     got = [data async for data in relay(answer, include_usage=False, join=known)]
     assert got[0] == KEEP_ALIVE
     assert b"".join(got).replace(KEEP_ALIVE, b"") == TWO + STOP + DONE_EVENT
+
+
+async def test_what_follows_done_in_the_same_chunk_is_neither_passed_on_nor_held_against_the_answer() -> None:
+    backend = Backend(ONE, STOP + DONE_EVENT + TWO)
+    assert b"".join(await backend.relayed()) == ONE + STOP + DONE_EVENT
+    assert backend.answer.transcript.complete
+
+
+async def test_cause_of_an_error_in_the_middle_of_a_stream_is_told_by_its_words() -> None:
+    error = event({"error": {"code": "data_inspection_failed", "message": "Output data may be inappropriate."}})
+    failure, got = await failure_of(Backend(ONE, error))
+    assert (failure.cause, got) == (Cause.FILTERED, [ONE])
+    assert b"data_inspection_failed" in failure.body

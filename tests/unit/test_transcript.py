@@ -412,3 +412,10 @@ def test_engine_that_gives_fewer_choices_than_asked_says_done() -> None:
     said(transcript, delta(0, finish="stop"))
     transcript.read(b"[DONE]")
     assert transcript.complete
+
+
+def test_nothing_is_joined_or_stored_of_one_choice_while_others_were_asked_for() -> None:
+    transcript = Transcript(capture=True, choices=2)
+    transcript.read(b'{"choices": [{"index": 0, "delta": {"content": "so far"}}]}')
+    assert not transcript.spliceable
+    assert not transcript.storable

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import aiohttp
 import msgspec
 
-from isochrone.api.requests import EMBEDDING, Ask, encode
+from isochrone.api.requests import EMBEDDING, Ask, Operation, encode
 from isochrone.routing.fleet import Offer
 from isochrone.routing.plan import Step
 from isochrone.routing.prober import why
@@ -93,11 +93,12 @@ async def attempt(
 
 def _patience(offer: Offer, ask: Ask) -> float:
     """Seconds to the first token. A body comes all at once at its end: only where answers come soon can it be late;
-    then half of the time is left to ask for it as a stream; one that can be no stream may be a long answer."""
+    then half of the time is left to ask for it as a stream; one that can be no stream may be a long answer, but for
+    vectors, which nobody writes word by word."""
     first_token = offer.deadlines.first_token
     if ask.stream:
         return first_token
-    if not comes_soon(offer):
+    if not comes_soon(offer) and ask.operation is not EMBEDDING:
         return math.inf
     could_be_stream = offer.backend.facts.assemble and can_be_gathered(ask)
     return first_token / 2 if could_be_stream else first_token * _BODY_PATIENCE
@@ -123,7 +124,7 @@ async def _receive(
         if ask.stream and not is_stream and (ask.continues or not body_will_do):
             raise await _no_stream(response, limits.first_by)
         if not (ask.stream and is_stream):
-            return await _whole_body(response, limits.first_by)
+            return await _whole_body(response, limits.first_by, ask.operation)
         answer = StreamAnswer(
             lambda until: bounded(response.content.readany(), until),
             Transcript(capture=capture, choices=ask.choices, gives_reasons=step.offer.gives_reasons),
@@ -202,7 +203,7 @@ async def _words(response: aiohttp.ClientResponse, until: float) -> bytes:
     return bytes(body[:_ERROR_BODY])
 
 
-async def _whole_body(response: aiohttp.ClientResponse, until: float) -> BodyAnswer:
+async def _whole_body(response: aiohttp.ClientResponse, until: float, operation: Operation) -> BodyAnswer:
     read = bytearray()
     await bounded(_read_into(read, response.content, limit=_MAX_BODY), until)
     if len(read) > _MAX_BODY:
@@ -214,11 +215,17 @@ async def _whole_body(response: aiohttp.ClientResponse, until: float) -> BodyAns
         # A blank body after a 200 is how an overloaded DeepSeek says "busy".
         detail = "sent a body that is not JSON" if raw.strip() else "sent an empty body"
         raise AttemptFailed(Cause.BROKEN, detail) from None
-    if not isinstance(body, dict) or body.get("error") or not (body.get("choices") or "data" in body):
+    if not isinstance(body, dict) or body.get("error") or not _is_answer(body, operation):
         raise AttemptFailed(Cause.BROKEN, "sent a body that is no completion", body=raw[:_ERROR_BODY])
     if reason := broken_off(body):
         raise AttemptFailed(Cause.CUT, f"broke its answer off ({reason})")
     return BodyAnswer(raw, body)
+
+
+def _is_answer(body: dict[str, Any], operation: Operation) -> bool:
+    """Some gateways answer 200 with `{"code": ..., "message": ..., "data": null}` where they have no answer."""
+    results = body.get("data" if operation is EMBEDDING else "choices")
+    return isinstance(results, list) and bool(results)
 
 
 async def _read_into(body: bytearray, content: aiohttp.StreamReader, *, limit: int) -> None:

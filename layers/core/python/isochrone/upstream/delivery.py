@@ -23,6 +23,7 @@ from isochrone.upstream.relay import HEARTBEAT_SECONDS, relay
 from isochrone.upstream.splice import Join, Splice
 from isochrone.upstream.telling import Again, Telling
 from isochrone.upstream.transcript import Transcript
+from isochrone.upstream.verdict import refusal_of
 
 # An event without choices: OpenAI clients skip it, and whoever asked for restarts finds out where the text begins anew.
 RESTARTED = b'data: {"object":"chat.completion.chunk","choices":[],"isochrone":{"restarted":true}}\n\n'
@@ -113,7 +114,10 @@ class Delivery:
             self._join = self._telling.continuation or Splice(self._telling.told)
 
     def _incomplete(self, verdict: ApiError) -> ApiError:
-        """What went wrong, and why nobody went on: the verdict on a further attempt says both."""
+        """What went wrong, and why nobody went on: the verdict on a further attempt says both. A content filter speaks
+        for itself."""
+        if self._telling.is_refused:
+            return refusal_of(self._telling.failures[-1])
         told = "; ".join(f"{failure.backend} {failure.detail}" for failure in self._telling.failures)
         why = f". {verdict}" if told in str(verdict) else f": {told}. {verdict}"
         return UpstreamFailed(f"The answer is not complete{why}", code="stream_incomplete")

@@ -10,7 +10,7 @@ BROKEN        5xx, an empty or senseless reply, an error event    yes           
 CREDENTIALS   401, 402, 403, a quota used up: our account there   yes                yes
 MISSING       404, 501: it does not have the model, or the route  yes                no
 CONTEXT       the prompt is longer than the model's context       a longer context   no
-FILTERED      its content filter refused the prompt               no                 no
+FILTERED      its content filter refused prompt or answer         no                 no
 REFUSED       another 4xx: the caller's request                   another model      no
 CUT           the stream ended before its finish_reason           yes                yes
 DIVERGED      it took over a stream and says something else       yes                no
@@ -129,7 +129,7 @@ class AttemptFailed(Exception):
 
 def out_of_time() -> AttemptFailed:
     """The failure of an attempt that the request's own end cut off, before any deadline of ours had passed."""
-    return AttemptFailed(Cause.OUT_OF_TIME, "was not done when the request's time was over")
+    return AttemptFailed(Cause.OUT_OF_TIME, "was not done when its time was over")
 
 
 def failure_of_status(status: int, body: bytes, headers: Mapping[str, str], *, now: float) -> AttemptFailed:
@@ -196,7 +196,7 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
         return _bounded(seconds)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return _bounded((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now)
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from isochrone.api.sse import Event, EventTooLong, SseDecoder
-from isochrone.upstream.failure import AttemptFailed, Cause, out_of_time
+from isochrone.upstream.failure import AttemptFailed, Cause, out_of_time, told_in_band
 from isochrone.upstream.transcript import Reading, Transcript
 
 # After finish_reason only usage and [DONE] can follow; an engine that sends neither must not cost the stall deadline.
@@ -125,7 +125,9 @@ class StreamAnswer:
             try:
                 read.append((event, self.transcript.read(event.data)))
             except AttemptFailed as failure:
-                self._failure, self._at_end = failure, True
+                self._failure, self._at_end = told_in_band(failure), True
+                break
+            if self.transcript.done:
                 break
         if self.transcript.done:
             self._at_end = True

@@ -21,6 +21,7 @@ from isochrone.upstream.splice import Continuation
 from isochrone.upstream.stream import StreamAnswer
 from isochrone.upstream.tally import tokens_heard, usage_heard, usage_of_whole
 from isochrone.upstream.transcript import Transcript
+from isochrone.upstream.verdict import is_final, refusal_of
 
 Again = Callable[[int, Sequence[AttemptFailed], Callable[[Step], Ask]], Awaitable[Won]]
 
@@ -61,6 +62,11 @@ class Telling:
         """What that attempt has said."""
         return self.answer.transcript
 
+    @property
+    def is_refused(self) -> bool:
+        """Has its backend said, in the middle of it, that nobody is to tell this answer?"""
+        return bool(self.failures) and is_final(self.failures[-1], self._ask.model)
+
     async def fail(self, failure: AttemptFailed) -> None:
         """The attempt of now ends with this failure; what it told stays told."""
         self.won.visit.failed(failure, usage_heard(self.transcript, self.won.ask))
@@ -89,7 +95,9 @@ class Telling:
         return self.continuation is not None and not self.continuation.retold
 
     async def go_on(self, *, may_continue: bool) -> None:
-        """The next attempt takes over. Raises ApiError when there is none."""
+        """The next attempt takes over. Raises ApiError when there is none, or may be none."""
+        if self.is_refused:
+            raise refusal_of(self.failures[-1])
         ask_for = self._asked_to_go_on if may_continue and self.spliceable else self._asked
         self.won = await self._again(self.won.made, self.failures, ask_for)
         self.failures += self.won.failures[len(self.failures) :]

@@ -86,8 +86,7 @@ class Transcript:
         self._closed: set[int] = set()
         self._finished = False
         self._texts: dict[str, list[str]] = {}
-        self.spliceable = capture
-        self.storable = capture
+        self.spliceable = self.storable = capture and choices == 1
         self._stop_reason: Any = None
         self._head: dict[str, Any] = {}
 
