@@ -139,7 +139,7 @@ class Scene:
             self.steps, ask, means, visit=self._visit, request_id="r", ends_at=ends_at, capture=False, **more
         )
 
-    def _visit(self, step: Step, number: int, *, place: Place) -> Visit:
+    def _visit(self, step: Step, number: int, *, asked: Ask, place: Place) -> Visit:
         return Visit(step, number, request_id="r", tenant="t", book=self.book, place=place)
 
     async def verdict(self, ask: Ask = ASK, **options: Any) -> ApiError:

@@ -181,8 +181,7 @@ class Pipeline:
         )
 
     async def _attempt(self, errand: Errand) -> Won:
-        for budget in (self.rooms.means.budget, self.rooms.means.hedges):
-            budget.deposit(self._now())
+        self.rooms.means.deposit(self._now())
         won = await self._pursue(errand)
         if errand.ask.stream:
             return won
@@ -212,7 +211,7 @@ class Pipeline:
     def _visits_of(self, errand: Errand) -> BeginVisit:
         """How each attempt is booked. A body comes all at once at the end: its silence means less than a stream's."""
 
-        def begin(step: Step, number: int, *, place: Place | None) -> Visit:
+        def begin(step: Step, number: int, *, asked: Ask, place: Place | None) -> Visit:
             first_token = step.offer.deadlines.first_token
             return Visit(
                 step,
@@ -220,7 +219,7 @@ class Pipeline:
                 request_id=errand.request_id,
                 tenant=errand.tenant,
                 book=self.rooms.book,
-                patience=first_token if asked_of(errand.ask, step).stream else first_token * _BODY_PATIENCE,
+                patience=first_token if asked.stream else first_token * _BODY_PATIENCE,
                 place=place,
             )
 

@@ -28,7 +28,7 @@ from isochrone.upstream.transcript import Reading
 
 def asked_of(ask: Ask, step: Step) -> Ask:
     """What this step is asked: for a stream also where the caller wants a body that may take long there."""
-    if ask.stream or not step.backend.facts.assemble or not can_be_gathered(ask) or comes_soon(step.offer):
+    if ask.stream or comes_soon(step.offer) or not step.backend.facts.assemble or not can_be_gathered(ask):
         return ask
     return ask._replace(stream=True, fields={**ask.fields, "stream": True})
 
@@ -39,6 +39,8 @@ async def assemble(won: Won, again: Again, ask: Ask) -> Won:
 
     Raises ApiError when nobody tells it to its end. Lets go of the backend whatever happens.
     """
+    if isinstance(won.answer, BodyAnswer):
+        return _with_usage(won, won.answer, ask)
     telling = Telling(won, again, asked=partial(asked_of, ask), is_shown=False)
     gathering = Gathering()
     try:
@@ -51,7 +53,7 @@ async def assemble(won: Won, again: Again, ask: Ask) -> Won:
                 gathering = gathering if telling.continuation else Gathering()
             else:
                 return telling.won._replace(answer=_settled(telling, gathering, ask))
-        return telling.won._replace(answer=_with_usage(telling.won.answer, ask))
+        return _with_usage(telling.won, telling.won.answer, ask)
     finally:
         await telling.let_go()
 
@@ -65,12 +67,12 @@ async def _gather(answer: StreamAnswer, gathering: Gathering, join: Join | None)
         events = await answer.next_events(HEARTBEAT_SECONDS)
 
 
-def _with_usage(answer: BodyAnswer, ask: Ask) -> BodyAnswer:
+def _with_usage(won: Won, answer: BodyAnswer, ask: Ask) -> Won:
     """A body passes through as it came, unless its engine does not count its tokens."""
     if answer.body.get("usage"):
-        return answer
+        return won
     body = {**answer.body, "usage": usage_in(answer.body, ask.fields)}
-    return BodyAnswer(msgspec.json.encode(body), body)
+    return won._replace(answer=BodyAnswer(msgspec.json.encode(body), body))
 
 
 def _chunk_of(read: Read) -> dict[str, Any]:

@@ -72,7 +72,8 @@ class RetryBudget:
         """A request came in."""
         self._turn_to(now)
         self._this.own_requests += 1
-        self._this.untold = self._this.untold.plus(_Tally(requests=1))
+        requests, retries = self._this.untold
+        self._this.untold = _Tally(requests + 1, retries)
 
     def withdraw(self, now: float) -> bool:
         """True when one more attempt may be made; it is then counted."""

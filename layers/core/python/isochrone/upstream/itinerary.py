@@ -63,7 +63,9 @@ class Itinerary(NamedTuple):
         """
         if made >= self.attempts:
             return None
-        open_to = [step for step in self.steps if not self._is_ruled_out(step, failures)] if failures else self.steps
+        if not failures and not full:
+            return next((Stop(step, 0.0) for step in self.steps if self.is_in_time(step, now)), None)
+        open_to = [step for step in self.steps if not self._is_ruled_out(step, failures)]
         worth_waiting = any(step.standing is Standing.HEALTHY for step in open_to if step.offer in full)
         steps = [step for step in open_to if step.offer not in full and (takes_requests(step) or not worth_waiting)]
         last, to_the_end = made == self.attempts - 1, not worth_waiting

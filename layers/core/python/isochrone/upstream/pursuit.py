@@ -59,6 +59,12 @@ class Means(NamedTuple):
     hedge_after: Mapping[str, float] = _NEVER
     max_wait: float = 10.0
 
+    def deposit(self, now: float) -> None:
+        """A request came in, at `now` of epoch seconds: it pays for a share of further attempts."""
+        self.budget.deposit(now)
+        if self.hedge_after:
+            self.hedges.deposit(now)
+
 
 Answer = BodyAnswer | StreamAnswer
 
@@ -75,9 +81,9 @@ class Won(NamedTuple):
 
 
 class BeginVisit(Protocol):
-    """Opens the bookkeeping of the attempt `number` at a step, which holds `place` until it ends."""
+    """Opens the bookkeeping of the attempt `number` at a step, which is `asked` so and holds `place` until it ends."""
 
-    def __call__(self, step: Step, number: int, *, place: Place) -> Visit: ...
+    def __call__(self, step: Step, number: int, *, asked: Ask, place: Place) -> Visit: ...
 
 
 async def pursue(
@@ -203,9 +209,10 @@ class _Pursuit(Struct, kw_only=True):
         """One attempt, begun and booked; None when it failed or came too late. Raises ApiError for a final refusal."""
         self.made += 1
         self.is_paid = False
-        visit = self.begin_visit(seat.step, self.made, place=seat.place)
+        asked = self.ask_for(seat.step)
+        visit = self.begin_visit(seat.step, self.made, asked=asked, place=seat.place)
         try:
-            answer, asked = await self.call(seat.step, visit)
+            answer, asked = await self.call(seat.step, asked, visit)
         except AttemptFailed as failure:
             visit.failed(failure)
             self.note(failure)
@@ -228,9 +235,8 @@ class _Pursuit(Struct, kw_only=True):
         else:
             visit.abandoned()
 
-    async def call(self, step: Step, visit: Visit) -> tuple[Answer, Ask]:
+    async def call(self, step: Step, asked: Ask, visit: Visit) -> tuple[Answer, Ask]:
         """A step's answer, and what it was asked in the end."""
-        asked = self.ask_for(step)
         once = partial(
             attempt,
             self.means.session,
