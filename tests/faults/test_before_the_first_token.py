@@ -8,6 +8,8 @@ from functools import partial
 
 import pytest
 
+from isochrone.routing.circuit import CONSECUTIVE_FAILURES
+from isochrone.routing.health import Fault
 from tests.faults.harness import Answer, backend, eventually, running_edge
 from tests.upstream import BEFORE_THE_FIRST_TOKEN, RETRY_AFTER, TEXT, Exchange, Upstream, ok, refusal
 
@@ -442,3 +444,29 @@ async def test_body_that_callers_give_up_on_after_long_silence_speaks_against_it
                     await edge.chat()
             await eventually(lambda: state.in_flight == 0)
             assert state.offers[0].circuit.doubts(time.monotonic()) == blamed
+
+
+async def slow_to_begin(exchange: Exchange) -> None:
+    """A first token that comes late, but in time."""
+    await asyncio.sleep(0.6)
+    await ok(exchange)
+
+
+async def test_backend_that_is_slow_but_in_time_comes_back_after_an_outage(
+    near: Upstream, far: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("isochrone.routing.circuit.OPEN_BASE_SECONDS", 0.05)
+    near.scripts["slow"] = slow_to_begin
+    deadlines = {"connect": 1.0, "first_token": 1.0, "stall": 1.0, "total": 10.0}
+    async with running_edge(
+        backend(near, "slow"), backend(far, place=1), deadlines=deadlines, answers={"exact": False}
+    ) as edge:
+        sick = edge.edge.pipeline.rooms.fleet.states[0].offers[0]
+        now = time.monotonic()
+        for _ in range(CONSECUTIVE_FAILURES):
+            sick.on_failure(now, "was restarted", begun=now, fault=Fault.ANSWER)
+
+        async def is_back() -> bool:
+            return (await edge.chat(stream=True)).headers["x-isochrone-backend"] == "pool-0"
+
+        await eventually(is_back, within=8.0)

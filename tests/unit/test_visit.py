@@ -188,6 +188,18 @@ def test_trial_has_half_the_patience(step: Step, book: Book, clock: Clock, waite
     assert step.offer.standing(clock.now) is standing
 
 
+def test_every_other_trial_has_all_the_patience_so_that_who_is_slow_but_well_comes_back(
+    step: Step, book: Book, clock: Clock
+) -> None:
+    eject(step, book)
+    for is_brief in (True, False, True):
+        clock.now += step.offer.retry_in(clock.now)
+        trial = begin(step, book)
+        assert (trial.is_trial, trial.is_brief) == (True, is_brief)
+        trial.failed(AttemptFailed(Cause.SILENT, "was silent for too long"))
+    assert not begin(step, book).is_brief
+
+
 class FakePlace:
     """Counts how often it is given back."""
 

@@ -8,7 +8,8 @@
 
 The n-th opening in a row lasts 4 s x 2^(n-1), at most 12 s, give or take 10 % so that edges do not come back in step.
 Some answers take minutes, so a trial that goes on telling is believed before its end; but until an answer was whole, a
-single failure opens the circuit again.
+single failure opens the circuit again. Every other trial may be cut short before its first token is due, so that a long
+outage costs less; the others have their full time, or a backend that is slow, but well, would never come back.
 
 An attempt speaks of the time since it began: one from before the opening can neither close the circuit when it ends
 well nor is a failed trial when it ends badly. Nor does an answer break a row of failures while all attempts since its
@@ -200,6 +201,11 @@ class Circuit:
     def doubts(self, now: float) -> int:
         """Failures that no younger attempt's success has made up for, while they are fresh and nothing has opened."""
         return self._doubts if not self._opening.count and now - self._failed_at < DOUBT_SECONDS else 0
+
+    @property
+    def wants_brief_trial(self) -> bool:
+        """Is the next trial one of those that may be cut short?"""
+        return self._opening.count % 2 == 1
 
     def retry_in(self, now: float) -> float:
         """Seconds until a trial may begin; 0 when it is not open."""

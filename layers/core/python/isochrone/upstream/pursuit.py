@@ -247,10 +247,10 @@ class _Pursuit(Struct, kw_only=True):
             body_will_do=not self.ask.stream,
         )
         try:
-            return await once(asked, impatient=visit.is_trial), asked
+            return await once(asked, impatient=visit.is_brief), asked
         except AttemptFailed as failure:
             if asked.continues and failure.cause in _UNFIT_TO_CONTINUE:
-                asked, impatient = self.ask, visit.is_trial
+                asked, impatient = self.ask, visit.is_brief
             elif stream := self.stream_instead(step, asked, failure):
                 asked, impatient = stream, True
             else:

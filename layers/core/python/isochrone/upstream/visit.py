@@ -31,8 +31,8 @@ class Place(Protocol):
 class Visit:
     """Holds its place at the backend until it ended; then health, load and the ledger have learnt of it.
 
-    `patience`: a backend that has said nothing for so many seconds when its caller leaves is to blame for that; for a
-    trial, half of it. Without a `place` it takes what trial it can.
+    `patience`: a backend that has said nothing for so many seconds when its caller leaves is to blame for that; half of
+    it where it `is_brief`, as every other trial is. Without a `place` it takes what trial it can.
     """
 
     def __init__(
@@ -65,7 +65,8 @@ class Visit:
         self._place = place
         self._trial = None if place else step.offer.circuit.claim_trial(self._begun)
         self.is_trial = place.is_trial if place else self._trial is not None
-        self._patience = patience / 2 if self.is_trial else patience
+        self.is_brief = self.is_trial and step.offer.circuit.wants_brief_trial
+        self._patience = patience / 2 if self.is_brief else patience
         step.backend.in_flight += 1
         book.begun(self._attempt)
 
