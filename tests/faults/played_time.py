@@ -3,14 +3,18 @@ machine changes nothing, since work takes no time at all.
 
 Sockets are real. Before the clock moves on, the loop looks once more whether bytes have come meanwhile; and it moves on
 by a small step, so that no deadline can pass while something is on its way. `time.time` and `time.monotonic` tell the
-same time, so code that reads them keeps its own deadlines, windows and pauses.
+same time, also where they are the default of an argument, so all of ours keeps its deadlines, windows and pauses.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import selectors
-from collections.abc import Coroutine
+import time
+from collections.abc import Collection, Coroutine, Iterator
+from contextlib import ExitStack
+from types import FunctionType
 from typing import Any, TypeVar
 from unittest.mock import patch
 
@@ -54,7 +58,20 @@ class PlayedTimeLoop(asyncio.SelectorEventLoop):
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Like asyncio.run, in played time."""
-    with asyncio.Runner(loop_factory=PlayedTimeLoop) as runner:
+    with asyncio.Runner(loop_factory=PlayedTimeLoop) as runner, ExitStack() as patches:
         clock = runner.get_loop().time
-        with patch("time.monotonic", clock), patch("time.time", lambda: _EPOCH + clock()):
-            return runner.run(main)
+        played = {time.monotonic: clock, time.time: lambda: _EPOCH + clock()}
+        for defaults, name in list(_defaults_in(played)):
+            patches.enter_context(patch.dict(defaults, {name: played[defaults[name]]}))
+        for real, instead in played.items():
+            patches.enter_context(patch.object(time, real.__name__, instead))
+        return runner.run(main)
+
+
+def _defaults_in(clocks: Collection[object]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Where functions of ours keep one of these as the default of an argument."""
+    functions = [one for one in gc.get_objects() if isinstance(one, FunctionType)]
+    for function in functions:
+        if str(function.__module__).startswith("isochrone."):
+            defaults = function.__kwdefaults__ or {}
+            yield from ((defaults, name) for name, default in defaults.items() if any(default is c for c in clocks))
