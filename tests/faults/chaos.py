@@ -41,6 +41,8 @@ _OTHER = ("Quite ", "another ", "answer ", "altogether.")
 _OTHER_TEXT = "".join(_OTHER)
 _SOUND = ("ok", "blank-lines", "without-done", "only-done", "crlf", "cr", "byte-order-mark", "split-emoji", "one-chunk")
 _FAULTS = (*BEFORE_THE_FIRST_TOKEN, *AFTER_THE_FIRST_TOKEN, "failing-once", "filtered", "context-length")
+# What these say is no rest of a text, so whoever is asked to go on from one does not say it.
+_SAYING_SOMETHING = frozenset({*AFTER_THE_FIRST_TOKEN, "failing-once", "filtered"})
 _HONEST_STATUSES = frozenset({400, 429, 502, 503, 504})
 
 
@@ -187,14 +189,15 @@ def _is_one_text(text: str, reason: str | None) -> bool:
 
 def _chaotic(chance: Random) -> Callable[[Exchange], Awaitable[None]]:
     async def script(exchange: Exchange) -> None:
-        draw = chance.random()
+        draw, goes_on = chance.random(), exchange.received.fields["messages"][-1]["role"] == "assistant"
         sound, faults = (_SOUND, _FAULTS) if exchange.wants_stream else (("ok",), BEFORE_THE_FIRST_TOKEN)
-        if draw < 0.6 and exchange.received.fields["messages"][-1]["role"] == "assistant":
+        fault = chance.choice(faults)
+        if goes_on and (draw < 0.6 or fault in _SAYING_SOMETHING):
             await rest_of_the_answer(exchange)
         elif draw < 0.02:
             await other_answer(exchange)
         else:
-            await SCRIPTS[chance.choice(sound if draw < 0.6 else faults)](exchange)
+            await SCRIPTS[chance.choice(sound) if draw < 0.6 else fault](exchange)
 
     return script
 
