@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from isochrone.routing.circuit import CONSECUTIVE_FAILURES
+from isochrone.routing.health import Fault
 from tests.faults.harness import Answer, RunningEdge, backend, eventually, running_edge
 from tests.upstream import (
     AFTER_THE_FIRST_TOKEN,
@@ -638,3 +641,23 @@ async def test_answer_that_a_content_filter_stops_is_told_by_nobody_else(
         assert far.requests == []
         assert [entry["outcome"] for entry in await edge.ledger()] == ["filtered"]
         assert (await edge.status())["backends"][0]["standing"] == "healthy"
+
+
+async def test_stream_that_dies_is_gone_on_with_by_who_is_well_by_then(near: Upstream, far: Upstream) -> None:
+    async with (
+        Upstream() as third,
+        running_edge(
+            backend(near, "cut"), backend(far, "dead", place=1), backend(third, place=2), retry={"attempts": 2}
+        ) as edge,
+    ):
+        sick = edge.edge.pipeline.rooms.fleet.states[1].offers[0]
+
+        def fall_ill() -> None:
+            now = time.monotonic()
+            for _ in range(CONSECUTIVE_FAILURES - sick.circuit.failures_in_a_row):
+                sick.on_failure(now, "answered 503", begun=now, fault=Fault.ANSWER)
+            near.gate.set()
+
+        answer = await edge.chat(stream=True, on_first=fall_ill)
+        assert (answer.text(), answer.events[-1]) == (TEXT, b"[DONE]")
+        assert far.requests == []

@@ -78,8 +78,8 @@ class Errand(NamedTuple):
     """One generating request on its way: `ends_at` is on the event loop's clock, `mark` the fingerprint or None."""
 
     ask: Ask
-    steps: list[Step]
-    tenant: str
+    caller: Caller
+    regions: Regions
     request_id: str
     controls: Controls
     ends_at: float
@@ -120,8 +120,8 @@ class Pipeline:
             raise NotCached("This answer is not known, and x-isochrone-cache: only forbids to generate it.")
         errand = Errand(
             ask=ask,
-            steps=await self._plan(ask, caller.location, regions),
-            tenant=caller.principal.tenant,
+            caller=caller,
+            regions=regions,
             request_id=request.headers["x-request-id"],
             controls=controls,
             ends_at=ends_at,
@@ -172,16 +172,19 @@ class Pipeline:
                 return await self.rooms.library.look_up(mark, now=self._now())
         return None
 
-    async def _plan(self, ask: Ask, client: Location | None, regions: Regions) -> list[Step]:
-        """The backends for this request, best first, by what all edges of the region know. Raises Forbidden."""
+    async def _plan(self, errand: Errand) -> list[Step]:
+        """The backends for this request, best first, by what all edges of the region know now. Raises Forbidden."""
         if self.rooms.exchange:
             await self.rooms.exchange.refresh()
         return self.rooms.planner.plan(
-            ask.model, client=client, now=time.monotonic(), regions=regions, affinity=affinity.digest(ask.fields)
+            errand.ask.model,
+            client=errand.caller.location,
+            now=time.monotonic(),
+            regions=errand.regions,
+            affinity=affinity.digest(errand.ask.fields),
         )
 
     async def _attempt(self, errand: Errand) -> Won:
-        self.rooms.means.deposit(self._now())
         won = await self._pursue(errand)
         if errand.ask.stream:
             return won
@@ -194,8 +197,12 @@ class Pipeline:
         failures: Sequence[AttemptFailed] = (),
         ask_for: Callable[[Step], Ask] | None = None,
     ) -> Won:
+        """The first answer along a plan of now: a stream that dies has met another fleet than is there by then."""
+        steps = await self._plan(errand)
+        if not made:
+            self.rooms.means.deposit(self._now())
         return await pursue(
-            errand.steps,
+            steps,
             errand.ask,
             self.rooms.means,
             visit=self._visits_of(errand),
@@ -217,7 +224,7 @@ class Pipeline:
                 step,
                 number,
                 request_id=errand.request_id,
-                tenant=errand.tenant,
+                tenant=errand.caller.principal.tenant,
                 book=self.rooms.book,
                 patience=first_token if asked.stream else first_token * _BODY_PATIENCE,
                 place=place,
@@ -263,7 +270,7 @@ class Pipeline:
         if errand.mark and won.visit.step.model == errand.ask.model:
             backend = won.visit.step.backend.facts.name
             known = Answer(operation=errand.ask.operation.name, backend=backend, created=self._now(), body=body)
-            self._background.start(self.rooms.library.keep(errand.mark, known, tenant=errand.tenant))
+            self._background.start(self.rooms.library.keep(errand.mark, known, tenant=errand.caller.principal.tenant))
 
     def _replay(self, known: Answer, ask: Ask, request: Request) -> Reply:
         """A known answer, in the form that was asked for."""
