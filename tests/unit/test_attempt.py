@@ -22,6 +22,7 @@ from isochrone.routing.fleet import Fleet
 from isochrone.routing.plan import Step, plan
 from isochrone.settings import Backend, Deadlines
 from isochrone.upstream import attempt as attempting
+from isochrone.upstream.alarm import Alarm
 from isochrone.upstream.attempt import BodyAnswer, attempt, body_for, bounded, open_session
 from isochrone.upstream.failure import AttemptFailed, Cause
 from isochrone.upstream.stream import StreamAnswer
@@ -395,7 +396,9 @@ async def raising(error: Exception) -> None:
     ],
 )
 async def test_no_address_of_a_backend_gets_out(error: OSError) -> None:
-    failure = await failure_of(bounded(raising(aiohttp.ClientConnectorError(KEY, error)), time.monotonic() + 1))
+    failure = await failure_of(
+        bounded(raising(aiohttp.ClientConnectorError(KEY, error)), time.monotonic() + 1, Alarm())
+    )
     assert failure.cause is Cause.UNREACHABLE
     assert "10.0.0.5" not in failure.detail
     assert "8000" not in failure.detail
@@ -403,7 +406,7 @@ async def test_no_address_of_a_backend_gets_out(error: OSError) -> None:
 
 async def test_name_that_cannot_be_resolved_is_said_to_be_that() -> None:
     error = aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
-    failure = await failure_of(bounded(raising(error), time.monotonic() + 1))
+    failure = await failure_of(bounded(raising(error), time.monotonic() + 1, Alarm()))
     assert (failure.cause, failure.detail) == (
         Cause.UNREACHABLE,
         "cannot be connected to (its name cannot be resolved)",
@@ -425,7 +428,7 @@ async def test_failed_handshake_is_not_taken_for_a_closed_port(call: Caller) -> 
 
 async def test_certificate_that_is_not_trusted_is_not_taken_for_a_closed_port() -> None:
     error = aiohttp.ClientConnectorCertificateError(KEY, ssl.SSLCertVerificationError(1, "self-signed 10.0.0.5"))
-    failure = await failure_of(bounded(raising(error), time.monotonic() + 1))
+    failure = await failure_of(bounded(raising(error), time.monotonic() + 1, Alarm()))
     assert failure.cause is Cause.DROPPED
     assert failure.detail.startswith("failed at TLS")
     assert "10.0.0.5" not in failure.detail

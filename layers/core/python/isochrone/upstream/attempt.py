@@ -6,7 +6,6 @@ Every wait is bounded (times are seconds on the event loop's clock, which is tim
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Awaitable, Mapping
@@ -20,6 +19,7 @@ from isochrone.api.requests import EMBEDDING, Ask, Operation, encode
 from isochrone.routing.fleet import Offer
 from isochrone.routing.plan import Step
 from isochrone.routing.prober import why
+from isochrone.upstream.alarm import Alarm
 from isochrone.upstream.failure import AttemptFailed, Cause, failure_of_status, out_of_time, told_in_band
 from isochrone.upstream.gathering import can_be_gathered
 from isochrone.upstream.stream import StreamAnswer
@@ -55,10 +55,12 @@ class BodyAnswer(NamedTuple):
 
 
 class _Limits(NamedTuple):
-    """When there must be a first token (or, of a body, all of it), and when the whole must be over."""
+    """When there must be a first token (or, of a body, all of it), and when the whole must be over. `alarm` holds the
+    attempt's waits to them."""
 
     first_by: float
     ends_at: float
+    alarm: Alarm
 
 
 async def attempt(
@@ -80,15 +82,20 @@ async def attempt(
     now = time.monotonic()
     own_end = now + step.offer.deadlines.total
     silent_at = min(own_end, now + _patience(step.offer, ask) / (2 if impatient else 1))
-    limits = _Limits(min(ends_at, silent_at), min(ends_at, own_end))
+    limits = _Limits(min(ends_at, silent_at), min(ends_at, own_end), Alarm())
     headers = {**headers, "X-Isochrone-Timeout": _in_tenths(limits.ends_at - now)}
+    answer = None
     try:
-        response = await _send(session, step, ask, headers, limits.first_by)
-        return await _receive(response, step, ask, limits, capture=capture, body_will_do=body_will_do)
+        response = await _send(session, step, ask, headers, limits)
+        answer = await _receive(response, step, ask, limits, capture=capture, body_will_do=body_will_do)
     except AttemptFailed as failure:
         if failure.cause is Cause.SILENT and ends_at < silent_at:
             raise out_of_time() from None
         raise told_in_band(failure) from None
+    finally:
+        if not isinstance(answer, StreamAnswer):
+            limits.alarm.stop()
+    return answer
 
 
 def _patience(offer: Offer, ask: Ask) -> float:
@@ -119,19 +126,13 @@ async def _receive(
 ) -> BodyAnswer | StreamAnswer:
     try:
         if response.status != 200:
-            raise await _refusal(response, limits.first_by)
+            raise await _refusal(response, limits)
         is_stream = response.content_type == "text/event-stream"
         if ask.stream and not is_stream and (ask.continues or not body_will_do):
-            raise await _no_stream(response, limits.first_by)
+            raise await _no_stream(response, limits)
         if not (ask.stream and is_stream):
-            return await _whole_body(response, limits.first_by, ask.operation)
-        answer = StreamAnswer(
-            lambda until: bounded(response.content.readany(), until),
-            Transcript(capture=capture, choices=ask.choices, gives_reasons=step.offer.gives_reasons),
-            stall=step.offer.deadlines.stall,
-            ends_at=limits.ends_at,
-            close=lambda: _give_back(response),
-        )
+            return await _whole_body(response, limits, ask.operation)
+        answer = _stream_of(response, step, ask, limits, capture=capture)
         await answer.open(limits.first_by)
     except BaseException:
         _give_back(response)
@@ -139,14 +140,32 @@ async def _receive(
     return answer
 
 
+def _stream_of(
+    response: aiohttp.ClientResponse, step: Step, ask: Ask, limits: _Limits, *, capture: bool
+) -> StreamAnswer:
+    content, alarm = response.content, limits.alarm
+
+    def close() -> None:
+        alarm.stop()
+        _give_back(response)
+
+    return StreamAnswer(
+        lambda until: bounded(content.readany(), until, alarm),
+        Transcript(capture=capture, choices=ask.choices, gives_reasons=step.offer.gives_reasons),
+        stall=step.offer.deadlines.stall,
+        ends_at=limits.ends_at,
+        close=close,
+    )
+
+
 async def _send(
-    session: aiohttp.ClientSession, step: Step, ask: Ask, headers: Mapping[str, str], until: float
+    session: aiohttp.ClientSession, step: Step, ask: Ask, headers: Mapping[str, str], limits: _Limits
 ) -> aiohttp.ClientResponse:
     url = step.backend.facts.base_url.rstrip("/") + ask.operation.path
     # `connect` covers looking up the name, TCP and TLS. What is given back to the pool keeps no deadline.
     timeout = aiohttp.ClientTimeout(total=None, connect=step.offer.deadlines.connect)
     call = session.post(url, data=body_for(step, ask), headers=headers, allow_redirects=False, timeout=timeout)
-    return await bounded(call, until)
+    return await bounded(call, limits.first_by, limits.alarm)
 
 
 def body_for(step: Step, ask: Ask) -> bytes:
@@ -160,11 +179,10 @@ def body_for(step: Step, ask: Ask) -> bytes:
     return encode(fields)
 
 
-async def bounded(call: Awaitable[T], until: float) -> T:
+async def bounded(call: Awaitable[T], until: float, alarm: Alarm) -> T:
     """Await a client call no longer than `until`; every way in which it can fail becomes an AttemptFailed."""
     try:
-        async with asyncio.timeout_at(until):
-            return await call
+        return await alarm.wait(call, until)
     except aiohttp.ServerTimeoutError:
         raise AttemptFailed(Cause.UNREACHABLE, "did not accept a connection in time") from None
     except TimeoutError:
@@ -184,28 +202,28 @@ async def bounded(call: Awaitable[T], until: float) -> T:
         raise AttemptFailed(Cause.CREDENTIALS, "has a key that cannot be sent in a header") from None
 
 
-async def _refusal(response: aiohttp.ClientResponse, until: float) -> AttemptFailed:
-    body = await _words(response, until)
+async def _refusal(response: aiohttp.ClientResponse, limits: _Limits) -> AttemptFailed:
+    body = await _words(response, limits)
     return failure_of_status(response.status, body, response.headers, now=time.time())
 
 
-async def _no_stream(response: aiohttp.ClientResponse, until: float) -> AttemptFailed:
+async def _no_stream(response: aiohttp.ClientResponse, limits: _Limits) -> AttemptFailed:
     detail = "answered a stream request with something else than a stream"
-    return AttemptFailed(Cause.BROKEN, detail, body=await _words(response, until))
+    return AttemptFailed(Cause.BROKEN, detail, body=await _words(response, limits))
 
 
-async def _words(response: aiohttp.ClientResponse, until: float) -> bytes:
+async def _words(response: aiohttp.ClientResponse, limits: _Limits) -> bytes:
     """The body of an error, as much of it as comes soon: what the status says holds also without the rest."""
     body = bytearray()
     with suppress(AttemptFailed):
         reading = _read_into(body, response.content, limit=_ERROR_BODY)
-        await bounded(reading, min(until, time.monotonic() + _ERROR_SECONDS))
+        await bounded(reading, min(limits.first_by, time.monotonic() + _ERROR_SECONDS), limits.alarm)
     return bytes(body[:_ERROR_BODY])
 
 
-async def _whole_body(response: aiohttp.ClientResponse, until: float, operation: Operation) -> BodyAnswer:
+async def _whole_body(response: aiohttp.ClientResponse, limits: _Limits, operation: Operation) -> BodyAnswer:
     read = bytearray()
-    await bounded(_read_into(read, response.content, limit=_MAX_BODY), until)
+    await bounded(_read_into(read, response.content, limit=_MAX_BODY), limits.first_by, limits.alarm)
     if len(read) > _MAX_BODY:
         raise AttemptFailed(Cause.BROKEN, f"sent a body of more than {_MAX_BODY} bytes")
     raw = bytes(read)
