@@ -402,6 +402,36 @@ async def test_first_token_of_a_stream_is_timed_and_a_body_has_none(scene: Scene
     assert (await it.pursue(STREAM)).visit.first_token_ms is not None
 
 
+def once_late_a_stream(it: Scene, first: Ask) -> Callable[[Step], Ask]:
+    """What steps are asked: `first`, and a stream as soon as an attempt was made."""
+    return lambda _: STREAM if it.asked else first
+
+
+async def test_body_that_is_late_is_asked_for_as_a_stream_within_the_same_attempt(scene: SceneOf) -> None:
+    it = scene(failed(Cause.SILENT), ANSWER)
+    before = it.budget._left()
+    won = await it.pursue(ask_for=once_late_a_stream(it, ASK))
+    assert (it.asked, it.asks, won.ask) == (["pool-0", "pool-0"], [ASK, STREAM], STREAM)
+    assert [options["impatient"] for options in it.options] == [False, True]
+    assert (won.made, list(won.failures), it.budget._left()) == (1, [], before)
+    won.visit.succeeded(None)
+    (entry,) = await it.book.recent("t", limit=9)
+    assert (entry["outcome"], "was silent" in entry["detail"]) == ("ok", True)
+
+
+@pytest.mark.parametrize(("first", "cause"), [(STREAM, Cause.SILENT), (ASK, Cause.BROKEN), (ASK, Cause.UNREACHABLE)])
+async def test_only_a_late_body_is_asked_for_anew(scene: SceneOf, first: Ask, cause: Cause) -> None:
+    it = scene(failed(cause), ANSWER)
+    won = await it.pursue(ask_for=once_late_a_stream(it, first))
+    assert (it.asked, won.made) == (["pool-0", "pool-1"], 2)
+
+
+async def test_late_body_that_can_be_no_stream_is_asked_for_elsewhere(scene: SceneOf) -> None:
+    it = scene(failed(Cause.SILENT), ANSWER)
+    assert (await it.pursue()).made == 2
+    assert (it.asked, it.asks) == (["pool-0", "pool-1"], [ASK, ASK])
+
+
 async def test_each_step_is_asked_in_its_own_words(scene: SceneOf) -> None:
     it = scene(failed(Cause.BROKEN), ANSWER)
     won = await it.pursue(ask_for=lambda step: ASK if step.backend.facts.name == "pool-0" else REST)
