@@ -71,7 +71,7 @@ max_children = 1
 pythonpath = ["."]
 addopts = "--import-mode=importlib -p no:cacheprovider"
 anyio_mode = "auto"
-timeout = 120
+timeout = 30
 """
 
 
