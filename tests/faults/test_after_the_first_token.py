@@ -661,3 +661,18 @@ async def test_stream_that_dies_is_gone_on_with_by_who_is_well_by_then(near: Ups
         answer = await edge.chat(stream=True, on_first=fall_ill)
         assert (answer.text(), answer.events[-1]) == (TEXT, b"[DONE]")
         assert far.requests == []
+
+
+@pytest.mark.parametrize("begins", [False, True])
+async def test_body_of_several_choices_is_told_whole_by_the_next_when_one_falls_silent(
+    near: Upstream, far: Upstream, begins: bool
+) -> None:
+    near.gate.set()
+    near.scripts["first"], far.scripts["second"] = one_choice_after_the_other, the_other_choice_first
+    deadlines = {"connect": 1.0, "first_token": 0.4, "stall": 0.4, "total": 60.0}
+    first = backend(near, "first" if begins else "silent")
+    async with running_edge(first, backend(far, "second", place=1), deadlines=deadlines) as edge:
+        answer = await edge.chat(n=2)
+        choices = [(choice["index"], choice["message"]["content"]) for choice in answer.fields["choices"]]
+        assert choices == [(0, TEXT), (1, TEXT)]
+        assert answer.headers["x-isochrone-attempts"] == "2"

@@ -234,19 +234,26 @@ def test_caller_who_wants_a_stream_is_asked_for_nothing_else() -> None:
 
 def test_older_route_is_assembled_as_well() -> None:
     assert is_asked_for_a_stream(Ask(COMPLETION, "m", False, False, {"prompt": "a"}))
+    assert is_asked_for_a_stream(Ask(COMPLETION, "m", False, False, {"prompt": ["a", "b"]}))
+
+
+@pytest.mark.parametrize("wish", [{"n": 2}, {"logprobs": True, "top_logprobs": 2}])
+def test_several_choices_and_log_probabilities_are_assembled_too(wish: dict[str, Any]) -> None:
+    assert is_asked_for_a_stream(ASK._replace(fields={**BODY_FIELDS, **wish}))
 
 
 @pytest.mark.parametrize(
     "ask",
     [
         Ask(EMBEDDING, "m", False, False, {"input": "a"}),
-        Ask(COMPLETION, "m", False, False, {"prompt": ["a", "b"]}),
+        Ask(COMPLETION, "m", False, False, {"prompt": "a", "logprobs": 1}),
+        Ask(COMPLETION, "m", False, False, {"prompt": "a", "best_of": 2}),
         *(
             ASK._replace(fields={**BODY_FIELDS, **wish})
-            for wish in ({"n": 2}, {"logprobs": True}, {"modalities": ["text", "audio"]}, {"prompt_logprobs": 1})
+            for wish in ({"modalities": ["text", "audio"]}, {"prompt_logprobs": 1})
         ),
     ],
-    ids=["embedding", "prompts", "choices", "logprobs", "audio", "prompt logprobs"],
+    ids=["embedding", "logprobs", "best of", "audio", "prompt logprobs"],
 )
 def test_what_only_a_body_says_is_asked_for_as_one(ask: Ask) -> None:
     assert asked_of(ask, Scene(WHOLE).steps[0]) is ask

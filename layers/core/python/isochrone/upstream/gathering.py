@@ -11,7 +11,10 @@ from typing import Any
 from isochrone.api.requests import CHAT, COMPLETION, Ask, Operation
 
 # What only a body has, or a stream has in another form.
-_BODY_ONLY = ("audio", "best_of", "logprobs", "modalities", "prompt_logprobs", "top_logprobs")
+_BODY_ONLY = {
+    CHAT: ("audio", "modalities", "prompt_logprobs"),
+    COMPLETION: ("best_of", "logprobs", "prompt_logprobs"),
+}
 # Told in full each time they are told at all.
 _WHOLE_EACH_TIME = frozenset({"channel", "format", "id", "name", "role", "type"})
 # Random letters against guessing words by the length of an event.
@@ -20,7 +23,8 @@ _PADDING = ("obfuscation", "p")
 
 def can_be_gathered(ask: Ask) -> bool:
     """Can a stream tell all that the body would?"""
-    return ask.operation in (CHAT, COMPLETION) and ask.choices == 1 and not any(map(ask.fields.get, _BODY_ONLY))
+    wishes = _BODY_ONLY.get(ask.operation)
+    return wishes is not None and not any(map(ask.fields.get, wishes))
 
 
 class Gathering:
