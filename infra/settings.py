@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, cast, get_args
 from urllib.parse import urlsplit
 
-from isochrone.settings import Backend, KeyPath, Region, Settings, SettingsError, error_at
+from isochrone.settings import Backend, KeyPath, Region, Settings, SettingsError, error_at, home_of, main_region
 from isochrone.settings import load as load_settings
 
 Profile = Literal["aws", "local"]
@@ -44,7 +44,7 @@ class Deployment(NamedTuple):
     @property
     def home(self) -> str:
         """The region of the global stack: the default region, else the first one."""
-        return next((region.name for region in self.settings.region if region.default), self.regions[0])
+        return main_region(self.settings)
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -62,6 +62,14 @@ class Deployment(NamedTuple):
     def probes(self) -> bool:
         """Is there a prober function? Without a table it could tell nobody what it saw."""
         return self.settings.state.kind == "dynamodb" and self.settings.routing.probe_interval > 0
+
+    @property
+    def slot_homes(self) -> tuple[str, ...]:
+        """The regions whose fleet table holds the slots of a backend; the edges of all regions lease them there."""
+        if self.settings.state.kind == "memory":
+            return ()
+        limited = [backend for backend in self.settings.backend if backend.max_concurrency]
+        return tuple(dict.fromkeys(home_of(backend, self.settings) for backend in limited))
 
     def region(self, name: str) -> Region:
         return next(region for region in self.settings.region if region.name == name)

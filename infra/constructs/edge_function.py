@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from aws_cdk import Acknowledgment, Duration, Validations
+from aws_cdk import Acknowledgment, Duration, Stack, Validations
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from infra.acknowledge import acknowledge
-from infra.constructs.function_parts import LayerVersions, TableActions, handler_code, own_log_group, own_role
+from infra.constructs.function_parts import (
+    LayerVersions,
+    TableActions,
+    handler_code,
+    own_log_group,
+    own_role,
+    table_arn,
+)
 from infra.constructs.secrets import secret_arn
 from infra.settings import Deployment
+from isochrone.settings import table_name
 
 TABLE_ACTIONS: TableActions = {
     "answers": ("GetItem", "PutItem"),
@@ -56,6 +64,14 @@ class EdgeFunction(Construct):
 
     def _role(self, deployment: Deployment) -> iam.Role:
         role = own_role(self, log_group=self.log_group, deployment=deployment, table_actions=TABLE_ACTIONS)
+        if elsewhere := [home for home in deployment.slot_homes if home != Stack.of(self).region]:
+            fleet = table_name(deployment.settings, "fleet")
+            role.add_to_policy(
+                iam.PolicyStatement(
+                    actions=[f"dynamodb:{action}" for action in TABLE_ACTIONS["fleet"]],
+                    resources=[table_arn(self, fleet, region=region) for region in elsewhere],
+                )
+            )
         if deployment.secrets:
             role.add_to_policy(
                 iam.PolicyStatement(

@@ -63,7 +63,7 @@ def own_role(
         role.add_to_policy(
             iam.PolicyStatement(
                 actions=[f"dynamodb:{action}" for action in actions],
-                resources=[_table_arn(scope, table_name(deployment.settings, table))],
+                resources=[table_arn(scope, table_name(deployment.settings, table))],
             )
         )
     return role
@@ -97,5 +97,6 @@ class _HandlerAndConfiguration:
         return True
 
 
-def _table_arn(scope: Construct, name: str) -> str:
-    return Stack.of(scope).format_arn(service="dynamodb", resource="table", resource_name=name)
+def table_arn(scope: Construct, name: str, *, region: str | None = None) -> str:
+    """The ARN of a table of this account, in the stack's own region if no other is given."""
+    return Stack.of(scope).format_arn(service="dynamodb", resource="table", resource_name=name, region=region)

@@ -166,7 +166,7 @@ class SlotsMachine(RuleBasedStateMachine):
         return [edge for edge in self.edges if edge._clock() < edge._until]
 
     def _is_alone(self, edge: Slots) -> bool:
-        return edge._is_alone(edge._clock())
+        return edge._is_alone
 
     @invariant()
     def leases_never_exceed_the_backend(self) -> None:

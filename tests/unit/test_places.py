@@ -10,7 +10,7 @@ from isochrone.background import Background
 from isochrone.routing.circuit import OPEN_BASE_SECONDS, State
 from isochrone.routing.fleet import Fleet, Offer
 from isochrone.routing.leases import Leases
-from isochrone.routing.places import TRIAL_SECONDS, Place, Places
+from isochrone.routing.places import TRIAL_SECONDS, Home, Place, Places
 from isochrone.routing.slots import LEASE_SECONDS
 from isochrone.settings import Backend
 from isochrone.stores.memory import MemoryFleetStore
@@ -48,7 +48,9 @@ class Edge:
         self.background = Background()
         self.fleet = Fleet(backends, edge_region="us-east-1")
         leases = Leases(region.table, name, clock)
-        self.places = Places(region.table, leases, self.background, holder=name, clock=clock, wall=clock)
+        self.places = Places(
+            lambda _: Home(region.table), leases, self.background, holder=name, clock=clock, wall=clock
+        )
 
     def offer(self, number: int = 0, model: str = "m") -> Offer:
         return self.fleet.offers(model)[number]

@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from isochrone.settings import Deadlines, OwnDeadlines, SettingsError, document_of, load, parse, table_name
+from isochrone.settings import (
+    Deadlines,
+    OwnDeadlines,
+    SettingsError,
+    document_of,
+    home_of,
+    load,
+    main_region,
+    parse,
+    table_name,
+)
 
 GOOD = """\
 [[region]]
@@ -200,3 +210,24 @@ def test_own_deadlines_go_before_those_of_all_and_the_first_one_that_says_someth
     own, models = OwnDeadlines(first_token=20), OwnDeadlines(first_token=30, stall=5)
     assert Deadlines().but(own, models) == Deadlines(first_token=20, stall=5)
     assert Deadlines(connect=1).but(OwnDeadlines()) == Deadlines(connect=1)
+
+
+@pytest.mark.parametrize(
+    ("stands", "home"),
+    [
+        ('region = "eu-west-1"', "eu-west-1"),
+        ('region = "us-east-1"', "us-east-1"),
+        ('region = "sa-east-1"', "us-east-1"),
+        ("location = [53.35, -6.26]", "us-east-1"),
+        ("", "us-east-1"),
+    ],
+)
+def test_home_of_a_backend_is_where_an_edge_stands_beside_it_else_the_main_region(stands: str, home: str) -> None:
+    settings = parse(GOOD.replace('region = "eu-west-1"', stands))
+    assert home_of(settings.backend[1], settings) == home
+
+
+def test_main_region_is_the_default_one_else_the_first() -> None:
+    without = GOOD.replace("default = true\n", "")
+    second = without.replace('name = "eu-west-1"', 'name = "eu-west-1"\ndefault = true', 1)
+    assert [main_region(parse(text)) for text in (GOOD, without, second)] == ["us-east-1", "us-east-1", "eu-west-1"]

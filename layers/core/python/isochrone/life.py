@@ -16,10 +16,11 @@ from isochrone.ledger.book import Book
 from isochrone.ledger.spool import open_spool
 from isochrone.routing import prober
 from isochrone.routing.exchange import FRESH_SECONDS, Exchange
-from isochrone.routing.fleet import Fleet
+from isochrone.routing.fleet import UNKNOWN_RTT_MS, Fleet
 from isochrone.routing.leases import Leases
-from isochrone.routing.places import Places
-from isochrone.settings import Settings
+from isochrone.routing.places import Home, Places
+from isochrone.routing.rtt import rtt_between_regions
+from isochrone.settings import Backend, Settings, home_of
 from isochrone.stores.protocols import AnswerStore, FleetStore, LedgerStore
 from isochrone.upstream.attempt import open_session
 from isochrone.upstream.budget import RetryBudget
@@ -40,11 +41,13 @@ _DUTY_SECONDS = 15.0
 
 
 class Stores(NamedTuple):
-    """The stores of one edge, and what closes them. Without `fleet` no other process shares anything with it."""
+    """The stores of one edge, and what closes them. Without `fleet` no other process shares anything with it;
+    `fleet_in` gives the fleet store of another region."""
 
     answers: AnswerStore
     ledger: LedgerStore
     fleet: FleetStore | None = None
+    fleet_in: Callable[[str], FleetStore] | None = None
     close: Callable[[], Awaitable[None]] | None = None
 
 
@@ -82,7 +85,7 @@ class Life:
         )
         self.background = Background()
         self.places = Places(
-            store,
+            self._home_of,
             self.leases,
             self.background,
             holder=self.leases.holder,
@@ -97,6 +100,13 @@ class Life:
         self._secrets: DynamoClient | None = None
         self._reading_secrets = Chore("reading secrets", _SECRETS_SECONDS, self._fetch_secrets)
         self._chores = Chores(self._all_chores())
+
+    def _home_of(self, backend: Backend) -> Home:
+        home = home_of(backend, self._settings)
+        if home == self._region or self.stores.fleet_in is None:
+            return Home(self.stores.fleet)
+        rtt = rtt_between_regions(self._region, home)
+        return Home(self.stores.fleet_in(home), rtt.ms if rtt else UNKNOWN_RTT_MS)
 
     def _all_chores(self) -> list[Chore]:
         chores = [Chore("adopting what dead edges left for the ledger", _LEDGER_ADOPT_SECONDS, self.book.adopt)]

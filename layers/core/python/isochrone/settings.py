@@ -393,6 +393,18 @@ def table_name(settings: Settings, table: str) -> str:
     return f"{settings.service.name}-{table}"
 
 
+def main_region(settings: Settings) -> str:
+    """The region of what there is only once: the default one, else the first."""
+    return next((region.name for region in settings.region if region.default), settings.region[0].name)
+
+
+def home_of(backend: Backend, settings: Settings) -> str:
+    """The region whose tables hold what the edges of all regions must agree on about a backend: its own where an edge
+    stands there, else the main one."""
+    has_edge = any(region.name == backend.region for region in settings.region)
+    return backend.region if backend.region and has_edge else main_region(settings)
+
+
 def document_of(settings: Settings) -> dict[str, Any]:
     """The settings as plain data, for printing."""
     data: dict[str, Any] = msgspec.to_builtins(settings)

@@ -20,6 +20,7 @@ from isochrone.routing.fleet import Fleet
 from isochrone.routing.geo import GeoError, Locator, open_locator
 from isochrone.routing.plan import Planner
 from isochrone.settings import Settings, SettingsError, table_name
+from isochrone.stores.protocols import FleetStore
 from isochrone.upstream.pursuit import Means
 
 log = logging.getLogger("isochrone")
@@ -111,16 +112,21 @@ def open_stores(settings: Settings, region: str, environ: Mapping[str, str]) -> 
         answers = MemoryAnswerStore(capacity=settings.answers.memory_bytes)
         return Stores(answers, MemoryLedgerStore(capacity=_LEDGER_IN_MEMORY))
     from isochrone.stores.dynamodb.answers import DynamoAnswerStore
-    from isochrone.stores.dynamodb.client import connect
+    from isochrone.stores.dynamodb.clients import Clients
     from isochrone.stores.dynamodb.fleet import DynamoFleetStore
     from isochrone.stores.dynamodb.ledger import DynamoLedgerStore
 
-    client = connect(region, endpoint_url=settings.state.endpoint_url, environ=environ)
+    clients = Clients(region, endpoint_url=settings.state.endpoint_url, environ=environ)
+
+    def fleet_in(region: str) -> FleetStore:
+        return DynamoFleetStore(clients.of(region), table_name(settings, "fleet"))
+
     return Stores(
-        DynamoAnswerStore(client, table_name(settings, "answers")),
-        DynamoLedgerStore(client, table_name(settings, "ledger")),
-        DynamoFleetStore(client, table_name(settings, "fleet")),
-        client.aclose,
+        DynamoAnswerStore(clients.of(region), table_name(settings, "answers")),
+        DynamoLedgerStore(clients.of(region), table_name(settings, "ledger")),
+        fleet_in(region),
+        fleet_in,
+        clients.aclose,
     )
 
 

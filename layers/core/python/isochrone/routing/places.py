@@ -4,7 +4,9 @@
       │                                                                          │
       └── full, or another holds the trial: None ──▶ wait, by priority ◀─────────┘
 
-Slots are in `slots`, the order of those who wait in `waiting`; this puts them together for the offers of an edge.
+Slots are in `slots`, the order of those who wait in `waiting`; this puts them together for the offers of an edge. Slots
+are leased where the backend has its home, since a backend can be filled from all regions. A trial is leased in the own
+region, like the snapshot that tells how the last one ended: each region tries for itself.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from isochrone.routing.leases import Lease, Leases
 from isochrone.routing.priority import Priority
 from isochrone.routing.slots import ROUND_SECONDS, Slots
 from isochrone.routing.waiting import WaitingRoom, retry_after
+from isochrone.settings import Backend
 from isochrone.stores.protocols import FleetStore
 
 # Longer than a trial takes to show something; when an edge dies with it, another tries after that.
@@ -73,14 +76,22 @@ class _Held(NamedTuple):
     seconds: float
 
 
+class Home(NamedTuple):
+    """The fleet table that holds the slots of a backend, and the round trip to it in milliseconds. Without a `store`
+    each edge counts for itself."""
+
+    store: FleetStore | None = None
+    rtt_ms: float = 0.0
+
+
 class Places:
-    """The places of one edge. `clock` is the event loop's and `wall` tells epoch seconds; `holder` names this process
-    and no other, from the first place that is taken. Without a `store` each edge counts for itself. `background` is for
-    what nobody waits for."""
+    """The places of one edge. `home_of` is asked once for each backend, when its first slot is taken. `clock` is the
+    event loop's and `wall` tells epoch seconds; `holder` names this process and no other, from the first place that is
+    taken. `background` is for what nobody waits for."""
 
     def __init__(
         self,
-        store: FleetStore | None,
+        home_of: Callable[[Backend], Home],
         leases: Leases,
         background: Background,
         *,
@@ -88,7 +99,7 @@ class Places:
         clock: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
-        self._store = store
+        self._home_of = home_of
         self._leases = leases
         self._background = background
         self.holder = holder
@@ -172,11 +183,9 @@ class Places:
         facts = offer.backend.facts
         if facts.max_concurrency is None:
             return True
-        slots = self._slots.get(facts.name) or self._open_slots(facts.name, facts.max_concurrency)
-        if slots.take_at_hand(priority):
-            return True
+        slots = self._slots.get(facts.name) or self._open_slots(facts, facts.max_concurrency)
         try:
-            return await slots.take(priority)
+            return slots.take_at_hand(priority) or await slots.take(priority)
         finally:
             self._keep_leases()
 
@@ -190,11 +199,18 @@ class Places:
             return True
         return trial.lease is not None
 
-    def _open_slots(self, backend: str, capacity: int) -> Slots:
+    def _open_slots(self, facts: Backend, capacity: int) -> Slots:
+        home = self._home_of(facts)
         slots = Slots(
-            backend, capacity, holder=self.holder, store=self._store, clock=self._clock, wall=self._wall
-        )  # fmt: skip
-        self._slots[backend] = slots
+            facts.name,
+            capacity,
+            holder=self.holder,
+            store=home.store,
+            rtt_ms=home.rtt_ms,
+            clock=self._clock,
+            wall=self._wall,
+        )
+        self._slots[facts.name] = slots
         return slots
 
     def _keep_leases(self) -> None:

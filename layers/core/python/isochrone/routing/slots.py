@@ -1,4 +1,5 @@
-"""`max_concurrency` of a backend, held across the edges of a region: each leases some of its slots in the fleet table.
+"""`max_concurrency` of a backend, held across the edges of all regions: each leases some of its slots in one document,
+in the fleet table of the backend's home region.
 
     document slots/<backend>:  {"edge-a": [12, 7, 0], "edge-b": [4, 31, 2]}
                                 holder     slots  beat  lacks
@@ -35,8 +36,10 @@ _ROUNDS = 2
 _RENEW_BEFORE_SECONDS = LEASE_SECONDS / 2
 # A full backend is not asked about again for so long; what is given back here is known at once.
 FULL_SECONDS = 0.25
-# A request does not wait longer than this for the table.
+# A request does not wait longer than this for the table, and so many round trips more for one that is far: two to
+# connect, then to read and write twice.
 _PATIENCE_SECONDS = 0.25
+_ROUND_TRIPS = 6
 _TRIES = 4
 # When the table did not answer, it is left alone for so long.
 _ALONE_SECONDS = 5.0
@@ -97,10 +100,21 @@ class Watch:
 
 class Slots:
     """The slots of one backend as this process has them. `clock` is monotonic, `wall` epoch seconds; with no `store`,
-    or while it is gone, this process has all of them for itself."""
+    or while it is gone, this process has all of them for itself. `rtt_ms` is how far away the store is.
+
+    A store that is gone delays whoever asks for it first. From then on only the keeper asks, until it answers.
+    """
 
     def __init__(
-        self, backend: str, capacity: int, *, holder: str, store: FleetStore | None, clock: Clock, wall: Clock
+        self,
+        backend: str,
+        capacity: int,
+        *,
+        holder: str,
+        store: FleetStore | None,
+        clock: Clock,
+        wall: Clock,
+        rtt_ms: float = 0.0,
     ) -> None:
         self.used = 0
         self.leased = 0
@@ -109,9 +123,11 @@ class Slots:
         self._holder = holder
         self._store = store
         self._clock, self._wall = clock, wall
-        self._until = self._alone_until = -inf
+        self._patience = _PATIENCE_SECONDS + _ROUND_TRIPS * rtt_ms / 1000
+        self._until = -inf
         self._full_until = dict.fromkeys(Priority, -inf)
-        self._has_said_alone = False
+        self._is_alone = store is None
+        self._ask_again_at = -inf if store else inf
         self._beat = 0
         self._lacks = 0
         self._wanting = 0
@@ -158,19 +174,14 @@ class Slots:
             self._full_until[priority] = self._clock() + FULL_SECONDS
             return False
 
-    def _is_alone(self, now: float) -> bool:
-        return self._store is None or now < self._alone_until
-
     def _is_known_full(self, priority: Priority) -> bool:
-        now = self._clock()
-        return self._is_alone(now) or now < self._full_until[priority]
+        return self._is_alone or self._clock() < self._full_until[priority]
 
     def _ceiling(self) -> int:
         """How many requests may use slots here now."""
-        now = self._clock()
-        if self._is_alone(now):
+        if self._is_alone:
             return self._capacity
-        if now >= self._until:
+        if self._clock() >= self._until:
             return 0
         return min(self.leased, self._fair_part()) if self._others.lack else self.leased
 
@@ -189,18 +200,18 @@ class Slots:
         needed = max(self._peaks)
         self._peaks.append(self.used)
         usable = max(self.used, min(needed, self._ceiling()))
-        if usable < self.leased or self._until - self._clock() <= _RENEW_BEFORE_SECONDS:
+        if self._is_alone or usable < self.leased or self._until - self._clock() <= _RENEW_BEFORE_SECONDS:
             await self._adjust_to(needed)
 
     async def settle(self) -> None:
         """Keep only what is in use at this moment: before a process is frozen or ends."""
         self._peaks = deque([self.used], maxlen=_ROUNDS)
-        if self.leased > self.used or self._lacks:
+        if self._is_alone or self.leased > self.used or self._lacks:
             await self._adjust_to(self.used)
 
     async def _adjust_to(self, needed: int) -> None:
         async with self._lock:
-            if self.is_held and not self._is_alone(self._clock()):
+            if (self._is_alone or self.is_held) and self._clock() >= self._ask_again_at:
                 await self._exchange(needed, Priority.HIGH)
 
     # -- with the table ------------------------------------------------------------------------------------------------
@@ -208,11 +219,11 @@ class Slots:
     async def _exchange(self, needed: int, priority: Priority) -> None:
         assert self._store is not None
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(self._patience):
                 for _ in range(_TRIES):
                     if await self._try_exchange(self._store, needed, priority):
                         break
-            self._has_said_alone = False
+            self._is_alone = False
         except (StoreUnavailable, TimeoutError) as error:
             self._go_alone(error)
 
@@ -252,13 +263,13 @@ class Slots:
         return Entry(got, self._beat, lacks)
 
     def _go_alone(self, error: Exception) -> None:
-        if not self._has_said_alone:
+        if not self._is_alone:
             why = str(error) or "it did not answer in time"
             log.warning(
                 "backend %s: this edge counts its slots by itself, without the fleet table: %s", self._backend, why
             )
-        self._has_said_alone = True
-        self._alone_until = self._clock() + _ALONE_SECONDS
+        self._is_alone = True
+        self._ask_again_at = self._clock() + _ALONE_SECONDS
         self._others = Others()
 
 
