@@ -64,8 +64,10 @@ def request_id(value: str | None) -> str | None:
 
 
 def _cache_mode(value: str | None) -> CacheMode:
+    if value is None:
+        return CacheMode.USE
     try:
-        return CacheMode((value or "").strip().lower())
+        return CacheMode(value.strip().lower())
     except ValueError:
         raise BadRequest(
             "Header x-isochrone-cache takes 'no-store', 'no-cache' or 'only'.", param="x-isochrone-cache"
@@ -85,8 +87,10 @@ def _timeout(value: str | None) -> float | None:
 
 
 def _recovery(value: str | None) -> Recovery:
+    if not value:
+        return Recovery.SPLICE
     try:
-        return Recovery((value or "splice").strip().lower())
+        return Recovery(value.strip().lower())
     except ValueError:
         raise BadRequest(
             "Header x-isochrone-recovery takes 'splice', 'restart' or 'error'.", param="x-isochrone-recovery"

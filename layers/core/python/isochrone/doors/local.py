@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from aiohttp import hdrs, web
+from aiohttp import StreamReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from isochrone.api.errors import ApiError, BadRequest, BodyTooLarge, BodyTooSlow
@@ -76,8 +76,7 @@ class LocalDoor:
 
     async def _exchange(self, incoming: web.BaseRequest) -> web.StreamResponse:
         try:
-            async with asyncio.timeout(_READ_SECONDS) as patience:
-                body = await self._body_of(incoming, patience)
+            body = await self._body_of(incoming)
         except ApiError as error:
             return self._hang_up_on(incoming, error)
         except TimeoutError:
@@ -96,10 +95,10 @@ class LocalDoor:
             incoming.content.feed_eof()
         return response
 
-    async def _body_of(self, incoming: web.BaseRequest, patience: asyncio.Timeout) -> bytes:
-        """The whole body, however it is framed and packed; what comes earns it more time.
+    async def _body_of(self, incoming: web.BaseRequest) -> bytes:
+        """The whole body, however it is framed and packed.
 
-        Raises BodyTooLarge before more than the limit was read, BadRequest for what cannot be unpacked.
+        Raises BodyTooLarge before more than the limit was read, BadRequest for what cannot be unpacked, TimeoutError.
         """
         if (incoming.content_length or 0) > self._max_body:
             raise BodyTooLarge(f"The body is larger than {self._max_body} bytes.")
@@ -107,15 +106,23 @@ class LocalDoor:
             return b""
         if incoming.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and incoming.transport:
             incoming.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        body, ends_at = bytearray(), patience.when() or 0.0
         try:
-            while chunk := await incoming.content.readany():
-                body += chunk
-                patience.reschedule(ends_at + len(body) / _SLOWEST_BYTES_PER_SECOND)
-                if len(body) > self._max_body:
-                    raise BodyTooLarge(f"The body is larger than {self._max_body} bytes.")
+            if incoming.content.is_eof():  # most are small and all there, so that nobody has to watch the clock
+                return await self._read(incoming.content, None)
+            async with asyncio.timeout(_READ_SECONDS) as patience:
+                return await self._read(incoming.content, patience)
         except (HttpProcessingError, web.RequestPayloadError) as error:
             raise BadRequest(f"The body cannot be read: {error}.", code="invalid_body") from None
+
+    async def _read(self, content: StreamReader, patience: asyncio.Timeout | None) -> bytes:
+        """What comes earns it more time."""
+        body, ends_at = bytearray(), (patience and patience.when()) or 0.0
+        while chunk := await content.readany():
+            body += chunk
+            if patience:
+                patience.reschedule(ends_at + len(body) / _SLOWEST_BYTES_PER_SECOND)
+            if len(body) > self._max_body:
+                raise BodyTooLarge(f"The body is larger than {self._max_body} bytes.")
         return bytes(body)
 
 
