@@ -1,9 +1,9 @@
-"""What two edges of a region keep together, through real tables and over real sockets."""
+"""What two edges keep together, of one region or of two, through real tables and over real sockets."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -48,14 +48,20 @@ async def pools() -> AsyncIterator[list[Upstream]]:
 @pytest.fixture
 async def shared(ministack: str, settings: Settings, tmp_path: Path) -> dict[str, Any]:
     """The sections of a configuration whose edges share their tables."""
-    async with connect(REGIONS[0], endpoint_url=ministack, timeouts=PATIENT, environ={}) as client:
-        await create_tables(client, settings, lambda line: None)
+    await create_in(REGIONS[0], ministack, settings)
     state = {"kind": "dynamodb", "endpoint_url": ministack, "spool": str(tmp_path)}
     return {"service": {"name": settings.service.name}, "state": state, "deadlines": DEADLINES}
 
 
-async def two(stack: AsyncExitStack, *backends: dict[str, Any], **sections: Any) -> list[RunningEdge]:
-    return [await stack.enter_async_context(running_edge(*backends, **sections)) for _ in range(2)]
+async def create_in(region: str, ministack: str, settings: Settings) -> None:
+    async with connect(region, endpoint_url=ministack, timeouts=PATIENT, environ={}) as client:
+        await create_tables(client, settings, lambda line: None)
+
+
+async def two(
+    stack: AsyncExitStack, *backends: dict[str, Any], regions: Sequence[str] = REGIONS[:1] * 2, **sections: Any
+) -> list[RunningEdge]:
+    return [await stack.enter_async_context(running_edge(*backends, region=region, **sections)) for region in regions]
 
 
 async def test_two_edges_never_ask_a_backend_for_more_than_it_takes_at_once(
@@ -69,6 +75,47 @@ async def test_two_edges_never_ask_a_backend_for_more_than_it_takes_at_once(
         answers = await asyncio.gather(*asking)
     assert [answer.status for answer in answers] == [200] * 20
     assert 1 < crowd.most <= 3
+
+
+@pytest.fixture
+async def in_two_regions(
+    ministack: str, settings: Settings, shared: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """Tables in the first two regions. The emulator is given time, so that what is told apart is not its speed."""
+    monkeypatch.setattr("isochrone.routing.slots._PATIENCE_SECONDS", 20.0)
+    await create_in(REGIONS[1], ministack, settings)
+    return {**shared, "regions": REGIONS[:2], "routing": {"max_wait": 60}}
+
+
+@pytest.mark.parametrize("stands", [*REGIONS[:2], "sa-east-1"])
+async def test_edges_of_two_regions_never_ask_a_backend_for_more_than_it_takes_at_once(
+    pools: list[Upstream], in_two_regions: dict[str, Any], stands: str
+) -> None:
+    """Wherever the backend stands: beside one of them, or where no edge is."""
+    crowd = Crowd()
+    pools[0].scripts["crowd"] = crowd
+    facts = backend(pools[0], "crowd", region=stands, max_concurrency=3)
+    async with AsyncExitStack() as stack:
+        edges = await two(stack, facts, **in_two_regions)
+        asking = [edge.chat(headers=NO_STORE) for edge in edges for _ in range(10)]
+        answers = await asyncio.gather(*asking)
+    assert [answer.status for answer in answers] == [200] * 20
+    assert 1 < crowd.most <= 3
+
+
+async def test_edges_go_on_with_limits_of_their_own_when_the_home_of_a_backend_is_gone(
+    pools: list[Upstream], shared: dict[str, Any]
+) -> None:
+    """Its region has no tables."""
+    crowd = Crowd()
+    pools[0].scripts["crowd"] = crowd
+    async with AsyncExitStack() as stack:
+        far = backend(pools[0], "crowd", place=2, max_concurrency=3)
+        edges = await two(stack, far, **shared, routing={"max_wait": 60})
+        asking = [edge.chat(headers=NO_STORE) for edge in edges for _ in range(10)]
+        answers = await asyncio.gather(*asking)
+    assert [answer.status for answer in answers] == [200] * 20
+    assert 3 < crowd.most <= 6
 
 
 async def test_edge_leaves_a_backend_alone_that_another_one_found_dead(

@@ -19,7 +19,7 @@ from isochrone.settings import Settings
 from isochrone.wiring import build_edge
 from tests.upstream import Upstream
 
-# The edge stands in the first region, so that a plan without a client's place has this order.
+# An edge stands in the first region unless told otherwise, so that a plan without a client's place has this order.
 REGIONS = ("us-east-1", "eu-west-1", "ap-southeast-1")
 START_SECONDS = 10.0
 
@@ -135,10 +135,12 @@ def settings_with(*backends: dict[str, Any], **sections: Any) -> Settings:
 
 
 @asynccontextmanager
-async def running_edge(*backends: dict[str, Any], **sections: Any) -> AsyncIterator[RunningEdge]:
-    """An edge over these backends, drained and closed on the way out."""
+async def running_edge(
+    *backends: dict[str, Any], region: str = REGIONS[0], **sections: Any
+) -> AsyncIterator[RunningEdge]:
+    """An edge of this region over these backends, drained and closed on the way out."""
     settings = settings_with(*backends, **sections)
-    edge = build_edge(settings, region=REGIONS[0], environ={"POOL_KEY": "pool-secret"}, resident=True)
+    edge = build_edge(settings, region=region, environ={"POOL_KEY": "pool-secret"}, resident=True)
     addresses: asyncio.Queue[str] = asyncio.Queue()
     door = local.LocalDoor(edge, max_body=settings.limits.body_bytes)
     # What the door does to the collector is for a process that only serves; this one also runs other tests.

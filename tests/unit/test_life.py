@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from isochrone.life import Life, Stores
+from isochrone.routing.fleet import UNKNOWN_RTT_MS
 from isochrone.routing.health import Standing
 from isochrone.routing.leases import Leases
 from isochrone.routing.prober import DUTY
@@ -128,6 +129,33 @@ async def test_function_without_a_table_probes_after_a_reply() -> None:
     seen = life.fleet.states[0].last_probe()
     assert seen is not None
     assert not seen.reached
+    await life.close()
+
+
+async def test_slots_are_counted_in_the_home_region_of_their_backend(fleet: MemoryFleetStore) -> None:
+    near, far = (replace(SETTINGS.backend[0], name=name, max_concurrency=1) for name in ("near", "far"))
+    settings = replace(
+        SETTINGS,
+        region=(Region(name="eu-west-1"), Region(name="ap-southeast-1")),
+        backend=(replace(near, region="eu-west-1"), replace(far, region="ap-southeast-1")),
+    )
+    opened = {"ap-southeast-1": MemoryFleetStore()}
+    stores = Stores(MemoryAnswerStore(), MemoryLedgerStore(), fleet, opened.__getitem__)
+    life = Life(settings, "eu-west-1", {}, stores, resident=False)
+    for offer in life.fleet.offers("m"):
+        assert await life.places.take(offer, priority=10)
+    for name, table in (("near", fleet), ("far", opened["ap-southeast-1"])):
+        assert (await table.read(f"slots/{name}", now=time.time()))[0]
+    await life.close()
+
+
+@pytest.mark.parametrize(("region", "ms"), [("eu-west-1", 0), ("ap-southeast-1", 180), ("a-basement", UNKNOWN_RTT_MS)])
+async def test_home_is_as_far_as_its_region(fleet: MemoryFleetStore, region: str, ms: float) -> None:
+    settings = replace(SETTINGS, region=(Region(name="eu-west-1"), Region(name=region)) if ms else SETTINGS.region)
+    stores = Stores(MemoryAnswerStore(), MemoryLedgerStore(), fleet, lambda _: fleet)
+    life = Life(settings, "eu-west-1", {}, stores, resident=False)
+    home = life._home_of(replace(SETTINGS.backend[0], region=region))
+    assert home.rtt_ms == pytest.approx(ms, rel=0.1)
     await life.close()
 
 

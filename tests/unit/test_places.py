@@ -20,11 +20,13 @@ SOON = 1000.0
 
 
 class Region:
-    """A fleet table and the edges that share it, each with a fleet of its own. All clocks are `now`."""
+    """A fleet table and the edges that share it, each with a fleet of its own; a backend called `far` has its home
+    `elsewhere`. All clocks are `now`."""
 
     def __init__(self) -> None:
         self.now = 5000.0
         self.table = MemoryFleetStore(clock=lambda: self.now)
+        self.elsewhere = MemoryFleetStore(clock=lambda: self.now)
         self.edges: list[Edge] = []
 
     def edge(self, **slots: int | None) -> Edge:
@@ -48,9 +50,10 @@ class Edge:
         self.background = Background()
         self.fleet = Fleet(backends, edge_region="us-east-1")
         leases = Leases(region.table, name, clock)
-        self.places = Places(
-            lambda _: Home(region.table), leases, self.background, holder=name, clock=clock, wall=clock
-        )
+        self.places = Places(self._home_of, leases, self.background, holder=name, clock=clock, wall=clock)
+
+    def _home_of(self, facts: Backend) -> Home:
+        return Home(self.region.elsewhere, 10.0) if facts.name == "far" else Home(self.region.table)
 
     def offer(self, number: int = 0, model: str = "m") -> Offer:
         return self.fleet.offers(model)[number]
@@ -143,6 +146,52 @@ async def test_edges_share_the_slots_of_a_backend(region: Region) -> None:
     region.now += 1
     assert await two.take(HIGH)
     assert await two.take(HIGH) is None
+
+
+async def test_slots_are_leased_where_the_backend_has_its_home(region: Region) -> None:
+    edge = region.edge(far=2, pool=2)
+    await edge.fill(1)
+    await edge.fill(1, number=1)
+
+    async def held(table: MemoryFleetStore) -> set[str]:
+        return {name for name in ("slots/far", "slots/pool") if (await table.read(name, now=region.now))[0]}
+
+    assert await held(region.elsewhere) == {"slots/far"}
+    assert await held(region.table) == {"slots/pool"}
+
+
+async def test_edge_goes_on_when_the_home_of_a_backend_is_gone(region: Region) -> None:
+    region.elsewhere.failing = True
+    edge = region.edge(far=2, pool=2)
+    await edge.fill(2)
+    assert await edge.take(HIGH) is None
+    await edge.fill(2, number=1)
+    assert (await region.table.read("slots/pool", now=region.now))[0]
+
+
+async def test_edge_that_was_idle_hears_that_the_table_is_back(region: Region, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isochrone.routing.places.ROUND_SECONDS", 0.0)
+    edge = region.edge(pool=2)
+    region.table.failing = True
+    (first,) = await edge.fill(1)
+    first.give_back()
+    await settled()
+    assert "keeping slots" not in {task.get_name() for task in asyncio.all_tasks()}
+    region.table.failing = False
+    region.now += 60
+    await edge.fill(1)
+    await settled()
+    document, _ = await region.table.read("slots/pool", now=region.now)
+    assert document is not None
+    assert list(document) == ["edge-0"]
+
+
+async def test_trial_of_a_far_backend_is_that_of_its_own_region(region: Region) -> None:
+    edge = region.edge(far=2)
+    edge.fall_sick()
+    assert await edge.take()
+    assert (await region.table.read("trial/far/m", now=region.now))[0]
+    assert not (await region.elsewhere.read("trial/far/m", now=region.now))[0]
 
 
 async def test_settled_edge_that_serves_nobody_holds_nothing(region: Region) -> None:

@@ -15,15 +15,16 @@ HIGH, STANDARD, LOW = Priority.HIGH, Priority.STANDARD, Priority.LOW
 
 
 class Table(MemoryFleetStore):
-    """Counts the calls; `slow` of them hang."""
+    """Counts the calls; `slow` of them hang, the others take `seconds`."""
 
     def __init__(self, fleet: Fleet) -> None:
         super().__init__(clock=lambda: fleet.now)
         self.reads = self.writes = self.slow = 0
+        self.seconds = 0.0
 
     async def read(self, name: str, *, now: float) -> tuple[dict[str, Any] | None, int]:
         self.reads += 1
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.seconds)
         if self.slow:
             self.slow -= 1
             await asyncio.Event().wait()
@@ -352,6 +353,52 @@ async def test_table_that_does_not_answer_holds_a_request_up_once(fleet: Fleet) 
     fleet.table.slow = 1
     assert await take(edge, 10) == 8
     assert fleet.table.reads == 1
+
+
+async def test_table_that_goes_on_hanging_holds_no_other_request_up(fleet: Fleet) -> None:
+    edge = fleet.edge("a")
+    fleet.table.slow = 2
+    assert await edge.take(HIGH)
+    for _ in range(2):  # the second round asks the table, and hears nothing
+        fleet.now += ROUND_SECONDS
+        await edge.keep()
+    assert fleet.table.reads == 2
+    fleet.now += 60
+    assert await take(edge, 10) == 7
+    assert fleet.table.reads == 2
+    await edge.keep()
+    assert await fleet.slots() == {"a": 8}
+
+
+async def test_function_asks_after_its_reply_whether_the_table_is_back(fleet: Fleet) -> None:
+    """It has no keeper in between, and no slot then."""
+    function, other = fleet.edge("f"), fleet.edge("a")
+    fleet.table.failing = True
+    assert await function.take(HIGH)
+    function.give_back()
+    await function.settle()
+    fleet.table.failing = False
+    assert await take(other, 8) == 8
+    reads = fleet.table.reads
+    await function.settle()
+    assert fleet.table.reads == reads  # not yet
+    fleet.now += 60
+    await function.settle()
+    assert not await function.take(HIGH)
+
+
+async def test_table_that_is_far_is_given_some_round_trips_more(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("isochrone.routing.slots._PATIENCE_SECONDS", 0.02)
+    fleet.table.seconds = 0.1
+    far, near = fleet.edge("far", rtt_ms=300.0), fleet.edge("near")
+    assert await far.take(HIGH)
+    assert far.leased == 1
+    assert not caplog.records
+    assert await near.take(HIGH)
+    assert near.leased == 0
+    assert "it did not answer in time" in caplog.text
 
 
 async def test_table_that_is_back_counts_for_all_again(fleet: Fleet) -> None:
