@@ -133,3 +133,15 @@ def test_chunks_without_anything_add_nothing() -> None:
     gathering.add({})
     gathering.add({"choices": None})
     assert gathering.body(CHAT, model="m", usage=USAGE, now=9)["choices"] == []
+
+
+@pytest.mark.parametrize("message", [None, [], "not far", False])
+def test_message_beside_a_delta_that_is_none_does_no_harm(message: Any) -> None:
+    body = gathered({"delta": {"content": "not "}, "message": message}, {"delta": {"content": "far"}})
+    assert body["choices"][0]["message"]["content"] == "not far"
+
+
+def test_message_beside_each_delta_that_says_all_so_far_is_not_told_twice() -> None:
+    texts = [("not ", "not "), ("far", "not far")]
+    body = gathered(*({"delta": {"content": new}, "message": {"content": whole}} for new, whole in texts))
+    assert body["choices"][0]["message"]["content"] == "not far"

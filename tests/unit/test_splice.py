@@ -30,6 +30,7 @@ def passed_on(join: Join, *pieces: bytes) -> bytes:
         {"content": [{"type": "text", "text": "b"}]},
         {"tool_calls": [{"index": 0, "function": {"name": "f"}}]},
         {"tool_calls": [{"index": 0, "type": "custom", "custom": {"name": "f"}}]},
+        {"tool_calls": ["f"]},
         {"reasoning": {"steps": ["a"]}},
     ],
 )

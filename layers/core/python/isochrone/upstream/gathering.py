@@ -42,8 +42,10 @@ class Gathering:
 
     def _add_choice(self, choice: dict[str, Any]) -> None:
         index = choice.get("index") or 0
-        known = self._choices.setdefault(index, {"index": index})
-        _grow(known.setdefault("message", {}), choice.pop("delta", None) or {})
+        known = self._choices.setdefault(index, {"index": index, "message": {}})
+        if not isinstance(choice.get("message"), dict):
+            choice.pop("message", None)
+        _grow(known["message"], choice.pop("delta", None) or {})
         growing = {name: choice.pop(name) for name in ("text", "logprobs") if choice.get(name) is not None}
         _grow(known, growing)
         known |= {name: value for name, value in choice.items() if value is not None or name not in known}

@@ -243,8 +243,8 @@ def calls_in(name: str, value: Any) -> list[tuple[str, dict[str, Any]]] | None:
     """
     if name == "function_call":
         calls = [(name, value)]
-    elif name == "tool_calls" and isinstance(value, list):
-        calls = [(f"{name}.{call.get('index')}", call.get("function")) for call in value if isinstance(call, dict)]
+    elif name == "tool_calls" and isinstance(value, list) and all(isinstance(call, dict) for call in value):
+        calls = [(f"{name}.{call.get('index')}", call.get("function")) for call in value]
     else:
         return None
     return calls if all(_is_function(call, function) for call, function in calls) else None
