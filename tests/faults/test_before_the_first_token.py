@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
+from typing import Any
 
 import pytest
 
-from isochrone.routing.circuit import CONSECUTIVE_FAILURES
+from isochrone.routing.circuit import CONSECUTIVE_FAILURES, State
+from isochrone.routing.fleet import Offer
 from isochrone.routing.health import Fault
 from tests.faults.harness import Answer, backend, eventually, running_edge
 from tests.upstream import BEFORE_THE_FIRST_TOKEN, RETRY_AFTER, TEXT, Exchange, Upstream, ok, refusal
@@ -318,7 +320,7 @@ def _was_asked(upstream: Upstream) -> bool:
     return bool(upstream.requests)
 
 
-HEDGED = {"model": [{"name": "m", "hedge_after": 0.05}], "routing": {"probe_interval": 0, "hedge_ratio": 1.0}}
+HEDGED: dict[str, Any] = {"model": [{"name": "m", "hedge_after": 0.05}], "routing": {"probe_interval": 0, "hedge_ratio": 1.0}}
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -446,6 +448,13 @@ async def test_body_that_callers_give_up_on_after_long_silence_speaks_against_it
             assert state.offers[0].circuit.doubts(time.monotonic()) == blamed
 
 
+def fall_ill(offer: Offer) -> None:
+    """Open its circuit."""
+    now = time.monotonic()
+    for _ in range(CONSECUTIVE_FAILURES):
+        offer.on_failure(now, "answered 503", begun=now, fault=Fault.ANSWER)
+
+
 async def slow_to_begin(exchange: Exchange) -> None:
     """A first token that comes late, but in time."""
     await asyncio.sleep(0.6)
@@ -461,12 +470,27 @@ async def test_backend_that_is_slow_but_in_time_comes_back_after_an_outage(
     async with running_edge(
         backend(near, "slow"), backend(far, place=1), deadlines=deadlines, answers={"exact": False}
     ) as edge:
-        sick = edge.edge.pipeline.rooms.fleet.states[0].offers[0]
-        now = time.monotonic()
-        for _ in range(CONSECUTIVE_FAILURES):
-            sick.on_failure(now, "was restarted", begun=now, fault=Fault.ANSWER)
+        fall_ill(edge.edge.pipeline.rooms.fleet.states[0].offers[0])
 
         async def is_back() -> bool:
             return (await edge.chat(stream=True)).headers["x-isochrone-backend"] == "pool-0"
 
         await eventually(is_back, within=8.0)
+
+
+async def test_error_names_the_backend_that_another_request_tries_after_an_outage(
+    near: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("isochrone.routing.circuit.OPEN_BASE_SECONDS", 0.01)
+    routing = {"probe_interval": 0, "max_wait": 0.05}
+    async with running_edge(backend(near, "gated"), deadlines=PATIENT, routing=routing) as edge:
+        sick = edge.edge.pipeline.rooms.fleet.states[0].offers[0]
+        fall_ill(sick)
+        await eventually(lambda: sick.circuit.state(time.monotonic()) is State.HALF_OPEN)
+        trial = asyncio.create_task(edge.chat(stream=True))
+        await eventually(lambda: len(near.requests) == 1)
+        answer = await edge.chat(stream=True)
+        assert (answer.status, answer.error["code"]) == (503, "nothing_alive")
+        assert "pool-0 was sick and is being tried" in answer.error["message"]
+        near.gate.set()
+        assert (await trial).status == 200

@@ -113,3 +113,11 @@ def test_crowd_is_told_who_else_failed_and_when_to_come_back() -> None:
     assert (type(error), error.retry_after) == (Saturated, 7.0)
     assert error.message == ("Every backend for this model is full; pool was broken; api, asked for chat, was broken.")
     assert crowded([], "m", retry_after=7.0).message == "Every backend for this model is full."
+
+
+def test_backend_that_another_request_tries_just_now_is_named() -> None:
+    error = verdict_on([failed(Cause.BROKEN)], "m", out_of_time=False, on_trial=["spare"])
+    assert isinstance(error, NothingAlive)
+    assert error.message == (
+        "No backend for this model could answer: pool was broken; spare was sick and is being tried."
+    )

@@ -131,7 +131,8 @@ class _Seat(NamedTuple):
 
 class _Pursuit(Struct, kw_only=True):
     """One request on its way along its plan. `made` counts its attempts, `failures` are those that have ended;
-    `is_paid` says that the next one may be made, and `crowded` are those at which it waited for a place in vain."""
+    `is_paid` says that the next one may be made. It waited in vain for a place at those who are `crowded`, and for
+    another request's trial to end at those `on_trial`."""
 
     itinerary: Itinerary
     ask: Ask
@@ -145,7 +146,8 @@ class _Pursuit(Struct, kw_only=True):
     failures: list[AttemptFailed]
     is_paid: bool
     is_won: bool = False
-    crowded: tuple[Offer, ...] = ()
+    crowded: Sequence[Offer] = ()
+    on_trial: Sequence[Offer] = ()
 
     async def run(self) -> Won:
         while seat := await self.next_seat():
@@ -185,7 +187,8 @@ class _Pursuit(Struct, kw_only=True):
         place = await self.means.places.wait(list(full), priority=self.priority, until=until)
         if place:
             return _Seat(full[place.offer], place)
-        self.crowded = tuple(offer for offer, step in full.items() if step.standing is Standing.HEALTHY)
+        self.crowded = [offer for offer, step in full.items() if step.standing is Standing.HEALTHY]
+        self.on_trial = [offer for offer, step in full.items() if step.standing is Standing.TRIAL]
         return None
 
     async def ask_at(self, seat: _Seat) -> Won | None:
@@ -277,7 +280,8 @@ class _Pursuit(Struct, kw_only=True):
             wait = self.means.places.retry_after(self.crowded, priority=self.priority)
             return crowded(self.failures, self.ask.model, retry_after=wait)
         is_too_late = self.itinerary.is_too_late(time.monotonic())
-        return verdict_on(self.failures, self.ask.model, out_of_time=is_too_late)
+        on_trial = [offer.backend.facts.name for offer in self.on_trial]
+        return verdict_on(self.failures, self.ask.model, out_of_time=is_too_late, on_trial=on_trial)
 
 
 async def _let_go(answer: Answer) -> None:

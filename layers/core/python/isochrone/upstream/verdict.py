@@ -29,10 +29,16 @@ def refusal_of(failure: AttemptFailed) -> UpstreamRefused:
     return UpstreamRefused(failure.status or 400, failure.body)
 
 
-def verdict_on(failures: Sequence[AttemptFailed], model: str, *, out_of_time: bool) -> ApiError:
-    """429, 502, 503 or 504, and when to come back; or the refusal of a prompt that is too long for `model`."""
+def verdict_on(
+    failures: Sequence[AttemptFailed], model: str, *, out_of_time: bool, on_trial: Sequence[str] = ()
+) -> ApiError:
+    """429, 502, 503 or 504, and when to come back; or the refusal of a prompt that is too long for `model`.
+
+    `on_trial` are backends that were sick and had only one request let through, which was another one.
+    """
     causes = {failure.cause for failure in failures}
-    told = "; ".join(_told(failure, model) for failure in failures)
+    waiting = [f"{name} was sick and is being tried" for name in on_trial]
+    told = "; ".join([*(_told(failure, model) for failure in failures), *waiting])
     hints = [failure.retry_after for failure in failures if failure.retry_after is not None]
     wait = min(hints) if hints else _WAIT_HINT_SECONDS
     if too_long := [failure for failure in failures if failure.cause is Cause.CONTEXT and failure.model == model]:
