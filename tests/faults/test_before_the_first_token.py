@@ -320,7 +320,10 @@ def _was_asked(upstream: Upstream) -> bool:
     return bool(upstream.requests)
 
 
-HEDGED: dict[str, Any] = {"model": [{"name": "m", "hedge_after": 0.05}], "routing": {"probe_interval": 0, "hedge_ratio": 1.0}}
+HEDGED: dict[str, Any] = {
+    "model": [{"name": "m", "hedge_after": 0.05}],
+    "routing": {"probe_interval": 0, "hedge_ratio": 1.0},
+}
 
 
 @pytest.mark.parametrize("stream", [True, False])
