@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -65,6 +66,7 @@ name = "official"
 kind = "api"
 base_url = "https://api.example.org/v1"
 api_key_secret = "iso/official"
+max_concurrency = 8
 models = { "chat" = "chat" }
 """
 
@@ -154,8 +156,9 @@ def function_of(template: Template, name: str) -> dict[str, Any]:
     return found
 
 
-def granted_actions(template: Template, name: str) -> dict[str, tuple[str, ...]]:
-    """What the role of that function may do, by table; nothing else of DynamoDB is granted to it."""
+def granted_actions(template: Template, name: str, *, region: str = "eu-west-1") -> dict[str, tuple[str, ...]]:
+    """What the role of that function may do with the tables of a region, by table; nothing else of DynamoDB there is
+    granted to it."""
     role = function_of(template, name)["Role"]["Fn::GetAtt"][0]
     statements = [
         statement
@@ -164,10 +167,10 @@ def granted_actions(template: Template, name: str) -> dict[str, tuple[str, ...]]
         for statement in policy["PolicyDocument"]["Statement"]
         if "dynamodb:" in json.dumps(statement["Action"])
     ]
-    tables = [json.dumps(s["Resource"]).partition("table/iso-")[2].rstrip('"]} ') for s in statements]
     return {
         table: tuple(action.removeprefix("dynamodb:") for action in statement["Action"])
-        for table, statement in zip(tables, statements, strict=True)
+        for statement in statements
+        for table in re.findall(rf':dynamodb:{region}:.*?:table/iso-([a-z]+)"', json.dumps(statement["Resource"]))
     }
 
 

@@ -191,6 +191,37 @@ def test_function_may_touch_the_tables_that_its_code_opens_and_only_as_declared(
     assert granted_actions(app.edge(), "edge") == TABLE_ACTIONS
 
 
+TWO_HOMES = BASE.replace('engine = "vllm"', "max_concurrency = 32")
+"""That of the pool, and the default region for the official API, which stands in none."""
+
+
+@pytest.mark.parametrize(
+    ("config", "homes"),
+    [
+        (BASE, {"us-east-1"}),
+        (BASE.replace("max_concurrency = 8", ""), set()),
+        (TWO_HOMES, {"us-east-1", "eu-west-1"}),
+        (BASE.replace('kind = "dynamodb"', 'kind = "memory"'), set()),
+    ],
+    ids=["one-home", "no-limits", "two-homes", "no-tables"],
+)
+@pytest.mark.parametrize("edge", REGIONS)
+def test_edge_reaches_into_another_region_only_for_the_slots_that_have_their_home_there(
+    synthesise: Synthesise, config: str, homes: set[str], edge: str
+) -> None:
+    stack = synthesise(config).edge(edge)
+    own = {"fleet": TABLE_ACTIONS["fleet"]}
+    for region in REGIONS:
+        granted = own if region in homes else {}
+        assert granted_actions(stack, "edge", region=region) == (TABLE_ACTIONS if region == edge else granted)
+
+
+def test_prober_takes_no_slots_and_reaches_into_no_other_region(synthesise: Synthesise) -> None:
+    stack = synthesise(TWO_HOMES).edge("ap-southeast-1")
+    granted = [granted_actions(stack, "prober", region=region) for region in REGIONS]
+    assert granted == [{}, {}, {"fleet": TABLE_ACTIONS["fleet"]}]
+
+
 @pytest.mark.parametrize("name", ["edge", "prober"])
 def test_no_function_may_delete_or_look_through_a_table(app: Synthesis, name: str) -> None:
     """Nothing that they do needs it."""
