@@ -83,3 +83,17 @@ def test_newer_word_of_another_edge_is_taken_over(speed: Speed) -> None:
 def test_word_from_a_clock_that_is_ahead_is_not_believed(speed: Speed) -> None:
     speed.absorb(SpeedNote(90, 500.0), 12)
     assert speed.export() is None
+
+
+def test_slowness_is_what_lies_above_brisk_and_fades_to_nothing(speed: Speed) -> None:
+    assert speed.slowness_ms(0.0) == 0.0
+    for _ in range(2):  # one slow first token alone counts for no more than brisk
+        speed.on_first_token(4 * BRISK_MS, now=0.0)
+    assert speed.slowness_ms(0.0) == 3 * BRISK_MS
+    assert speed.slowness_ms(10.0) == BRISK_MS
+    assert speed.slowness_ms(30.0) == 0.0
+
+
+def test_brisk_first_token_is_no_slowness(speed: Speed) -> None:
+    speed.on_first_token(BRISK_MS, now=0.0)
+    assert speed.slowness_ms(0.0) == 0.0

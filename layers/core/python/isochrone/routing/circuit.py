@@ -53,6 +53,10 @@ class State(Enum):
     OPEN = auto()
 
 
+# Looking up a member in its class takes 0.15 us, and every plan asks every backend.
+CLOSED, HALF_OPEN, OPEN = State
+
+
 class CircuitNote(Struct, frozen=True):
     """What edges tell each other: `at` that time it opened for `seconds`, the `openings`-th time in a row; or, with 0
     openings, it closed. `at` is on the clock of who reads it: whoever carries a note from one to the other shifts it.
@@ -183,15 +187,15 @@ class Circuit:
     def state(self, now: float) -> State:
         """Where it stands at `now`."""
         if not self._opening.count:
-            return State.CLOSED
+            return CLOSED
         if now < self._opening.until:
-            return State.OPEN
-        return State.CLOSED if self._trial.is_steady(now) else State.HALF_OPEN
+            return OPEN
+        return CLOSED if self._trial.is_steady(now) else HALF_OPEN
 
     def lets_through(self, now: float) -> bool:
         """May one more request be sent, be it as the trial?"""
         state = self.state(now)
-        return state is State.CLOSED or (state is State.HALF_OPEN and not self._trial.is_taken(now))
+        return state is CLOSED or (state is HALF_OPEN and not self._trial.is_taken(now))
 
     @property
     def failures_in_a_row(self) -> int:
@@ -215,7 +219,7 @@ class Circuit:
 
     def claim_trial(self, now: float) -> int | None:
         """The trial's number, for `free_trial`; None when there is none to be had."""
-        if self.state(now) is not State.HALF_OPEN or self._trial.is_taken(now):
+        if self.state(now) is not HALF_OPEN or self._trial.is_taken(now):
             return None
         return self._trial.take(now)
 

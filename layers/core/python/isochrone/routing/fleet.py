@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Sequence
 from math import inf
 
-from isochrone.routing.circuit import Chance, Circuit, CircuitNote, State
+from isochrone.routing.circuit import CLOSED, OPEN, Chance, Circuit, CircuitNote
 from isochrone.routing.ejection import Ejection, EjectionNote, may_eject, panics
-from isochrone.routing.health import Fault, ProbeVerdict, Standing
+from isochrone.routing.health import EJECTED, HEALTHY, TRIAL, UNREACHABLE, Fault, ProbeVerdict, Standing
 from isochrone.routing.probe import Probe
 from isochrone.routing.rtt import region_location, rtt_between_points, rtt_between_regions
 from isochrone.routing.silence import Silence
@@ -83,10 +83,11 @@ class BackendState:
     def present(self, now: float) -> int:
         """Requests at the backend, as far as we know: those of all edges, by what its engine told the last probe and by
         how many more of our own there are since; else our own and those in its queue."""
-        if not self.tells_load(now):
+        last = self.probe.last
+        load = last.load
+        if load.running is None or now - last.at >= LOAD_SECONDS:
             return self.in_flight + self.waiting(now)
-        load = self.probe.last.load
-        told = (load.running or 0) + (load.waiting or 0)
+        told = load.running + (load.waiting or 0)
         return max(self.in_flight, told + self.in_flight - self._own_then)
 
     def on_probe(self, seen: Probe) -> None:
@@ -196,16 +197,16 @@ class Offer:
     def standing(self, now: float, *, panic: bool = False) -> Standing:
         """Where it stands; in a `panic` (see `in_panic`) ejections do not count."""
         state = self.circuit.state(now)
-        if state is State.OPEN:
-            return Standing.UNREACHABLE if self.backend.probe.is_against(now) else Standing.EJECTED
+        if state is OPEN:
+            return UNREACHABLE if self.backend.probe.is_against(now) else EJECTED
         if not panic and self.backend.ejection.holds(now):
-            return Standing.EJECTED
-        return Standing.HEALTHY if state is State.CLOSED else Standing.TRIAL
+            return EJECTED
+        return HEALTHY if state is CLOSED else TRIAL
 
     def takes_requests(self, now: float, *, panic: bool = False) -> bool:
         """Is it fit for one more request, be it as the trial of a half-open circuit?"""
         standing = self.standing(now, panic=panic)
-        return standing is Standing.HEALTHY or (standing is Standing.TRIAL and self.circuit.lets_through(now))
+        return standing is HEALTHY or (standing is TRIAL and self.circuit.lets_through(now))
 
     def retry_in(self, now: float) -> float:
         """Seconds until it takes requests again, as far as that is a matter of time."""
@@ -214,7 +215,7 @@ class Offer:
     def why(self, now: float) -> str:
         """What was wrong with it of late; empty when nothing was."""
         backend = self.backend
-        if self.standing(now) is Standing.UNREACHABLE:
+        if self.standing(now) is UNREACHABLE:
             return backend.probe.last.reason
         return backend.ejection.reason if backend.ejection.holds(now) else self.circuit.reason
 
@@ -260,7 +261,7 @@ class Offer:
     def on_failure(self, now: float, reason: str, *, begun: float, fault: Fault) -> None:
         """It failed by the backend's own fault. What an open circuit already says of one model is not held against the
         whole backend again."""
-        was_closed = self.circuit.state(now) is State.CLOSED
+        was_closed = self.circuit.state(now) is CLOSED
         if fault is Fault.UNREACHABLE:
             self.backend.on_unreachable(now, reason, begun=begun)
         else:

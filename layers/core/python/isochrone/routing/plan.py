@@ -43,11 +43,10 @@ from isochrone.routing.affinity import score
 from isochrone.routing.circuit import Chance
 from isochrone.routing.fleet import USUAL_CONCURRENCY, BackendState, Fleet, Offer, Point, in_panic
 from isochrone.routing.geo import Location
-from isochrone.routing.health import Standing
+from isochrone.routing.health import HEALTHY, TRIAL, Standing
 from isochrone.routing.hybrid import Hybrid, Kind
 from isochrone.routing.residency import Regions, is_inside, narrowed, not_allowed
 from isochrone.routing.rtt import rtt_between_points
-from isochrone.routing.speed import BRISK_MS
 from isochrone.settings import Model, Routing
 
 # Probes wander by some milliseconds; less than this is no detour.
@@ -121,6 +120,7 @@ class Planner:
         self._routing = routing
         self._chance = chance
         self._models = {model.name: model for model in models}
+        self._has_canaries = any(state.facts.share for state in fleet.states)
         self.hybrids = {name: _hybrid(self._models.get(name)) for name in fleet.models}
 
     def plan(
@@ -138,7 +138,7 @@ class Planner:
         for rank, name in enumerate((model, *self.fallback_of(model))):
             offers = self.eligible(name, regions)
             roles = self._roles(name, now)
-            drawn = self._canary(offers)
+            drawn = self._canary(offers) if self._has_canaries else None
             panic = in_panic(offers, now)
             for offer in offers:
                 step = self._step(offer, roles[offer.backend.facts.kind], origin, now, panic=panic)
@@ -193,10 +193,9 @@ class Planner:
         else:
             network_from, network, detour = "edge", state.rtt_ms, 0.0
         standing = offer.standing(now, panic=panic)
-        first_token = offer.speed.first_token_ms(now) or 0.0
         tells_load = state.tells_load(now)
         # An engine that tells its load says by that how long one waits; the rest of a first token is its prompt's.
-        slowness = first_token - BRISK_MS if first_token > BRISK_MS and not tells_load else 0.0
+        slowness = 0.0 if tells_load else offer.speed.slowness_ms(now)
         doubt = DOUBT_MS * offer.circuit.doubts(now)
         price = self._routing.price_ms * (facts.price.input + facts.price.output)
         idle = network + detour + slowness + doubt + price
@@ -204,13 +203,14 @@ class Planner:
         # What waits in an engine that has places left is news of some seconds ago: all edges would flee it at once.
         ahead = present + 1 - places if tells_load else max(state.waiting(now), state.in_flight + 1 - places)
         wait = _wait_ms(offer, ahead, places) if ahead > 0 else 0.0
-        memory = _memory_ms(state.kv_use(now))
+        kv_use = state.probe.last.load.kv_use
+        memory = _memory_ms(state.kv_use(now)) if kv_use and kv_use > KV_CACHE_FREE else 0.0
         load = present / places
         load_ms = FULL_LOAD_MS * load if load < 1 else FULL_LOAD_MS
         return Step(
             offer,
             standing,
-            standing is Standing.HEALTHY or (standing is Standing.TRIAL and offer.circuit.lets_through(now)),
+            standing is HEALTHY or (standing is TRIAL and offer.circuit.lets_through(now)),
             role,
             network_from,
             network,
@@ -232,11 +232,10 @@ class Planner:
         """One group: the near-equals as they share the work, then the rest by cost."""
         if len(steps) == 1:
             return steps
-        steps.sort(key=_by_cost)
         near, rest = _near_equals(steps, self._routing.near_equal_ms)
         if len(near) > 1:
             near = _by_affinity(near, affinity) if affinity is not None else _by_lot(near, self._chance)
-        return near + rest
+        return near + sorted(rest, key=_by_cost)
 
 
 _AS_USUAL: Mapping[Kind, Mapping[Kind, Role]] = {
@@ -256,15 +255,13 @@ def _hybrid(model: Model | None) -> Hybrid:
 
 def _group(step: Step, rank: int, drawn: Offer | None) -> tuple[int, ...]:
     """The rules 1 to 5 as a number each; marks canaries on the way."""
-    unfit, busy, full = not step.is_fit, step.is_busy, step.is_full
-    second, idle = step.role in _SECOND, False
     if step.offer is drawn:
         step.choice = "canary"
-        return unfit, busy, rank, full, 0
-    if step.backend.facts.share:
+        return not step.is_fit, step.is_busy, rank, step.is_full, 0
+    is_idle = step.offer.backend.facts.share is not None
+    if is_idle:
         step.choice = "idle canary"
-        idle = True
-    return unfit, busy, rank, full, 1, second, idle
+    return not step.is_fit, step.is_busy, rank, step.is_full, 1, step.role in _SECOND, is_idle
 
 
 def _wait_ms(offer: Offer, ahead: int, places: int) -> float:
@@ -324,6 +321,7 @@ def _by_affinity(near: list[Step], key: int) -> list[Step]:
 
 def _by_lot(near: list[Step], chance: Chance) -> list[Step]:
     """The less loaded of two, drawn by weight, first; the rest by cost."""
+    near = sorted(near, key=_by_cost)
     for step in near:
         step.choice = step.choice or "near-equal"
     first = _drawn(near, chance())
@@ -383,7 +381,7 @@ def reason(step: Step) -> str:
     """Why this backend stands where it stands, in one short ASCII line (it also travels as a header)."""
     state, facts = step.standing, step.backend.facts
     parts = [
-        "" if state is Standing.HEALTHY else state.value,
+        "" if state is HEALTHY else state.value,
         _CHOICE_WORDS[step.choice],
         _distance(step),
         f"way from the edge {step.detour_ms:.0f} ms slower than expected" if step.detour_ms else "",

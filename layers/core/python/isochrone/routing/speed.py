@@ -63,6 +63,12 @@ class Speed:
             return None
         return float(self._first_token_ms * 0.5 ** ((now - self._first_token_at) / _HALF_LIFE_SECONDS))
 
+    def slowness_ms(self, now: float) -> float:
+        """How far the recent time to first token lies above what is brisk."""
+        if self._first_token_ms is None or self._first_token_ms <= BRISK_MS:
+            return 0.0  # it only fades
+        return max(0.0, (self.first_token_ms(now) or 0.0) - BRISK_MS)
+
     def first_tokens(self, since: float) -> list[float]:
         """The times to first token that were measured after `since`, at most the last SAMPLES."""
         return [ms for at, ms in self._samples if at > since]
