@@ -12,12 +12,12 @@ region, like the snapshot that tells how the last one ended: each region tries f
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from isochrone.background import Background
-from isochrone.routing.circuit import State
+from isochrone.routing.circuit import HALF_OPEN
 from isochrone.routing.fleet import Offer
 from isochrone.routing.leases import Lease, Leases
 from isochrone.routing.priority import Priority
@@ -107,7 +107,7 @@ class Places:
         self._slots: dict[str, Slots] = {}
         self._room: WaitingRoom[Place] = WaitingRoom(clock)
         self._sought: Counter[Offer] = Counter()
-        self._visits: dict[str, deque[_Held]] = {}
+        self._visits: dict[str, deque[_Held]] = defaultdict(lambda: deque(maxlen=_RECENT_VISITS))
         self._keeper: asyncio.Task[None] | None = None
 
     async def take(self, offer: Offer, *, priority: int) -> Place | None:
@@ -159,7 +159,7 @@ class Places:
 
     async def _take(self, offer: Offer, priority: Priority) -> Place | None:
         now = self._clock()
-        if offer.circuit.state(now) is State.HALF_OPEN:
+        if offer.circuit.state(now) is HALF_OPEN:
             return await self._take_trial(offer, priority, now)
         return Place(self, offer, since=now) if await self._take_slot(offer, priority) else None
 
@@ -225,10 +225,10 @@ class Places:
     # -- giving back ---------------------------------------------------------------------------------------------------
 
     def _on_end(self, place: Place) -> None:
-        backend = place.offer.backend.facts.name
-        now = self._clock()
-        visits = self._visits.setdefault(backend, deque(maxlen=_RECENT_VISITS))
-        visits.append(_Held(now, now - place.since))
+        facts = place.offer.backend.facts
+        if facts.max_concurrency is not None:
+            now = self._clock()
+            self._visits[facts.name].append(_Held(now, now - place.since))
         self._return(place.offer, place._trial, has_slot=True)
         self._room.places_freed()
 
