@@ -192,7 +192,7 @@ class Report(Struct, kw_only=True):
             answer = await asking
             outcome = "" if _is_whole(answer) else f"{answer.status} {answer.body[-120:].decode(errors='replace')}"
         except (aiohttp.ClientError, TimeoutError) as error:
-            outcome = type(error).__name__
+            outcome = f"{type(error).__name__} {error}"
         self.requests += 1
         if outcome:
             self.failures[outcome] += 1
