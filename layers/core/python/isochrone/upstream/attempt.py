@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import aiohttp
@@ -162,10 +163,15 @@ async def _send(
     session: aiohttp.ClientSession, step: Step, ask: Ask, headers: Mapping[str, str], limits: _Limits
 ) -> aiohttp.ClientResponse:
     url = step.backend.facts.base_url.rstrip("/") + ask.operation.path
-    # `connect` covers looking up the name, TCP and TLS. What is given back to the pool keeps no deadline.
-    timeout = aiohttp.ClientTimeout(total=None, connect=step.offer.deadlines.connect)
+    timeout = _to_connect(step.offer.deadlines.connect)
     call = session.post(url, data=body_for(step, ask), headers=headers, allow_redirects=False, timeout=timeout)
     return await bounded(call, limits.first_by, limits.alarm)
+
+
+@lru_cache(maxsize=64)
+def _to_connect(seconds: float) -> aiohttp.ClientTimeout:
+    """It covers looking up the name, TCP and TLS. What is given back to the pool keeps no deadline."""
+    return aiohttp.ClientTimeout(total=None, connect=seconds)
 
 
 def body_for(step: Step, ask: Ask) -> bytes:
