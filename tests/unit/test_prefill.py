@@ -144,3 +144,8 @@ def test_prompt_that_is_no_single_text_is_asked_anew(prompt: list[Any]) -> None:
 @pytest.mark.parametrize("wish", [{"echo": True}, {"suffix": "b"}, {"best_of": 2}, {"logprobs": 1}])
 def test_older_route_has_such_wishes_too(wish: dict[str, Any]) -> None:
     assert continued(asked(COMPLETION, prompt="a", **wish), {"text": "a"}, "vllm", tokens=1) is None
+
+
+def test_limit_that_is_no_number_is_left_for_the_backend_to_judge() -> None:
+    ask = asked(COMPLETION, prompt="a", max_completion_tokens="few")
+    assert rest_of(ask, {"text": "a"})["max_completion_tokens"] == "few"

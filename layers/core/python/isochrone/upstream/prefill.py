@@ -33,7 +33,8 @@ def continued(ask: Ask, told: Mapping[str, str], engine: str, *, tokens: int) ->
     field = "content" if ask.operation is CHAT else "text"
     if set(told) != {field} or not told[field] or not _may_be_continued(ask):
         return None
-    limits = {name: max(1, limit - tokens) for name in _LIMITS if (limit := ask.fields.get(name))}
+    known = {name: ask.fields.get(name) for name in _LIMITS}
+    limits = {name: max(1, limit - tokens) for name, limit in known.items() if isinstance(limit, int)}
     beginning = _chat(ask.fields, told[field], engine) if ask.operation is CHAT else _prompt(ask.fields, told[field])
     return ask._replace(stream=True, fields={**ask.fields, **limits, **beginning, "stream": True}, continues=True)
 
