@@ -151,6 +151,20 @@ class SlotsMachine(RuleBasedStateMachine):
         assert self._is_alone(edge) or edge.leased <= edge.used
 
     @rule(at=who)
+    def request_comes_while_slots_are_given_back(self, at: int) -> None:
+        edge = self.edges[at]
+        if self._is_alone(edge) or not edge.used <= edge.leased or edge not in self._holders():
+            return
+
+        async def come() -> None:
+            edge.take_at_hand(Priority.HIGH)
+
+        self.table.between = come
+        self.run(edge.settle())
+        self.table.between = None
+        assert self._is_alone(edge) or edge.used <= edge.leased
+
+    @rule(at=who)
     def edge_dies(self, at: int) -> None:
         self.edges[at] = self._born(at)
 

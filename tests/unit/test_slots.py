@@ -109,7 +109,7 @@ async def test_growth_beyond_the_fair_part_takes_one_at_a_time(fleet: Fleet) -> 
 async def test_requests_that_come_at_once_lease_together(fleet: Fleet) -> None:
     edge = fleet.edge("a")
     assert await asyncio.gather(*(edge.take(HIGH) for _ in range(10))) == [True] * 8 + [False] * 2
-    assert fleet.table.writes == 2
+    assert fleet.table.writes == 1
 
 
 async def test_full_backend_is_asked_about_a_few_times_a_second_only(fleet: Fleet) -> None:
@@ -243,6 +243,43 @@ async def test_what_is_being_given_back_cannot_be_taken_meanwhile(
     monkeypatch.setattr(fleet.table, "write", eager)
     await edge.settle()
     assert taken == [False]
+
+
+async def test_slot_that_is_taken_while_others_are_being_given_back_is_kept(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edge = fleet.edge("a")
+    await take(edge, 8)
+    for _ in range(8):
+        edge.give_back()
+    read = fleet.table.read
+
+    async def slow(*args: Any, **given: Any) -> Any:
+        assert edge.take_at_hand(HIGH)
+        return await read(*args, **given)
+
+    monkeypatch.setattr(fleet.table, "read", slow)
+    await edge.settle()
+    assert (edge.used, edge.leased) == (1, 1)
+
+
+async def test_requests_that_come_while_the_table_is_read_need_not_ask_again(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A far table is read for as long as many requests may take to come."""
+    edge = fleet.edge("a")
+    read = fleet.table.read
+    late: list[asyncio.Task[bool]] = []
+
+    async def slow(*args: Any, **given: Any) -> Any:
+        late.extend(asyncio.create_task(edge.take(HIGH)) for _ in range(5))
+        await asyncio.sleep(0)
+        return await read(*args, **given)
+
+    monkeypatch.setattr(fleet.table, "read", slow)
+    assert await edge.take(HIGH)
+    assert await asyncio.gather(*late) == [True] * 5
+    assert fleet.table.writes == 1
 
 
 async def test_edge_that_lacks_its_fair_part_gets_it_although_the_other_is_never_idle(fleet: Fleet) -> None:

@@ -168,7 +168,7 @@ class Slots:
                 return True
             if self._is_known_full(priority):
                 return False
-            await self._exchange(self.used + self._wanting, priority)
+            await self._exchange(lambda: self.used + self._wanting, priority)
             if self.take_at_hand(priority):
                 return True
             self._full_until[priority] = self._clock() + FULL_SECONDS
@@ -212,11 +212,12 @@ class Slots:
     async def _adjust_to(self, needed: int) -> None:
         async with self._lock:
             if (self._is_alone or self.is_held) and self._clock() >= self._ask_again_at:
-                await self._exchange(needed, Priority.HIGH)
+                await self._exchange(lambda: max(needed, self.used), Priority.HIGH)
 
     # -- with the table ------------------------------------------------------------------------------------------------
 
-    async def _exchange(self, needed: int, priority: Priority) -> None:
+    async def _exchange(self, needed: Callable[[], int], priority: Priority) -> None:
+        """`needed` tells how many slots are; it is asked after each reading, which may take long."""
         assert self._store is not None
         try:
             async with asyncio.timeout(self._patience):
@@ -227,7 +228,7 @@ class Slots:
         except (StoreUnavailable, TimeoutError) as error:
             self._go_alone(error)
 
-    async def _try_exchange(self, store: FleetStore, needed: int, priority: Priority) -> bool:
+    async def _try_exchange(self, store: FleetStore, needed: Callable[[], int], priority: Priority) -> bool:
         """Read, decide, write; False when somebody else wrote in between."""
         begun = self._clock()
         document, version = await store.read(self._name, now=self._wall())
@@ -235,7 +236,7 @@ class Slots:
         before = living.pop(self._holder, Entry())
         self._others = Others.of(living.values())
         self._beat += 1  # also if we never hear of this writing: the next one must differ from it
-        entry = self._entry_for(needed, priority)
+        entry = self._entry_for(needed(), priority)
         # What is about to be given back must not be taken while the writing is under way.
         self.leased = min(self.leased, entry.slots)
         if not entry.says_the_same(before) or (entry.says_anything and self._until - begun <= _RENEW_BEFORE_SECONDS):
