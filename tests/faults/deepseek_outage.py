@@ -237,7 +237,11 @@ async def behind_an_edge(name: str, minutes: Sequence[Minute], **model: Any) -> 
                 "models": {"m": "sound"},
             },
         )
-        sections = {"deadlines": {}, "routing": {"probe_interval": 30}, "model": [{"name": "m", **model}]}
+        sections: dict[str, Any] = {
+            "deadlines": {},
+            "routing": {"probe_interval": 30},
+            "model": [{"name": "m", **model}],
+        }
         async with running_edge(*backends, **sections) as edge:
             yield Party(report, _through(edge))
 
