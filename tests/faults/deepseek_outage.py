@@ -336,7 +336,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="The DeepSeek outage of January 2025, replayed.")
     parser.add_argument("--hours", type=float, default=12.0, help="of the record, a minute for each call (default: 12)")
     parser.add_argument("--begin", type=float, default=0.0, help="hour of the record to begin with (default: 0)")
-    parser.add_argument("--per-minute", type=float, default=12.0, help="requests of each party (default: 12)")
+    parser.add_argument("--per-minute", type=float, default=10.0, help="requests of each party (default: 10)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
     minutes = tape(begin=args.begin, hours=args.hours)
