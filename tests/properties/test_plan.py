@@ -15,6 +15,7 @@ from isochrone.routing.affinity import digest, score
 from isochrone.routing.engines import EngineLoad
 from isochrone.routing.fleet import Fleet
 from isochrone.routing.geo import Location
+from isochrone.routing.health import Standing
 from isochrone.routing.hybrid import HOLD_SECONDS, MEASURED, Hybrid
 from isochrone.routing.plan import Near, Planner, Step, reason
 from isochrone.routing.probe import Probe
@@ -112,6 +113,12 @@ def told(steps: list[Step]) -> list[tuple[str, str]]:
     return [(step.backend.facts.name, step.model) for step in steps]
 
 
+def _unfitness(step: Step) -> int:
+    if step.is_fit:
+        return 0
+    return 2 if step.standing is Standing.UNREACHABLE else 1
+
+
 @given(scenes, models, rules, clients, affinities, st.integers(0, 9))
 @settings(max_examples=300)
 def test_plan_keeps_its_order(
@@ -124,8 +131,9 @@ def test_plan_keeps_its_order(
     serving = [offer for name in ("m", *model.fallback) for offer in fleet.offers(name)]
     assert sorted(told(steps)) == sorted((offer.backend.facts.name, offer.model) for offer in serving)
 
-    # Fit before unfit; then what has not said that it is full; the model before its fallback; room before no room.
-    groups = [(not step.is_fit, step.is_busy, MODELS.index(step.model), step.is_full) for step in steps]
+    # Fit before unfit, and what probes do not reach last; then what has not said that it is full; the model before its
+    # fallback; room before no room.
+    groups = [(_unfitness(step), step.is_busy, MODELS.index(step.model), step.is_full) for step in steps]
     assert groups == sorted(groups)
 
     # Then kinds, canaries aside, and of one kind the near-equals before the others, which stand by cost.

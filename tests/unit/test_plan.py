@@ -221,6 +221,17 @@ def test_unreachable_backend_goes_last_but_not_away(fleet: Fleet) -> None:
     assert names(planned(fleet, TOKYO))[-1] == "ap"
 
 
+def test_last_resort_is_whoever_can_at_least_be_reached() -> None:
+    fleet = fleet_of(US, AP)
+    probed(state(fleet, "us"), reached=False)
+    open_circuit(state(fleet, "ap"))
+    steps = planned(fleet)
+    assert [(step.backend.facts.name, step.standing.value) for step in steps] == [
+        ("ap", "ejected"),
+        ("us", "unreachable"),
+    ]
+
+
 def test_backend_found_unreachable_hours_ago_is_asked_again(fleet: Fleet) -> None:
     probed(state(fleet, "ap"), reached=False)
     assert names(planned(fleet, TOKYO, now=NOW + 7200))[0] == "ap"

@@ -3,7 +3,7 @@
 Where the request may be answered at all comes first (`residency`); the plan is an order of what is left, and drops
 nothing more. From the strongest rule to the weakest:
 
- 1. what takes requests, before what is ejected or unreachable
+ 1. what takes requests, before what is ejected, before what probes do not reach
  2. what has not just answered that it is full (429): hearing it again costs an attempt
  3. the model itself, before its fallbacks in their order
  4. what has room, before what is full
@@ -43,7 +43,7 @@ from isochrone.routing.affinity import score
 from isochrone.routing.circuit import Chance
 from isochrone.routing.fleet import USUAL_CONCURRENCY, BackendState, Fleet, Offer, Point, in_panic
 from isochrone.routing.geo import Location
-from isochrone.routing.health import HEALTHY, TRIAL, Standing
+from isochrone.routing.health import HEALTHY, TRIAL, UNREACHABLE, Standing
 from isochrone.routing.hybrid import Hybrid, Kind
 from isochrone.routing.residency import Regions, is_inside, narrowed, not_allowed
 from isochrone.routing.rtt import rtt_between_points
@@ -255,13 +255,14 @@ def _hybrid(model: Model | None) -> Hybrid:
 
 def _group(step: Step, rank: int, drawn: Offer | None) -> tuple[int, ...]:
     """The rules 1 to 5 as a number each; marks canaries on the way."""
+    unfit = not step.is_fit and (2 if step.standing is UNREACHABLE else 1)
     if step.offer is drawn:
         step.choice = "canary"
-        return not step.is_fit, step.is_busy, rank, step.is_full, 0
+        return unfit, step.is_busy, rank, step.is_full, 0
     is_idle = step.offer.backend.facts.share is not None
     if is_idle:
         step.choice = "idle canary"
-    return not step.is_fit, step.is_busy, rank, step.is_full, 1, step.role in _SECOND, is_idle
+    return unfit, step.is_busy, rank, step.is_full, 1, step.role in _SECOND, is_idle
 
 
 def _wait_ms(offer: Offer, ahead: int, places: int) -> float:
