@@ -419,8 +419,8 @@ async def test_error_as_first_event_fails_over_without_waiting_for_the_deadline(
 
 async def test_outage_under_load_does_not_multiply_the_load(near: Upstream, far: Upstream) -> None:
     """300 requests with 3 attempts each could be 900; the budget allows 20 % more."""
-    floor = 60
-    async with running_edge(backend(near, "dead"), backend(far, "dead", place=1)) as edge:
+    floor, patient = 60, {"connect": 30.0, "first_token": 30.0, "stall": 30.0, "total": 60.0}
+    async with running_edge(backend(near, "dead"), backend(far, "dead", place=1), deadlines=patient) as edge:
         answers = await asyncio.gather(*(edge.chat() for _ in range(300)))
         assert {answer.status for answer in answers} == {503}
         attempts = len(near.requests) + len(far.requests)
