@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
+from tests.faults import played_time
 from tests.faults.harness import Answer, RunningEdge, backend, eventually, running_edge
 from tests.faults.test_two_edges import region
 from tests.upstream import Exchange, Upstream, ok
@@ -137,3 +139,33 @@ async def test_edges_together_send_a_backend_no_more_than_it_takes(
         answers = await asyncio.gather(*(ask(edge) for edge in [one, other] * 15))
         assert {answer.status for answer in answers} == {200}
         assert load.most <= 4
+
+
+def test_urgent_requests_hold_their_time_at_three_times_the_load_and_the_others_are_not_starved() -> None:
+    """Four places of two seconds each serve two requests a second. For a minute six come: one urgent, two usual and
+    three that can wait."""
+    waits: dict[int, list[float]] = {9: [], 5: [], 1: []}
+
+    async def answer_in_two_seconds(exchange: Exchange) -> None:
+        await asyncio.sleep(2.0)
+        await ok(exchange)
+
+    async def one(edge: RunningEdge, priority: int) -> None:
+        begun = time.monotonic()
+        if (await ask(edge, priority=priority)).status == 200:
+            waits[priority].append(time.monotonic() - begun - 2.0)
+
+    async def storm() -> None:
+        async with Upstream() as pool:
+            pool.scripts["slow"] = answer_in_two_seconds
+            async with running_edge(backend(pool, "slow", max_concurrency=4), **PATIENT) as edge:
+                asking = []
+                for _ in range(60):
+                    asking += [asyncio.create_task(one(edge, priority)) for priority in (1, 1, 1, 5, 5, 9)]
+                    await asyncio.sleep(1.0)
+                await asyncio.gather(*asking)
+
+    played_time.run(storm())
+    assert len(waits[9]) == 60
+    assert max(waits[9]) < 4
+    assert len(waits[5]) > len(waits[1]) >= 8
