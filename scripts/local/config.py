@@ -18,6 +18,7 @@ name = "isochrone"
 [state]
 kind = "dynamodb"
 endpoint_url = "{cloud_url}"
+spool = {spool}
 
 [geo]
 database = {geo}
@@ -64,4 +65,5 @@ def write(layout: Layout) -> None:
 
 def _text(layout: Layout, port_of: Callable[[Pool], int]) -> str:
     pools = [_POOL.format(name=pool.name, region=pool.region, port=port_of(pool), model=MODEL) for pool in layout.pools]
-    return _HEAD.format(cloud_url=layout.cloud_url, geo=json.dumps(str(GEO_DATABASE))) + "".join(pools)
+    spool, geo = json.dumps(str(layout.folder / "spool")), json.dumps(str(GEO_DATABASE))
+    return _HEAD.format(cloud_url=layout.cloud_url, spool=spool, geo=geo) + "".join(pools)
