@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from isochrone.routing.health import Fault
 from tests.faults import played_time
 from tests.faults.harness import Answer, RunningEdge, backend, eventually, running_edge
 from tests.faults.test_two_edges import region
@@ -86,6 +87,26 @@ async def test_saturated_fleet_refuses_with_the_time_after_which_there_may_be_a_
         near.gate.set()
         assert (await held).status == 200
         assert (await ask(edge)).status == 200
+
+
+@pytest.mark.parametrize(("comes_back", "status", "said"), [(True, 429, "is full"), (False, 503, "pool-0")])
+async def test_backend_that_was_sick_and_is_full_is_not_said_to_be_nobody(
+    near: Upstream, comes_back: bool, status: int, said: str
+) -> None:
+    async with running_edge(backend(near, "gated", max_concurrency=1), **PATIENT, routing={"max_wait": 0.2}) as edge:
+        offer = edge.edge.pipeline.rooms.fleet.states[0].offers[0]
+        for _ in range(3):
+            offer.on_failure(time.monotonic(), "answered 503", begun=time.monotonic(), fault=Fault.ANSWER)
+        held = ask(edge)
+        await eventually(lambda: len(near.requests) == 1)
+        late = ask(edge)
+        await eventually(lambda: waiting(edge) == 1)
+        if comes_back:
+            offer.on_success(time.monotonic(), begun=time.monotonic())
+        answer = await late
+        assert (answer.status, said in answer.error["message"]) == (status, True)
+        near.gate.set()
+        assert (await held).status == 200
 
 
 async def test_urgent_requests_go_before_those_that_came_earlier_and_no_class_is_forgotten(near: Upstream) -> None:

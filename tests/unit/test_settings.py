@@ -120,6 +120,10 @@ def test_wrong_key_is_one_line_with_file_line_and_key(extra: str, line: int, key
             "not both",
         ),
         ("[[model]]\nname = 'lost'", 21, "model[0].name", "no backend serves 'lost'"),
+        ("[[model]]\nname = 'm'\nfallback = ['m']", 22, "model[0].fallback", "no fallback of itself"),
+        ("[[model]]\nname = 'm'\nprimary = 'api'", 22, "model[0].primary", "no backend of kind 'api' serves 'm'"),
+        ("[[backend]]\nname='c'\nbase_url='http://x:99999/v1'\nmodels={m='m'}", 22, "backend[2].base_url", "port"),
+        ("[routing]\nmax_wait = inf", 21, "routing.max_wait", "1000000000"),
         ("[[model]]\nname = 'm'\nfallback = ['big', 'lost']", 22, "model[0].fallback", "no backend serves 'lost'"),
         (
             "[[model]]\nname = 'm'\nregions = ['eu-west-1', 'mars']",
@@ -185,8 +189,8 @@ def test_configuration_without_backends_says_so() -> None:
 
 
 def test_what_is_no_toml_names_the_line() -> None:
-    assert error_of("[service\n").startswith("edge.toml: ")
-    assert "line 1" in error_of("[service\n")
+    assert error_of("[service\n").startswith("edge.toml:1: no TOML: ")
+    assert error_of("[service]\n[service]\n").startswith("edge.toml:2: no TOML: ")
 
 
 def test_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -43,6 +44,14 @@ class _Refused(click.ClickException):
     """One line on stderr, exit status 2: what was given cannot be used."""
 
     exit_code = 2
+
+
+class NumberIn(click.FloatRange):
+    """A range that "nan" is not in: it is neither below nor above anything."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        return self.fail(f"{value!r} is no number.", param, ctx) if isnan(number) else number
 
 
 config_option = click.option("--config", "settings", type=ConfigFile(), required=True, help="The configuration (TOML).")
@@ -91,7 +100,7 @@ def serve(settings: Settings, region: str, host: str, port: int, log_level: str)
 @click.option("--client-ip", required=True, help="The client's address.")
 @click.option("--model", required=True, help="The public model name.")
 @click.option(
-    "--regions", default="", help="Where the request may be answered, separated by commas; default: anywhere."
+    "--regions", default=None, help="Where the request may be answered, separated by commas; default: anywhere."
 )
 @click.option("--prompt", help="How the request begins: decides among near-equals.")
 @json_option
@@ -101,7 +110,7 @@ def plan(
     region: str | None,
     client_ip: str,
     model: str,
-    regions: str,
+    regions: str | None,
     prompt: str | None,
     as_json: bool,
 ) -> None:
@@ -121,7 +130,7 @@ def plan(
             client_ip=client_ip,
             model=model,
             locator=locator,
-            regions=[name.strip() for name in regions.split(",") if name.strip()],
+            regions=_names(regions),
             prompt=prompt,
         )
     except (SettingsError, ValueError) as error:
@@ -129,6 +138,14 @@ def plan(
     click.echo(json.dumps(explained.as_dict(), indent=2) if as_json else explained.as_text())
     if not (settings.geo.database or os.environ.get("ISOCHRONE_GEO_DATABASE")):
         click.echo("no geo.database is set, so the client's place is unknown", err=True)
+
+
+def _names(regions: str | None) -> list[str]:
+    """As the header x-isochrone-regions has them: an empty list is a mistake, not "anywhere"."""
+    names = [] if regions is None else [name.strip() for name in regions.split(",")]
+    if not all(names):
+        raise _Refused("--regions takes names of regions, separated by commas")
+    return names
 
 
 @main.group()
@@ -222,12 +239,10 @@ def ledger(
 @click.option("--clients", default=5_000, show_default=True, type=click.IntRange(1, 1_000_000), help="In cities.")
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same figures.")
 @click.option("--traffic", metavar="NAME", help="A trace to play, or `rate`; default: what the scenario has.")
-@click.option("--rate", type=click.FloatRange(0.001, 10_000), help="Requests per second; default: as recorded.")
-@click.option("--cv", default=3.0, show_default=True, type=click.FloatRange(0.1, 20), help="Burstiness of `rate`.")
+@click.option("--rate", type=NumberIn(0.001, 10_000), help="Requests per second; default: as recorded.")
+@click.option("--cv", default=3.0, show_default=True, type=NumberIn(0.1, 20), help="Burstiness of `rate`.")
 @click.option("--policy", "policies", multiple=True, metavar="NAME", help="Only this one (may be repeated).")
-@click.option(
-    "--probe-seconds", default=5.0, show_default=True, type=click.FloatRange(0.1, 600), help="Between probes."
-)
+@click.option("--probe-seconds", default=5.0, show_default=True, type=NumberIn(0.1, 600), help="Between probes.")
 @click.option("--config", "settings", type=ConfigFile(), help="A world of your own instead of the scenario's.")
 @click.option("--model", help="The public model name that all ask for; default: the first.")
 @click.option("--processes", type=click.IntRange(1, 64), help="Policies at the same time; default: one for each core.")

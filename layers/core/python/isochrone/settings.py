@@ -10,15 +10,18 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct, field
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
 Ratio = Annotated[float, Meta(ge=0, le=1)]
-Positive = Annotated[float, Meta(gt=0)]
+# Above any time, price or weight that makes sense; infinity makes none.
+_LARGEST = 1e9
+Positive = Annotated[float, Meta(gt=0, le=_LARGEST)]
 Count = Annotated[int, Meta(ge=1)]
-Money = Annotated[float, Meta(ge=0)]
+Money = Annotated[float, Meta(ge=0, le=_LARGEST)]
 
 
 class SettingsError(ValueError):
@@ -220,7 +223,9 @@ def parse(text: str, name: str = "isochrone.toml") -> Settings:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{name}: {error}") from None
+        message, _, place = str(error).partition(" (at line ")
+        line = place.partition(",")[0] or "1"
+        raise SettingsError(f"{name}:{line}: no TOML: {message}") from None
     try:
         settings = msgspec.convert(document, Settings)
     except msgspec.ValidationError as error:
@@ -276,10 +281,19 @@ def _wrong_service(settings: Settings) -> Found:
 def _wrong_backends(settings: Settings) -> Found:
     regions = [region.name for region in settings.region]
     for i, backend in enumerate(settings.backend):
+        if not _has_usable_port(backend.base_url):
+            yield ("backend", i, "base_url"), "its port is no number from 1 to 65535"
         if backend.api_key_env and backend.api_key_secret:
             yield ("backend", i, "api_key_secret"), "give api_key_env or api_key_secret, not both"
         if settings.pool.create and backend.kind == "pool" and backend.region not in regions:
             yield ("backend", i, "region"), f"pool.create needs one of the regions {', '.join(regions)}"
+
+
+def _has_usable_port(base_url: str) -> bool:
+    try:
+        return urlsplit(base_url).port != 0
+    except ValueError:
+        return False
 
 
 def _wrong_models(settings: Settings) -> Found:
@@ -287,7 +301,11 @@ def _wrong_models(settings: Settings) -> Found:
     for i, model in enumerate(settings.model):
         for word, names in (("name", (model.name,)), ("fallback", model.fallback)):
             yield from ((("model", i, word), f"no backend serves {name!r}") for name in names if name not in served)
+        if model.name in model.fallback:
+            yield ("model", i, "fallback"), f"{model.name!r} is no fallback of itself"
         kinds = {backend.kind for backend in settings.backend if model.name in backend.models}
+        if kinds and model.primary == "api" and "api" not in kinds:
+            yield ("model", i, "primary"), f"no backend of kind 'api' serves {model.name!r}"
         if model.standby_above_ms and len(kinds) == 1:
             yield ("model", i, "standby_above_ms"), f"only backends of one kind serve {model.name!r}: none can stand by"
 

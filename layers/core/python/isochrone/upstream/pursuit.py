@@ -187,8 +187,9 @@ class _Pursuit(Struct, kw_only=True):
         place = await self.means.places.wait(list(full), priority=self.priority, until=until)
         if place:
             return _Seat(full[place.offer], place)
-        self.crowded = [offer for offer, step in full.items() if step.standing is Standing.HEALTHY]
-        self.on_trial = [offer for offer, step in full.items() if step.standing is Standing.TRIAL]
+        now = time.monotonic()  # who was sick when the plan was made may have come back while we waited
+        self.crowded = [one for one, step in full.items() if Standing.HEALTHY in (step.standing, one.standing(now))]
+        self.on_trial = [offer for offer in full if offer not in self.crowded]
         return None
 
     async def ask_at(self, seat: _Seat) -> Won | None:
