@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.faults.harness import backend, eventually, running_edge
 from tests.upstream import TEXT, Upstream
 
 NO_STORE = {"x-isochrone-cache": "no-store"}
-PROBING = {"routing": {"probe_interval": 0.1}}
+PROBING: dict[str, Any] = {"routing": {"probe_interval": 0.1}}
 
 
 async def test_killing_a_backend_in_a_loop_of_requests_fails_none_of_them(near: Upstream, far: Upstream) -> None:

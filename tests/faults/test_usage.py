@@ -9,8 +9,8 @@ import pytest
 from tests.faults.harness import RunningEdge, backend, running_edge
 from tests.upstream import TEXT, USAGE, Upstream
 
-ALONE = {"retry": {"attempts": 1}}
-PRICE = {"input": 1.0, "output": 2.0}
+ALONE: dict[str, Any] = {"retry": {"attempts": 1}}
+PRICE: dict[str, Any] = {"input": 1.0, "output": 2.0}
 
 
 async def entry_of(edge: RunningEdge, *, stream: bool, **headers: str) -> dict[str, Any]:
