@@ -29,7 +29,7 @@ MISTAKES = {
     "no key": ('api_key_secret = "iso/pool-eu"\n', "", "backend[0].api_key_secret: is missing"),
     "model": ("casperhansen/", "somebody/", "backend[0].models: none of them is pool.model"),
     "port": ("example.com/v1", "example.com:8443/v1", "backend[0].base_url: a pool that pool.create builds answers on"),
-    "no port at all": ("example.com/v1", "example.com:x/v1", "backend[0].base_url: a pool that pool.create builds"),
+    "no port at all": ("example.com/v1", "example.com:x/v1", "backend[0].base_url: its port is no number"),
     "open to all": (
         "[pool]",
         "[auth]\nrequired = false\n[pool]",
