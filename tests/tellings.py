@@ -13,7 +13,7 @@ from isochrone.api.requests import CHAT, Ask
 from isochrone.api.sse import SseDecoder
 from isochrone.ledger.book import Book
 from isochrone.routing.fleet import Fleet
-from isochrone.routing.plan import Step, plan
+from isochrone.routing.plan import Step
 from isochrone.settings import Backend
 from isochrone.stores.memory import MemoryLedgerStore
 from isochrone.upstream.attempt import BodyAnswer
@@ -22,6 +22,7 @@ from isochrone.upstream.pursuit import Won
 from isochrone.upstream.stream import StreamAnswer
 from isochrone.upstream.transcript import Transcript
 from isochrone.upstream.visit import Visit
+from tests.plans import plan
 from tests.upstream import chunk, event
 
 USER = {"role": "user", "content": "How far?"}

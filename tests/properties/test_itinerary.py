@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from isochrone.routing.fleet import Fleet
 from isochrone.routing.health import Standing
-from isochrone.routing.plan import Step, plan
+from isochrone.routing.plan import Step
 from isochrone.settings import Backend
 from isochrone.upstream.failure import AttemptFailed, Cause
 from isochrone.upstream.itinerary import LONGEST_WAIT_SECONDS, Itinerary
+from tests.plans import plan
 
 NOW = 1000.0
 MODELS = ("m", "f", "g")

@@ -19,13 +19,14 @@ from aiohttp.client_reqrep import ConnectionKey
 from isochrone.api.errors import BadRequest
 from isochrone.api.requests import CHAT, COMPLETION, EMBEDDING, Ask, Operation
 from isochrone.routing.fleet import Fleet
-from isochrone.routing.plan import Step, plan
+from isochrone.routing.plan import Step
 from isochrone.settings import Backend, Deadlines
 from isochrone.upstream import attempt as attempting
 from isochrone.upstream.alarm import Alarm
 from isochrone.upstream.attempt import BodyAnswer, attempt, body_for, bounded, open_session
 from isochrone.upstream.failure import AttemptFailed, Cause
 from isochrone.upstream.stream import StreamAnswer
+from tests.plans import plan
 from tests.upstream import KEEP_ALIVE, Exchange, Upstream, completion, event
 
 DEADLINES = Deadlines(connect=1.0, first_token=1.0, stall=1.0, total=5.0)

@@ -7,10 +7,11 @@ from typing import Any, cast
 import pytest
 
 from isochrone.routing.fleet import Fleet
-from isochrone.routing.plan import Step, plan
+from isochrone.routing.plan import Step
 from isochrone.settings import Backend
 from isochrone.stores.protocols import StoreUnavailable
 from isochrone.upstream.credentials import Credentials
+from tests.plans import plan
 
 
 def backend(**more: Any) -> Backend:

@@ -10,10 +10,11 @@ import pytest
 
 from isochrone.routing.fleet import Fleet
 from isochrone.routing.health import Standing
-from isochrone.routing.plan import Step, plan
+from isochrone.routing.plan import Step
 from isochrone.settings import Backend
 from isochrone.upstream.failure import AttemptFailed, Cause
 from isochrone.upstream.itinerary import Itinerary, least_seconds
+from tests.plans import plan
 
 NOW = 1000.0
 PASSING = [Cause.DROPPED, Cause.BROKEN, Cause.OVERLOADED, Cause.CUT]

@@ -14,10 +14,11 @@ from isochrone.routing.fleet import UNKNOWN_RTT_MS, BackendState, Fleet
 from isochrone.routing.geo import Location
 from isochrone.routing.health import PROBE_VERDICT_SECONDS, Fault
 from isochrone.routing.hybrid import HOLD_SECONDS, MEASURED, MEASURED_ON_STANDBY
-from isochrone.routing.plan import DOUBT_MS, KV_CACHE_FULL_MS, USUAL_ANSWER_MS, Planner, Step, plan, reason
+from isochrone.routing.plan import DOUBT_MS, KV_CACHE_FULL_MS, USUAL_ANSWER_MS, Planner, Step, reason
 from isochrone.routing.probe import Probe
 from isochrone.routing.speed import BRISK_MS
 from isochrone.settings import Backend, Model, Price, Routing
+from tests.plans import plan
 
 TOKYO = Location(35.68, 139.69, "JP", "Tokyo")
 FRANKFURT = Location(50.11, 8.68, "DE", "Frankfurt am Main")

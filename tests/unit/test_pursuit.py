@@ -23,7 +23,7 @@ from isochrone.ledger.book import Book
 from isochrone.routing.fleet import Fleet, Offer
 from isochrone.routing.health import Standing
 from isochrone.routing.places import Place, Places
-from isochrone.routing.plan import Step, plan
+from isochrone.routing.plan import Step
 from isochrone.settings import Backend, Retry
 from isochrone.stores.memory import MemoryLedgerStore
 from isochrone.upstream import pursuit
@@ -34,6 +34,7 @@ from isochrone.upstream.pursuit import Answer, Means, Won, pursue
 from isochrone.upstream.stream import StreamAnswer
 from isochrone.upstream.transcript import Transcript
 from isochrone.upstream.visit import Visit
+from tests.plans import plan
 
 ASK = Ask(CHAT, "m", stream=False, include_usage=False, fields={"model": "m"})
 STREAM = ASK._replace(stream=True)

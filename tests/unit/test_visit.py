@@ -9,12 +9,13 @@ from isochrone.ledger.book import Book
 from isochrone.routing.circuit import OPEN_BASE_SECONDS
 from isochrone.routing.fleet import Fleet
 from isochrone.routing.health import Standing
-from isochrone.routing.plan import Step, plan
+from isochrone.routing.plan import Step
 from isochrone.routing.probe import Probe
 from isochrone.settings import Backend, Price
 from isochrone.stores.memory import MemoryLedgerStore
 from isochrone.upstream.failure import AttemptFailed, Cause, out_of_time
 from isochrone.upstream.visit import Visit
+from tests.plans import plan
 
 USAGE = {"prompt_tokens": 1_000_000, "completion_tokens": 2_000_000}
 

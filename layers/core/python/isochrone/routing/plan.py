@@ -342,15 +342,6 @@ def _drawn(steps: Sequence[Step], chance: float) -> Step:
     return steps[-1]
 
 
-def plan(
-    model: str, fallback: Sequence[str], fleet: Fleet, *, client: Location | None, near: Near, now: float
-) -> list[Step]:
-    """A single plan without a planner: all rules as they are by default, and the same lot for everybody."""
-    models = [Model(name=model, fallback=tuple(fallback))]
-    planner = Planner(fleet, models=models, routing=Routing(near=near), chance=lambda: 0.0)
-    return planner.plan(model, client=client, now=now)
-
-
 def takes_requests(step: Step) -> bool:
     """Is it fit for one more request, be it as the trial of a half-open circuit?"""
     return step.is_fit
