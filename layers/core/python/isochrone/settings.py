@@ -22,6 +22,7 @@ _LARGEST = 1e9
 Positive = Annotated[float, Meta(gt=0, le=_LARGEST)]
 Count = Annotated[int, Meta(ge=1)]
 Money = Annotated[float, Meta(ge=0, le=_LARGEST)]
+Seconds = Annotated[int, Meta(ge=0, le=10**9)]
 
 
 class SettingsError(ValueError):
@@ -44,6 +45,7 @@ class State(_Table, frozen=True):
     kind: Literal["memory", "dynamodb"] = "memory"
     endpoint_url: str | None = None
     spool: str | None = None
+    kms_key: Annotated[str, Meta(pattern=r"^arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[A-Za-z0-9-]+$")] | None = None
 
 
 class Geo(_Table, frozen=True):
@@ -93,15 +95,28 @@ class Backend(_Table, frozen=True):
     deadlines: OwnDeadlines = field(default_factory=OwnDeadlines)
 
 
+class OwnAnswers(_Table, frozen=True):
+    """What a key or a model has of its own; what is not given here is as `[answers]` says."""
+
+    exact: bool | None = None
+    semantic: bool | None = None
+    coalesce: bool | None = None
+    ttl: Count | None = None
+    stale_while_revalidate: Seconds | None = None
+    stale_if_error: Seconds | None = None
+
+
 class Model(_Table, frozen=True):
     name: str
     fallback: tuple[str, ...] = ()
     context: Count | None = None
+    revision: str = ""
     regions: tuple[str, ...] = ()
     primary: Literal["pool", "api"] = "pool"
     standby_above_ms: Positive | None = None
     hedge_after: Positive | None = None
     deadlines: OwnDeadlines = field(default_factory=OwnDeadlines)
+    answers: OwnAnswers = field(default_factory=OwnAnswers)
 
 
 class Deadlines(_Table, frozen=True):
@@ -138,14 +153,55 @@ class Routing(_Table, frozen=True):
     max_wait: Money = 10.0
 
 
+class AnswerRule(_Table, frozen=True):
+    """How long the answers to a kind of question are true."""
+
+    name: Name
+    ttl: Seconds | Literal["forever"]
+    models: tuple[str, ...] = ()
+    pattern: str | None = None
+
+
 class Answers(_Table, frozen=True):
     exact: bool = True
     semantic: bool = False
     ttl: Count = 86_400
+    volatile_ttl: Seconds = 300
+    stale_while_revalidate: Seconds = 0
+    stale_if_error: Seconds = 0
     memory_ttl: Count = 300
     memory_bytes: Count = 16_777_216
     sampled: bool = False
+    also: tuple[Literal["tools", "logprobs", "choices", "length"], ...] = ()
     coalesce: bool = True
+    curated: str | None = None
+    warm: bool = False
+    rule: tuple[AnswerRule, ...] = ()
+
+
+class Semantic(_Table, frozen=True):
+    """How similar questions are told from those that only look alike."""
+
+    max_error: Annotated[float, Meta(gt=0, le=0.1)] = 0.01
+    max_chars: Annotated[int, Meta(ge=8, le=2000)] = 200
+    merge_window: Annotated[float, Meta(ge=0, le=300)] = 0.0
+    shadow: Ratio = 0.02
+
+
+class Light(_Table, frozen=True):
+    """Work that an edge does itself, asked for by a model name or by what is asked."""
+
+    task: Literal["keywords", "language", "tokens", "schema"]
+    model: str | None = None
+    pattern: str | None = None
+
+
+class Warm(_Table, frozen=True):
+    """How much may be spent on answers before they are asked for."""
+
+    budget: Money = 1.0
+    requests: Count = 100
+    interval: Annotated[int, Meta(ge=60, le=86_400)] = 900
 
 
 class Auth(_Table, frozen=True):
@@ -161,6 +217,8 @@ class Key(_Table, frozen=True):
     concurrency: Count | None = None
     networks: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
+    private: bool = False
+    answers: OwnAnswers = field(default_factory=OwnAnswers)
 
 
 class Limits(_Table, frozen=True):
@@ -199,6 +257,9 @@ class Settings(_Table, frozen=True, kw_only=True):
     retry: Retry = field(default_factory=Retry)
     routing: Routing = field(default_factory=Routing)
     answers: Answers = field(default_factory=Answers)
+    semantic: Semantic = field(default_factory=Semantic)
+    light: tuple[Light, ...] = ()
+    warm: Warm = field(default_factory=Warm)
     auth: Auth = field(default_factory=Auth)
     key: tuple[Key, ...] = ()
     limits: Limits = field(default_factory=Limits)
@@ -255,6 +316,8 @@ def _contradictions(settings: Settings) -> Found:
     yield from _wrong_models(settings)
     yield from _wrong_residency(settings)
     yield from _wrong_networks(settings)
+    yield from _wrong_answers(settings)
+    yield from _wrong_light(settings)
 
 
 def _doubles(settings: Settings) -> Found:
@@ -340,6 +403,40 @@ def _wrong_networks(settings: Settings) -> Found:
                 yield path, str(error)
 
 
+def _wrong_answers(settings: Settings) -> Found:
+    answers, served = settings.answers, {model for backend in settings.backend for model in backend.models}
+    for i, rule in enumerate(answers.rule):
+        at = ("answers", "rule", i)
+        if not rule.models and rule.pattern is None:
+            yield (*at, "name"), "give models or pattern, or else it is the same as answers.ttl"
+        yield from (((*at, "models"), f"no backend serves {name!r}") for name in rule.models if name not in served)
+        yield from _wrong_pattern((*at, "pattern"), rule.pattern)
+    if not answers.exact:
+        yield from (
+            (("answers", name), "needs answers.exact") for name in ("semantic", "warm") if getattr(answers, name)
+        )
+    for i, key in enumerate(settings.key):
+        if key.private and any(value for value in msgspec.structs.asdict(key.answers).values()):
+            yield ("key", i, "private"), "nothing of a private key is kept, so its `answers` would have no effect"
+
+
+def _wrong_light(settings: Settings) -> Found:
+    served = {model for backend in settings.backend for model in backend.models}
+    for i, light in enumerate(settings.light):
+        if light.model is None and light.pattern is None:
+            yield ("light", i, "task"), "give model or pattern, or both; it is always there as edge/" + light.task
+        if light.model in served and light.pattern is None:
+            yield ("light", i, "model"), f"backends serve {light.model!r}: without a pattern none would be asked"
+        yield from _wrong_pattern(("light", i, "pattern"), light.pattern)
+
+
+def _wrong_pattern(path: KeyPath, pattern: str | None) -> Found:
+    try:
+        re.compile(pattern or "")
+    except re.error as error:
+        yield path, f"no regular expression: {error}"
+
+
 _CONTINENTS = frozenset(("AF", "AN", "AS", "EU", "NA", "OC", "SA"))
 _COUNTRIES = Path(__file__).with_name("routing") / "data" / "countries.json"
 
@@ -379,7 +476,7 @@ def _dotted(path: KeyPath) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".") or "file"
 
 
-_TABLE = re.compile(r"""^\s*\[(\[?)\s*["']?([A-Za-z0-9_-]+)""")
+_TABLE = re.compile(r"""^\s*\[(\[?)\s*([^\]]+?)\s*\]""")
 _KEY = re.compile(r"""^\s*["']?([A-Za-z0-9_-]+)["']?\s*[=.]""")
 
 
@@ -391,19 +488,29 @@ def _line_of(text: str, path: KeyPath) -> int:
 
 
 def _key_lines(text: str) -> dict[KeyPath, int]:
-    """Line numbers of tables and of their keys: ("backend", 0) and ("backend", 0, "engine")."""
+    """Line numbers of tables and of their keys: ("backend", 0), ("backend", 0, "engine"), ("answers", "rule", 0)."""
     lines: dict[KeyPath, int] = {}
-    counts: dict[str, int] = {}
+    last: dict[KeyPath, int] = {}
     table: KeyPath = ()
     for number, line in enumerate(text.splitlines(), start=1):
         if header := _TABLE.match(line):
-            name = header.group(2)
-            counts[name] = counts.get(name, -1) + 1
-            table = (name, counts[name]) if header.group(1) else (name,)
+            names = tuple(name.strip().strip("\"'") for name in header.group(2).split("."))
+            if header.group(1):
+                last[names] = last.get(names, -1) + 1
+            table = _numbered(names, last)
             lines.setdefault(table, number)
         elif key := _KEY.match(line):
             lines.setdefault((*table, key.group(1)), number)
     return lines
+
+
+def _numbered(names: tuple[str, ...], last: dict[KeyPath, int]) -> KeyPath:
+    """The names with the index after each that may stand several times, of the one that stands last so far."""
+    path: KeyPath = ()
+    for length, name in enumerate(names, start=1):
+        index = last.get(names[:length])
+        path += (name,) if index is None else (name, index)
+    return path
 
 
 def table_name(settings: Settings, table: str) -> str:

@@ -12,12 +12,17 @@ from isochrone.api.errors import Forbidden, Unauthorized
 
 
 class Principal(NamedTuple):
-    """The caller and the tenant it belongs to. `networks` or `regions` empty means any address, any region."""
+    """The caller and the tenant it belongs to. `networks` or `regions` empty means any address, any region.
+
+    Nothing of what a `private` one asks is kept or shared; `answers` is what it has of its own there.
+    """
 
     key_id: str | None
     tenant: str
     networks: tuple[Network, ...] = ()
     regions: tuple[str, ...] = ()
+    private: bool = False
+    answers: settings.OwnAnswers = settings.OwnAnswers()
 
 
 ANONYMOUS = Principal(None, "anonymous")
@@ -29,7 +34,8 @@ class KeyRing:
     def __init__(self, keys: Sequence[settings.Key], *, required: bool) -> None:
         self._required = required
         self._by_digest = {
-            key.sha256: Principal(key.id, key.tenant, networks_of(key.networks), key.regions) for key in keys
+            key.sha256: Principal(key.id, key.tenant, networks_of(key.networks), key.regions, key.private, key.answers)
+            for key in keys
         }
 
     def identify(self, authorization: str | None, address: str) -> Principal:

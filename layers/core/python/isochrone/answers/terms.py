@@ -1,0 +1,109 @@
+"""What the operator allows for the answer to one request: may it be known already, may it be kept, and for how long.
+
+    [answers]  <  [[model]] answers  <  [[key]] answers          the nearer one wins, setting by setting
+    [[answers.rule]]  >  a question about now  >  ttl            how long it is true
+
+Nothing of a key marked private is kept, shared or looked up.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from math import inf
+from typing import Any, NamedTuple
+
+from msgspec import structs
+
+from isochrone.settings import AnswerRule, Answers, OwnAnswers, Settings
+
+# Questions whose answer changes by the day. A word too many costs a generation, one too few an old answer.
+_VOLATILE = re.compile(
+    r"\b(?:today|tonight|tomorrow|yesterday|nowadays|right now|at the moment|currently|current|latest|newest|recent|"
+    r"recently|(?:this|next|last) (?:week|month|year|weekend|quarter)|breaking|news|weather|forecast|what time|"
+    r"(?:stock|share) price|exchange rate)\b"
+    "|今天|今日|今晚|明天|昨天|现在|目前|当前|最新|最近|本周|这周|下周|上周|本月|这个月|今年|新闻|天气|几点|股价|汇率",
+    re.IGNORECASE,
+)
+_PAIRS_AT_ONCE = 4096
+
+
+class Terms(NamedTuple):
+    """`ttl` is seconds, `inf` for ever and 0 for never. An answer past it may still serve for `revalidate` seconds
+    while a new one is generated, and for `on_error` seconds when none can be had."""
+
+    exact: bool = False
+    semantic: bool = False
+    coalesce: bool = False
+    ttl: float = 0.0
+    revalidate: float = 0.0
+    on_error: float = 0.0
+
+    @property
+    def grace(self) -> float:
+        """Seconds for which an answer past its `ttl` is worth keeping."""
+        return max(self.revalidate, self.on_error)
+
+
+NOTHING = Terms()
+_NOT_GIVEN = OwnAnswers()
+
+
+class TermsBook:
+    """The terms of a configuration."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._answers = settings.answers
+        self._of_model = {model.name: model.answers for model in settings.model}
+        self._rules = [_Rule.of(rule) for rule in settings.answers.rule]
+        self._usual = lru_cache(maxsize=_PAIRS_AT_ONCE)(self._usual_terms)
+
+    def terms(self, model: str, text: str | None, *, own: OwnAnswers = _NOT_GIVEN, private: bool = False) -> Terms:
+        """Those of one request for `model` by a key with `own` settings; `text` is its last user turn, if any."""
+        if private:
+            return NOTHING
+        usual = self._usual(model, own)
+        ttl = self._ttl(model, text, usual.ttl)
+        return usual if ttl == usual.ttl else usual._replace(ttl=ttl)
+
+    def _usual_terms(self, model: str, own: OwnAnswers) -> Terms:
+        said = _merged(self._answers, self._of_model.get(model, _NOT_GIVEN), own)
+        return Terms(
+            exact=said["exact"],
+            semantic=said["semantic"] and said["exact"],
+            coalesce=said["coalesce"],
+            ttl=float(said["ttl"]),
+            revalidate=float(said["stale_while_revalidate"]),
+            on_error=float(said["stale_if_error"]),
+        )
+
+    def _ttl(self, model: str, text: str | None, usual: float) -> float:
+        for rule in self._rules:
+            if rule.applies(model, text):
+                return rule.ttl
+        if text and usual > self._answers.volatile_ttl and _VOLATILE.search(text):
+            return float(self._answers.volatile_ttl)
+        return usual
+
+
+class _Rule(NamedTuple):
+    models: frozenset[str]
+    pattern: re.Pattern[str] | None
+    ttl: float
+
+    @classmethod
+    def of(cls, rule: AnswerRule) -> _Rule:
+        pattern = None if rule.pattern is None else re.compile(rule.pattern, re.IGNORECASE)
+        return cls(frozenset(rule.models), pattern, inf if rule.ttl == "forever" else float(rule.ttl))
+
+    def applies(self, model: str, text: str | None) -> bool:
+        if self.models and model not in self.models:
+            return False
+        return self.pattern is None or (text is not None and self.pattern.search(text) is not None)
+
+
+def _merged(answers: Answers, *nearer: OwnAnswers) -> dict[str, Any]:
+    said = structs.asdict(answers)
+    for own in nearer:
+        said |= {name: value for name, value in structs.asdict(own).items() if value is not None}
+    return said
