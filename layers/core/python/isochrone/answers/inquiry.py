@@ -58,8 +58,8 @@ def _text_of(content: object) -> str | None:
         return content
     if not isinstance(content, list):
         return None
-    texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
-    return "\n".join(texts) if len(texts) == len(content) and all(isinstance(text, str) for text in texts) else None
+    texts = [part["text"] for part in content if part.get("type") == "text" and isinstance(part.get("text"), str)]
+    return "\n".join(texts) if len(texts) == len(content) else None
 
 
 def revisions_of(settings: Settings) -> dict[str, str]:
