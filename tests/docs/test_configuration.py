@@ -110,7 +110,8 @@ def test_example_is_taken_by_the_settings(key: Key) -> None:
 
 def _inside(document: dict[str, Any], tables: list[str]) -> dict[str, Any]:
     for table in tables:
-        document = document[table]
+        found = document[table]
+        document = found[0] if isinstance(found, list) else found
     return document
 
 
@@ -121,6 +122,7 @@ def _with(table: str, given: dict[str, Any]) -> dict[str, Any]:
         "backend": [{"name": "pool", "base_url": "https://pool.example.com/v1", "models": {"m": "m"}}],
         "model": [{"name": "m"}],
         "key": [{"id": "k", "sha256": "0" * 64, "tenant": "t"}],
+        "light": [{"task": "keywords"}],
     }
     if table in document:
         return document | {table: [document[table][0] | given]}
