@@ -18,11 +18,12 @@ from aiohttp.test_utils import TestServer
 from isochrone.settings import Backend, Region, Service, Settings, table_name
 from isochrone.stores.dynamodb.answers import DynamoAnswerStore
 from isochrone.stores.dynamodb.client import DynamoClient, Timeouts, connect
+from isochrone.stores.dynamodb.directory import DynamoDirectoryStore
 from isochrone.stores.dynamodb.fleet import DynamoFleetStore
 from isochrone.stores.dynamodb.ledger import DynamoLedgerStore
 from isochrone.stores.dynamodb.tables import create_tables
-from isochrone.stores.memory import MemoryAnswerStore, MemoryFleetStore, MemoryLedgerStore
-from isochrone.stores.protocols import AnswerStore, FleetStore, LedgerStore
+from isochrone.stores.memory import MemoryAnswerStore, MemoryDirectoryStore, MemoryFleetStore, MemoryLedgerStore
+from isochrone.stores.protocols import AnswerStore, DirectoryStore, FleetStore, LedgerStore
 
 # The emulator shares two cores with other tests; what is tested here is not its speed.
 PATIENT = Timeouts(connect=10, total=60)
@@ -44,6 +45,7 @@ class Stores:
     fleet: FleetStore
     ledger: LedgerStore
     clock: Clock
+    directory: DirectoryStore
 
 
 @pytest.fixture
@@ -66,7 +68,9 @@ async def client(ministack: str) -> AsyncIterator[DynamoClient]:
 async def stores(request: pytest.FixtureRequest, settings: Settings) -> AsyncIterator[Stores]:
     clock = Clock()
     if request.param == "memory":
-        yield Stores(MemoryAnswerStore(), MemoryFleetStore(clock=clock), MemoryLedgerStore(), clock)
+        yield Stores(
+            MemoryAnswerStore(), MemoryFleetStore(clock=clock), MemoryLedgerStore(), clock, MemoryDirectoryStore()
+        )
         return
     endpoint = request.getfixturevalue("ministack")
     async with connect("eu-west-1", endpoint_url=endpoint, timeouts=PATIENT, environ={}) as client:
@@ -80,6 +84,7 @@ def dynamo_stores(client: DynamoClient, settings: Settings, clock: Clock) -> Sto
         DynamoFleetStore(client, table_name(settings, "fleet"), clock=clock),
         DynamoLedgerStore(client, table_name(settings, "ledger")),
         clock,
+        DynamoDirectoryStore(client, table_name(settings, "directory")),
     )
 
 

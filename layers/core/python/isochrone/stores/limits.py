@@ -26,6 +26,16 @@ def encode_document(name: str, document: dict[str, Any]) -> bytes:
     return encoded
 
 
+def check_item(partition: str, key: str, data: Mapping[str, Any]) -> None:
+    """ValueError unless a directory item can be stored: flat, named, and at most one item large."""
+    if not partition or not key or {"pk", "sk"} & data.keys():
+        raise ValueError(f"directory item {partition}/{key}: it needs both names, and no field is called pk or sk")
+    for field, value in data.items():
+        if not isinstance(value, str | int | float | None) or (isinstance(value, float) and not math.isfinite(value)):
+            raise ValueError(f"directory item {partition}/{key}: {field}: {value!r:.80} cannot be stored")
+    check_size(f"directory item {partition}/{key}", len(msgspec.json.encode(data)))
+
+
 def check_amounts(name: str, amounts: Mapping[str, float]) -> None:
     """ValueError when there is nothing to add, or something that is no finite number."""
     if not amounts or not all(math.isfinite(amount) for amount in amounts.values()):

@@ -14,7 +14,15 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from isochrone.stores.bounded import BoundedValues
-from isochrone.stores.limits import VALUE_BYTES, check_amounts, check_size, encode_document, ledger_sort_key, moment_key
+from isochrone.stores.limits import (
+    VALUE_BYTES,
+    check_amounts,
+    check_item,
+    check_size,
+    encode_document,
+    ledger_sort_key,
+    moment_key,
+)
 from isochrone.stores.protocols import StoreUnavailable
 
 
@@ -145,3 +153,27 @@ class MemoryLedgerStore(_Switch):
         self._check()
         first = "" if since is None else moment_key(since)
         return [dict(self._entries[key]) for key in self._order if key[0] >= first and tenant in (None, key[1])]
+
+
+class MemoryDirectoryStore(_Switch):
+    """Items by partition and key. When there are `capacity` items, a new one is refused: none may be lost."""
+
+    def __init__(self, *, capacity: int = 100_000) -> None:
+        self._capacity = capacity
+        self._partitions: dict[str, dict[str, dict[str, Any]]] = {}
+
+    async def items(self, partition: str, *, consistent: bool = False) -> dict[str, dict[str, Any]]:
+        self._check()
+        return {key: dict(data) for key, data in sorted(self._partitions.get(partition, {}).items())}
+
+    async def put(self, partition: str, key: str, data: dict[str, Any]) -> None:
+        self._check()
+        check_item(partition, key, data)
+        kept = self._partitions.setdefault(partition, {})
+        if key not in kept and sum(map(len, self._partitions.values())) >= self._capacity:
+            raise StoreUnavailable(f"directory: there are {self._capacity} items, there is no room for another")
+        kept[key] = dict(data)
+
+    async def delete(self, partition: str, key: str) -> None:
+        self._check()
+        self._partitions.get(partition, {}).pop(key, None)

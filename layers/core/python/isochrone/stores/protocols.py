@@ -76,3 +76,21 @@ class FleetStore(Protocol):
         the document of that name. Give at least one amount, 0 to only read. When a reply got lost an amount may count
         twice, so use them for budgets and limits, not for money. ValueError for an amount that is no finite number.
         """
+
+
+class DirectoryStore(Protocol):
+    """What operators and tenants lay down for all edges: curated answers, revocations... Replicated to every region,
+    within about a second and in no particular order, so nothing may depend on two items arriving together.
+
+    An item is a flat dict of str, int, float, bool and None, known by its partition and its key. A later put of the
+    same item wins, in whichever region it is made.
+    """
+
+    async def items(self, partition: str, *, consistent: bool = False) -> dict[str, dict[str, Any]]:
+        """All items of a partition by key, in the order of the keys; `consistent` sees every put of this region."""
+
+    async def put(self, partition: str, key: str, data: dict[str, Any]) -> None:
+        """Write one item whole. ValueError says that it can never be stored (too large, not flat)."""
+
+    async def delete(self, partition: str, key: str) -> None:
+        """Forget one item; forgetting what is not there is no error."""

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from isochrone.stores.limits import VALUE_BYTES
+
+DATA = {"pattern": "*天气*", "count": 3, "share": 0.5, "on": True, "until": None}
+
+
+async def test_item_comes_back_as_it_was_put(stores: Any) -> None:
+    await stores.directory.put("revoked", "a", DATA)
+    assert await stores.directory.items("revoked", consistent=True) == {"a": DATA}
+
+
+async def test_partition_that_nobody_wrote_to_is_empty(stores: Any) -> None:
+    assert await stores.directory.items("nobody") == {}
+
+
+async def test_items_come_in_the_order_of_their_keys_and_other_partitions_are_not_seen(stores: Any) -> None:
+    for partition, key in (("one", "b"), ("other", "x"), ("one", "a"), ("one/more", "y"), ("one", "c")):
+        await stores.directory.put(partition, key, {"said": f"{partition} {key}"})
+    found = await stores.directory.items("one", consistent=True)
+    assert list(found.items()) == [(key, {"said": f"one {key}"}) for key in "abc"]
+
+
+async def test_later_put_replaces_the_whole_item(stores: Any) -> None:
+    await stores.directory.put("p", "k", {"old": 1})
+    await stores.directory.put("p", "k", {"new": 2})
+    assert await stores.directory.items("p", consistent=True) == {"k": {"new": 2}}
+
+
+async def test_deleted_item_is_gone_and_deleting_again_is_no_error(stores: Any) -> None:
+    await stores.directory.put("p", "k", {})
+    await stores.directory.delete("p", "k")
+    await stores.directory.delete("p", "k")
+    assert await stores.directory.items("p", consistent=True) == {}
+
+
+async def test_partition_larger_than_one_page_comes_whole(stores: Any) -> None:
+    """A page of DynamoDB holds at most 1 MB."""
+    part = "x" * 300_000
+    for number in range(5):
+        await stores.directory.put("book", f"{number:04}", {"part": part + str(number)})
+    found = await stores.directory.items("book", consistent=True)
+    assert [found[key]["part"][-1] for key in found] == list("01234")
+
+
+@pytest.mark.parametrize(
+    "data", [{"list": []}, {"nan": float("nan")}, {"pk": "mine"}, {"large": "x" * (VALUE_BYTES + 1)}]
+)
+async def test_item_that_can_never_be_stored_is_refused_before_it_is_sent(stores: Any, data: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="directory item p/k"):
+        await stores.directory.put("p", "k", data)
+    assert await stores.directory.items("p", consistent=True) == {}
+
+
+@pytest.mark.parametrize(("partition", "key"), [("", "k"), ("p", "")])
+async def test_item_without_a_name_is_refused(stores: Any, partition: str, key: str) -> None:
+    with pytest.raises(ValueError, match="it needs both names"):
+        await stores.directory.put(partition, key, {})
