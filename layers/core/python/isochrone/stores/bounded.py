@@ -19,6 +19,9 @@ class BoundedValues:
     def __len__(self) -> int:
         return len(self._kept)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._kept
+
     def get(self, name: str, *, now: float) -> bytes | None:
         """The value, or None when it is not here or its time is over."""
         found = self._kept.get(name)

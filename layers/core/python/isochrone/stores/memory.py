@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from bisect import insort
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from isochrone.stores.bounded import BoundedValues
+from isochrone.stores.entries import Entry, Neighbour
 from isochrone.stores.limits import (
     VALUE_BYTES,
     check_amounts,
@@ -23,6 +24,7 @@ from isochrone.stores.limits import (
     ledger_sort_key,
     moment_key,
 )
+from isochrone.stores.neighbours import Neighbours
 from isochrone.stores.protocols import StoreUnavailable
 
 
@@ -43,6 +45,7 @@ class MemoryAnswerStore(_Switch):
 
     def __init__(self, *, capacity: int = 64 * 1024 * 1024) -> None:
         self._kept = BoundedValues(capacity)
+        self._neighbours = Neighbours(self._kept.__contains__)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -51,14 +54,27 @@ class MemoryAnswerStore(_Switch):
         self._check()
         return self._kept.get(fingerprint, now=now)
 
-    async def put(self, fingerprint: str, value: bytes, *, tenant: str, expires: float) -> None:
+    async def put(
+        self, fingerprint: str, value: bytes, *, tenant: str, expires: float, entry: Entry | None = None
+    ) -> None:
         self._check()
         check_size("answer", len(value))
         self._kept.put(fingerprint, value, until=expires)
+        self._neighbours.discard(fingerprint)
+        if entry:
+            self._neighbours.put(fingerprint, entry, fresh_until=expires, expires=expires)
 
     async def delete(self, fingerprint: str) -> None:
         self._check()
         self._kept.discard(fingerprint)
+
+    async def search(self, scope: str, vector: Sequence[float], *, limit: int, now: float) -> list[Neighbour]:
+        self._check()
+        return self._neighbours.search(scope, vector, limit=limit, now=now)
+
+    async def learn(self, fingerprint: str, lessons: bytes, *, before: bytes, embedding: bytes = b"") -> bool:
+        self._check()
+        return self._neighbours.learn(fingerprint, lessons, before=before, embedding=embedding)
 
 
 class _Document(NamedTuple):

@@ -6,8 +6,10 @@ that is gone is a miss, never an error to the client.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
+
+from isochrone.stores.entries import Entry, Neighbour
 
 
 class StoreUnavailable(Exception):
@@ -22,11 +24,23 @@ class AnswerStore(Protocol):
     async def get(self, fingerprint: str, *, now: float) -> bytes | None:
         """The stored bytes, or None when absent or past their expiry at `now` (epoch seconds)."""
 
-    async def put(self, fingerprint: str, value: bytes, *, tenant: str, expires: float) -> None:
-        """Keep `value` until `expires` (epoch seconds); a later put replaces it."""
+    async def put(
+        self, fingerprint: str, value: bytes, *, tenant: str, expires: float, entry: Entry | None = None
+    ) -> None:
+        """Keep `value` until `expires` (epoch seconds); a later put replaces it. An `entry` lets `search` find it."""
 
     async def delete(self, fingerprint: str) -> None:
         """Forget it; forgetting what is not there is no error."""
+
+    async def search(self, scope: str, vector: Sequence[float], *, limit: int, now: float) -> list[Neighbour]:
+        """The answers of `scope` whose entries are nearest to `vector` (unit length), best first, none that has
+        expired at `now`. What was put a moment ago may be missing."""
+
+    async def learn(self, fingerprint: str, lessons: bytes, *, before: bytes, embedding: bytes = b"") -> bool:
+        """Replace the lessons `before` of an entry; False when others stand there now, or there is no such entry.
+
+        An `embedding` replaces that of the entry; without one it stays.
+        """
 
 
 class LedgerStore(Protocol):
@@ -51,6 +65,21 @@ class LedgerStore(Protocol):
 
         For the operator's command, never for a request.
         """
+
+
+class RollupStore(Protocol):
+    """Sums that many processes add to, by partition and key: what was saved and asked for in a day. They are kept beside
+    the ledger's entries and never among them."""
+
+    async def add(self, partition: str, key: str, amounts: Mapping[str, float], *, expires: float) -> None:
+        """Add to the sums of `key`, all of them in one step; they begin at zero and end at `expires` (epoch seconds).
+
+        When a reply got lost an amount may count twice, so these are figures, not money. ValueError for an amount that
+        is no finite number.
+        """
+
+    async def sums(self, partition: str, *, now: float) -> dict[str, dict[str, float]]:
+        """The sums of every key of the partition that have not expired at `now`, by key."""
 
 
 class FleetStore(Protocol):

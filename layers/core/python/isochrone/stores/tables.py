@@ -6,7 +6,20 @@ TTL attribute (epoch seconds) and is checked on every read, because DynamoDB del
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+from isochrone.stores.entries import DIMENSIONS
+
+
+class VectorIndex(NamedTuple):
+    """Finds the items whose `vector` is nearest by cosine, among those with the same `partition`. Items without either
+    are not in it and cost it nothing. `include`: what a search can read of an item, besides its key."""
+
+    name: str
+    partition: str
+    vector: str
+    dimensions: int
+    include: tuple[str, ...]
 
 
 class Table(NamedTuple):
@@ -18,10 +31,31 @@ class Table(NamedTuple):
     sort_key: str | None = None
     ttl: str | None = "expires"
     durable: bool = False
+    vectors: VectorIndex | None = None
 
+    @property
+    def vector_indexes(self) -> list[dict[str, Any]]:
+        """The indexes as CreateTable and CloudFormation both word them."""
+        return [_worded(self.vectors)] if self.vectors else []
+
+
+def _worded(index: VectorIndex) -> dict[str, Any]:
+    return {
+        "IndexName": index.name,
+        "VectorAttribute": {"AttributeName": index.vector},
+        "SearchSchema": [{"AttributeName": index.partition, "SearchSchemaElementType": "HASH"}],
+        "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": list(index.include)},
+        "Dimensions": index.dimensions,
+        "DistanceFunction": "COSINE",
+    }
+
+
+SIMILAR = VectorIndex(
+    "similar", "scope", "vector", DIMENSIONS, ("question", "embedding", "lessons", "fresh_until", "expires")
+)
 
 DIRECTORY = Table("directory", "global", "pk", "sk", ttl=None, durable=True)
-ANSWERS = Table("answers", "regional", "pk")
+ANSWERS = Table("answers", "regional", "pk", vectors=SIMILAR)
 FLEET = Table("fleet", "regional", "pk", "sk")
 LEDGER = Table("ledger", "regional", "pk", "sk", durable=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from msgspec import Struct
 
@@ -50,12 +51,15 @@ async def create_tables(client: DynamoClient, settings: Settings, progress: Call
 
 async def _create(client: DynamoClient, name: str, table: Table) -> bool:
     keys = {table.partition_key: "HASH"} | ({table.sort_key: "RANGE"} if table.sort_key else {})
-    request = {
+    searched = [table.vectors.partition] if table.vectors else []
+    request: dict[str, Any] = {
         "TableName": name,
         "BillingMode": "PAY_PER_REQUEST",
-        "AttributeDefinitions": [{"AttributeName": key, "AttributeType": "S"} for key in keys],
+        "AttributeDefinitions": [{"AttributeName": key, "AttributeType": "S"} for key in [*keys, *searched]],
         "KeySchema": [{"AttributeName": key, "KeyType": kind} for key, kind in keys.items()],
     }
+    if table.vectors:
+        request["VectorIndexes"] = table.vector_indexes
     try:
         await client.call("CreateTable", request, Done)
     except StoreRefused as refusal:
