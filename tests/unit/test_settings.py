@@ -235,3 +235,15 @@ def test_main_region_is_the_default_one_else_the_first() -> None:
     without = GOOD.replace("default = true\n", "")
     second = without.replace('name = "eu-west-1"', 'name = "eu-west-1"\ndefault = true', 1)
     assert [main_region(parse(text)) for text in (GOOD, without, second)] == ["us-east-1", "us-east-1", "eu-west-1"]
+
+
+def test_a_word_that_may_not_stand_there_is_answered_with_those_that_may() -> None:
+    with pytest.raises(SettingsError, match=r"service\.dns: 'nearest' is none of geolocation, geoproximity, latency$"):
+        parse(GOOD + '\n[service]\ndns = "nearest"')
+
+
+def test_a_mistake_in_a_table_within_a_table_is_found_on_its_line() -> None:
+    rules = '\n[[answers.rule]]\nname = "a"\nttl = 3\npattern = "x"\n[[answers.rule]]\nname = "b"\nttl = 3'
+    line = (GOOD + rules).count("\n") + 2
+    with pytest.raises(SettingsError, match=rf":{line}: answers\.rule\[1\]\.pattern: no regular expression"):
+        parse(GOOD + rules + '\npattern = "("')

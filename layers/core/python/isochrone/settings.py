@@ -291,7 +291,8 @@ def parse(text: str, name: str = "isochrone.toml") -> Settings:
         settings = msgspec.convert(document, Settings)
     except msgspec.ValidationError as error:
         message, _, trail = str(error).partition(" - at `$")
-        raise error_at(text, name, _path_of(trail.rstrip("`"), message), _plain(message)) from None
+        path = _path_of(trail.rstrip("`"), message)
+        raise error_at(text, name, path, _plain(message, path)) from None
     for path, message in _contradictions(settings):
         raise error_at(text, name, path, message)
     return settings
@@ -464,12 +465,35 @@ def _path_of(trail: str, message: str) -> KeyPath:
     return tuple(path)
 
 
-def _plain(message: str) -> str:
+def _plain(message: str, path: KeyPath) -> str:
     if message.startswith("Object contains unknown field"):
         return "unknown key"
     if message.startswith("Object missing required field"):
         return "is missing"
+    if message.startswith("Invalid enum value"):
+        return f"{message.removeprefix('Invalid enum value ')} is none of {', '.join(_words_at(path))}"
     return message.replace("`", "").replace("Expected", "expected", 1)
+
+
+def _words_at(path: KeyPath) -> list[str]:
+    """The words that may stand at a key."""
+    kind = msgspec.inspect.type_info(Settings)
+    for step in path:
+        kind = _inside(kind, step)
+    return [str(word) for one in _kinds_of(kind) if isinstance(one, msgspec.inspect.LiteralType) for word in one.values]
+
+
+def _inside(kind: msgspec.inspect.Type, step: str | int) -> msgspec.inspect.Type:
+    for one in _kinds_of(kind):
+        if isinstance(one, msgspec.inspect.VarTupleType) and isinstance(step, int):
+            return one.item_type
+        if isinstance(one, msgspec.inspect.StructType):
+            return next((field.type for field in one.fields if field.encode_name == step), kind)
+    return kind
+
+
+def _kinds_of(kind: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, ...]:
+    return kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,)
 
 
 def _dotted(path: KeyPath) -> str:
