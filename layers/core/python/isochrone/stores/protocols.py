@@ -82,6 +82,23 @@ class RollupStore(Protocol):
         """The sums of every key of the partition that have not expired at `now`, by key."""
 
 
+class RollupStore(Protocol):
+    """Sums that many processes add to, by partition and key: what was saved and asked for in a day.
+
+    They are kept beside the ledger's entries and never among them.
+    """
+
+    async def add(self, partition: str, key: str, amounts: Mapping[str, float], *, expires: float) -> None:
+        """Add to the sums of `key`, all of them in one step; they begin at zero and end at `expires` (epoch seconds).
+
+        When a reply got lost an amount may count twice, so these are figures, not money. ValueError for an amount that
+        is no finite number.
+        """
+
+    async def sums(self, partition: str, *, now: float) -> dict[str, dict[str, float]]:
+        """The sums of every key of the partition that have not expired at `now`, by key."""
+
+
 class FleetStore(Protocol):
     """Small shared documents of one region (health snapshot, leases...), changed by compare-and-set, and counters.
 

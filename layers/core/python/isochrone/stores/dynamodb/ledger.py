@@ -15,6 +15,7 @@ from msgspec import Struct, field
 from isochrone.stores.dynamodb.client import DynamoClient
 from isochrone.stores.dynamodb.errors import ConditionFailed, InvalidCall
 from isochrone.stores.dynamodb.items import Done, Item, from_item, to_item
+from isochrone.stores.dynamodb.rollups import ROLLUP
 from isochrone.stores.limits import ledger_sort_key, moment_key
 
 _AT_ONCE = 8
@@ -52,7 +53,9 @@ class DynamoLedgerStore:
     async def all(self, *, tenant: str | None = None, since: float | None = None) -> list[dict[str, Any]]:
         values = {":since": {"S": moment_key(since or 0.0)}}
         if tenant is None:
-            items = await self._pages("Scan", {"FilterExpression": "sk >= :since", "ExpressionAttributeValues": values})
+            values[":rollup"] = {"S": ROLLUP}
+            entries = "sk >= :since AND NOT begins_with(pk, :rollup)"
+            items = await self._pages("Scan", {"FilterExpression": entries, "ExpressionAttributeValues": values})
         else:
             values[":tenant"] = {"S": tenant}
             condition = "pk = :tenant AND sk >= :since"
