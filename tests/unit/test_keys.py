@@ -71,3 +71,16 @@ def test_key_with_networks_works_from_them_only(ring: KeyRing) -> None:
 def test_regions_of_a_key_are_its_principals() -> None:
     bound = settings.Key(id="eu", sha256=sha256(b"eu").hexdigest(), tenant="t", regions=("eu-west-1",))
     assert KeyRing([bound], required=True).identify("Bearer eu", "").regions == ("eu-west-1",)
+
+
+def test_work_in_the_name_of_a_key_has_the_rights_that_the_key_has_now(ring: KeyRing) -> None:
+    bound = settings.Key(id="eu", sha256=sha256(b"eu").hexdigest(), tenant="t", regions=("eu-west-1",), private=True)
+    known = KeyRing([bound], required=True).principal_of("eu")
+    assert known is not None
+    assert (known.tenant, known.regions, known.private) == ("t", ("eu-west-1",), True)
+    assert ring.principal_of("gone") is None
+
+
+def test_work_for_who_has_no_key_ends_when_keys_are_required() -> None:
+    assert KeyRing([], required=True).principal_of(None) is None
+    assert KeyRing([], required=False).principal_of(None) is ANONYMOUS

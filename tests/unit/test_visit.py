@@ -69,6 +69,12 @@ async def test_place_is_held_until_the_end_and_given_back_once(step: Step, book:
     assert entry["cost"] == 5.0
 
 
+async def test_ledger_knows_which_answer_was_wanted(step: Step, book: Book) -> None:
+    begin(step, book, answer="ab12").succeeded(USAGE)
+    begin(step, book).succeeded(USAGE)
+    assert [entry["answer"] for entry in await book.recent("t", limit=9)] == [None, "ab12"]
+
+
 async def test_failure_is_written_down_with_its_reason(step: Step, book: Book) -> None:
     begin(step, book).failed(AttemptFailed(Cause.BROKEN, "answered 500"))
     (entry,) = await book.recent("t", limit=9)

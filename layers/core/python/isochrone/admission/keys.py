@@ -52,6 +52,13 @@ class KeyRing:
             )
         return principal
 
+    def principal_of(self, key_id: str | None) -> Principal | None:
+        """Whom this key speaks for now, for work in its name without it; `None` is who has none. None when the key, or
+        asking without one, is not allowed any more."""
+        if key_id is None:
+            return None if self._required else ANONYMOUS
+        return next((known for known in self._by_digest.values() if known.key_id == key_id), None)
+
 
 def _digest(authorization: str) -> str:
     scheme, _, key = authorization.partition(" ")

@@ -8,7 +8,10 @@ LOST = "lost"
 
 
 class Begun(Struct, frozen=True, kw_only=True, tag_field="record", tag="begun"):
-    """One attempt when it begins; tenant, start (epoch seconds), request and number name it for ever."""
+    """One attempt when it begins; tenant, start (epoch seconds), request and number name it for ever.
+
+    `answer` is the id of the answer that was wanted, None where it may not be known: the history of what was asked.
+    """
 
     request_id: str
     task_id: str | None = None
@@ -17,6 +20,7 @@ class Begun(Struct, frozen=True, kw_only=True, tag_field="record", tag="begun"):
     backend: str
     attempt: int
     started_at: float
+    answer: str | None = None
 
     @property
     def key(self) -> tuple[float, str, int]:

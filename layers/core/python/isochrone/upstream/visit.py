@@ -32,7 +32,8 @@ class Visit:
     """Holds its place at the backend until it ended; then health, load and the ledger have learnt of it.
 
     `patience`: a backend that has said nothing for so many seconds when its caller leaves is to blame for that; half of
-    it where it `is_brief`, as every other trial is. Without a `place` it takes what trial it can.
+    it where it `is_brief`, as every other trial is. Without a `place` it takes what trial it can. `answer` is the id of
+    the answer that is wanted, for the ledger.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Visit:
         book: Book,
         patience: float = 10.0,
         place: Place | None = None,
+        answer: str | None = None,
     ) -> None:
         self.step = step
         self.number = number
@@ -57,6 +59,7 @@ class Visit:
             backend=step.backend.facts.name,
             attempt=number,
             started_at=time.time(),
+            answer=answer,
         )
         self._begun = time.monotonic()
         self._answered = False
