@@ -1,0 +1,151 @@
+"""What was taken back, shared by all edges through the directory table: each reads it when what it knows is old.
+
+    revoke    obeyed here ──▶ written to the table          an error says that only this edge knows of it
+    refresh   read ──▶ obeyed                               before a known answer is given, or by a chore
+
+Without the table an edge goes on with the rules it knows. One that never could read them gives no known answer: what
+was taken back must not return because a table is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from math import inf
+
+import msgspec
+
+from isochrone.answers.completion import Answer
+from isochrone.answers.rulebook import Rule, Rulebook, Tidying, rule_of, tidied
+from isochrone.settings import Settings
+from isochrone.stores.protocols import DirectoryStore, StoreUnavailable
+
+log = logging.getLogger("isochrone.answers")
+
+PARTITION = "revoked"
+# With the second that replication usually takes, a revocation is obeyed everywhere within ten.
+FRESH_SECONDS = 8.0
+READ_SECONDS = 0.25
+# A table that did not answer is spared for a while: then one request waits for it now and then, not all of them.
+SPARED_SECONDS = 10.0
+MOST_KEPT = 5_000
+"""Rules of one tenant that wait to be made fewer; beyond it a further one is refused."""
+
+_AT_ONCE = 8
+_JITTER = 1.1
+
+Clock = Callable[[], float]
+
+
+class TooManyRevocations(Exception):
+    """The tenant has so many rules that nobody could ask them all."""
+
+
+class Revocations:
+    """One edge's part in it. `clock` tells epoch seconds, `monotonic` any; `life` is for how many seconds an answer can
+    be known at most. `failures` counts the reads that came to nothing."""
+
+    def __init__(self, store: DirectoryStore, *, life: float, clock: Clock, monotonic: Clock) -> None:
+        self.failures = 0
+        self._rulebook = Rulebook()
+        self._store = store
+        self._life = life
+        self._clock = clock
+        self._monotonic = monotonic
+        self._own: dict[str, Rule] = {}
+        self._was_read = self._is_alone = False
+        self._read_at = -inf
+        self._spared_until = -inf
+        self._reading = asyncio.Lock()
+
+    @property
+    def count(self) -> int:
+        """How many rules are obeyed, of all tenants."""
+        return len(self._rulebook.rules)
+
+    def allows(self, tenant: str, mark: str, answer: Answer) -> bool:
+        """May this known answer be given, and may this new one be kept? `mark` is its id."""
+        return self._was_read and self._rulebook.allows(tenant, mark, answer)
+
+    def stamp(self, tenant: str, mark: str, question: str | None, model: str) -> str:
+        """As `Rulebook.stamp`, at this moment."""
+        return self._rulebook.stamp(tenant, mark, question, model, now=self._clock())
+
+    async def refresh(self, *, max_age: float = FRESH_SECONDS) -> None:
+        """Read what was taken back anywhere, unless that was done within `max_age` seconds. Never raises."""
+        if self._is_due(max_age):
+            async with self._reading:
+                if self._is_due(max_age):
+                    await self._try_to_read()
+
+    async def revoke(
+        self, tenant: str, *, answer: str | None = None, pattern: str | None = None, model: str | None = None
+    ) -> Rule:
+        """Take back one answer by its id, or all whose question is like the glob `pattern`.
+
+        Raises StoreUnavailable when only this process knows of it, and TooManyRevocations.
+        """
+        await self.refresh()
+        if len(self._rulebook.rules_of(tenant)) >= MOST_KEPT:
+            raise TooManyRevocations
+        rule = Rule(tenant, self._clock(), answer, pattern, model)
+        self._rulebook.add(rule)
+        self._own[rule.key] = rule  # until it is seen in the table, which may show it late
+        await self._write(rule)
+        await self._tidy(tenant)
+        return rule
+
+    def _is_due(self, max_age: float) -> bool:
+        now = self._monotonic()
+        return now - self._read_at >= max_age and now >= self._spared_until
+
+    async def _try_to_read(self) -> None:
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                found = await self._store.items(PARTITION)
+        except (StoreUnavailable, TimeoutError) as error:
+            self._give_up(str(error) or f"no answer within {READ_SECONDS:g} s")
+            return
+        rules = {key: rule for key, data in found.items() if (rule := rule_of(data))}
+        self._own = {key: rule for key, rule in self._own.items() if key not in rules}
+        self._rulebook.replace({**rules, **self._own})
+        self._was_read, self._is_alone, self._read_at = True, False, self._monotonic()
+
+    def _give_up(self, why: str) -> None:
+        if not self._is_alone:
+            log.warning("what was revoked elsewhere is not known while the directory table is gone: %s", why)
+        self._is_alone = True
+        self.failures += 1
+        self._spared_until = self._monotonic() + SPARED_SECONDS
+
+    async def _write(self, rule: Rule) -> None:
+        await self._store.put(PARTITION, rule.key, msgspec.to_builtins(rule))
+
+    async def _tidy(self, tenant: str) -> None:
+        """Make the tenant's rules fewer; what is left undone now is done another time."""
+        tidying = tidied(self._rulebook.rules_of(tenant), now=self._clock(), life=self._life)
+        with suppress(StoreUnavailable):
+            await self._apply(tidying)
+
+    async def _apply(self, tidying: Tidying) -> None:
+        if tidying.rule:
+            await self._write(tidying.rule)
+            self._rulebook.add(tidying.rule)
+        superfluous = sorted(tidying.superfluous)
+        for start in range(0, len(superfluous), _AT_ONCE):
+            keys = superfluous[start : start + _AT_ONCE]
+            await asyncio.gather(*(self._store.delete(PARTITION, key) for key in keys))
+            self._rulebook.drop(keys)
+
+
+def longest_life(settings: Settings) -> float:
+    """For how many seconds an answer can be known at most, by any term of the configuration; `inf` for ever."""
+    answers = settings.answers
+    own = [*(model.answers for model in settings.model), *(key.answers for key in settings.key)]
+    lives = [float(answers.ttl), *(inf if rule.ttl == "forever" else float(rule.ttl) for rule in answers.rule)]
+    lives += [float(one.ttl) for one in own if one.ttl]
+    graces = [one.stale_while_revalidate or 0 for one in (answers, *own)]
+    graces += [one.stale_if_error or 0 for one in (answers, *own)]
+    return max(lives) * _JITTER + max(graces)
