@@ -146,6 +146,6 @@ def longest_life(settings: Settings) -> float:
     own = [*(model.answers for model in settings.model), *(key.answers for key in settings.key)]
     lives = [float(answers.ttl), *(inf if rule.ttl == "forever" else float(rule.ttl) for rule in answers.rule)]
     lives += [float(one.ttl) for one in own if one.ttl]
-    graces = [one.stale_while_revalidate or 0 for one in (answers, *own)]
-    graces += [one.stale_if_error or 0 for one in (answers, *own)]
+    graces = [answers.stale_while_revalidate, answers.stale_if_error]
+    graces += [seconds or 0 for one in own for seconds in (one.stale_while_revalidate, one.stale_if_error)]
     return max(lives) * _JITTER + max(graces)
