@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isochrone.answers.completion import Answer
 from isochrone.answers.rulebook import EVERYTHING, SKEW_SECONDS, Rule, Rulebook, tidied
 
 HOUR = 3600.0
-MARKS = ["f1", "f2", "f3"]
+MARKS = ["f1", "f2"]
 MODELS = ["m", "n"]
-QUESTIONS = ["How far is the Moon?", "How far is Mars?", None]
+QUESTIONS = ["How far is the Moon?", None]
 # Close enough together for the skew of clocks to matter, and far enough apart for it not to.
-moments = st.integers(0, 15).map(lambda minutes: minutes * 60.0)
+moments = st.integers(0, 6).map(lambda minutes: minutes * 60.0)
 
 targets = st.one_of(
     st.sampled_from(MARKS).map(lambda mark: {"answer": mark}),
-    st.sampled_from([EVERYTHING, "*moon*", "how*"]).map(lambda pattern: {"pattern": pattern}),
+    st.sampled_from([EVERYTHING, "*moon*"]).map(lambda pattern: {"pattern": pattern}),
 )
 rules = st.builds(
     lambda at, target, model: Rule("a", at, model=model, **target),
@@ -42,6 +42,7 @@ def rulebook(rules: dict[str, Rule]) -> Rulebook:
     return book
 
 
+@settings(max_examples=500)
 @given(st.lists(rules, max_size=30), moments, st.integers(2, 20), st.sampled_from([300.0, HOUR]), answers)
 def test_nothing_that_was_taken_back_returns(
     said: list[Rule], now: float, most: int, life: float, known: tuple[str, Answer]
