@@ -179,3 +179,9 @@ def test_rules_that_others_cover_are_not_asked() -> None:
     many = [Rule("a", NOW + i, answer=f"f{i}") for i in range(5000)]
     book = rulebook(*many, Rule("a", NOW + 4990, pattern=EVERYTHING, merged_at=NOW + 5000))
     assert len(book.asked_of("a")) == 10
+
+
+def test_rule_that_is_a_little_newer_than_one_about_everything_still_stands() -> None:
+    book = rulebook(Rule("a", NOW, pattern=EVERYTHING), Rule("a", NOW + 60, answer="f"))
+    assert not book.allows("a", "f", answer(created=NOW + 120))
+    assert book.allows("a", "g", answer(created=NOW + 120))
