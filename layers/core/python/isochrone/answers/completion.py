@@ -1,8 +1,16 @@
-"""A complete answer and its three forms: what a stream said, what a body says, what a replayed stream says."""
+"""A complete answer and its forms: what a body says, and what a replayed stream says.
+
+The stream of an answer tells its body again, choice by choice:
+
+    role, [what else the message has], content, [refusal], [calls]   each text in pieces, each call under its index
+    the end: finish_reason and what else the choice has
+    [usage]
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection, Iterator
+from math import inf
 from typing import Any
 
 import msgspec
@@ -12,61 +20,73 @@ from isochrone.api.sse import DONE_EVENT
 
 _encode = msgspec.json.encode
 _ID_PREFIX = {"chat": "chatcmpl-", "completion": "cmpl-"}
-_pack = msgspec.msgpack.Encoder().encode
+# In characters: with the widest escape of each, an event stays below the 64 KB a line that many clients read at most.
+_PIECE = 8192
+_ORDER = {"content": 1, "refusal": 2, "tool_calls": 3, "function_call": 3}
+_CALLS = ("tool_calls", "function_call")
+_CHOICE_FIELDS = frozenset({"index", "message", "text", "logprobs", "finish_reason"})
 
 
 class Answer(Struct, frozen=True, array_like=True):
-    """`body` is the reply of the non-streaming route as plain data; `backend` and `created` (epoch s) say whence."""
+    """`body` is the reply of the non-streaming route as plain data; `backend` and `created` (epoch s) say whence.
+
+    `question` is the text that was asked last. It is true until `fresh_until` (epoch s). Generating it took `seconds`
+    and `cost` dollars. `request` are its fields, for who asks it again before its time is over.
+    """
 
     operation: str
     backend: str
     created: float
     body: dict[str, Any]
+    model: str = ""
+    question: str | None = None
+    fresh_until: float = inf
+    seconds: float = 0.0
+    cost: float = 0.0
+    request: dict[str, Any] | None = None
 
 
-_unpack = msgspec.msgpack.Decoder(Answer).decode
+def is_complete(body: dict[str, Any], also: Collection[str] = (), *, choices: int = 1) -> bool:
+    """All `choices` that were asked for, each ended by itself: only that is worth keeping.
 
-
-def to_bytes(answer: Answer) -> bytes:
-    """How an answer is kept in a store."""
-    return _pack(answer)
-
-
-def from_bytes(value: bytes) -> Answer | None:
-    """The answer, or None when the bytes are of another version or damaged: then it is a miss."""
-    try:
-        return _unpack(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None
-
-
-def is_complete(body: dict[str, Any]) -> bool:
-    """One choice that ended by itself and calls no tools: only that is worth keeping."""
-    choices = body.get("choices")
-    if not isinstance(choices, list):
+    A choice that calls tools is whole if `also` has "tools", one that ran into its limit if it has "length".
+    """
+    given = body.get("choices")
+    if not isinstance(given, list):
         return isinstance(body.get("data"), list)
-    only = choices[0] if len(choices) == 1 else None
-    if not isinstance(only, dict) or only.get("finish_reason") != "stop":
+    return len(given) == choices and all(_is_whole(choice, also) for choice in given)
+
+
+def _is_whole(choice: Any, also: Collection[str]) -> bool:
+    if not isinstance(choice, dict) or not isinstance(message := choice.get("message", {}), dict):
         return False
-    message = only.get("message", {})
-    return isinstance(message, dict) and not (message.get("tool_calls") or message.get("function_call"))
+    calls = any(map(message.get, _CALLS))
+    reason = choice.get("finish_reason")
+    if calls or reason in _CALLS:
+        return "tools" in also and reason in ("stop", *_CALLS) and _are_calls(message)
+    return reason == "stop" or (reason == "length" and "length" in also)
+
+
+def _are_calls(message: dict[str, Any]) -> bool:
+    """A stream can tell them only if they have the shape that it gives them."""
+    calls = message.get("tool_calls") or []
+    called = message.get("function_call") or {}
+    return isinstance(calls, list) and all(isinstance(call, dict) for call in (*calls, called))
 
 
 def replay_body(answer: Answer, *, request_id: str, now: float) -> bytes:
-    """The JSON reply with an id and a time of its own."""
+    """The JSON reply with an id and a time of its own; its usage says that the prompt was cached."""
     return _encode(_renewed(answer, request_id, now))
 
 
 def replay_stream(answer: Answer, *, request_id: str, now: float, include_usage: bool) -> bytes:
     """The same answer as a legal event stream, ended by [DONE]."""
     whole = _renewed(answer, request_id, now)
-    choice = whole.get("choices", [{}])[0]
     base = {key: value for key, value in whole.items() if key not in ("choices", "usage")}
-    pieces: Callable[[dict[str, Any]], list[dict[str, Any]]] = _text_pieces
     if answer.operation == "chat":
         base["object"] = "chat.completion.chunk"
-        pieces = _delta_pieces
-    chunks = [{**base, "choices": [piece]} for piece in pieces(choice)]
+    pieces = (piece for choice in whole.get("choices", ()) for piece in _pieces(choice, answer.operation))
+    chunks = [{**base, "choices": [piece]} for piece in pieces]
     if include_usage:
         chunks.append({**base, "choices": [], "usage": whole.get("usage")})
     return b"".join(b"data: %b\n\n" % _encode(chunk) for chunk in chunks) + DONE_EVENT
@@ -76,23 +96,66 @@ def _renewed(answer: Answer, request_id: str, now: float) -> dict[str, Any]:
     prefix = _ID_PREFIX.get(answer.operation)
     if prefix is None:
         return answer.body
-    return {**answer.body, "id": prefix + request_id, "created": int(now)}
+    renewed = {**answer.body, "id": prefix + request_id, "created": int(now)}
+    if isinstance(usage := renewed.get("usage"), dict):
+        renewed["usage"] = _cached(usage)
+    return renewed
 
 
-def _delta_pieces(choice: dict[str, Any]) -> list[dict[str, Any]]:
-    message = choice.get("message") or {}
-    deltas: list[dict[str, Any]] = [{"role": message.get("role", "assistant"), "content": ""}]
-    # Thoughts come before the words they led to.
-    spoken = sorted((name for name in message if name != "role"), key=lambda name: name == "content")
-    deltas += [{name: message[name]} for name in spoken if message[name] not in (None, "")]
-    reason = choice.get("finish_reason")
-    return [_piece(delta, None) for delta in deltas] + [_piece({}, reason)]
+def _cached(usage: dict[str, Any]) -> dict[str, Any]:
+    """In the words of OpenAI's API: every token of the prompt came from a cache."""
+    details = usage.get("prompt_tokens_details") or {}
+    return {**usage, "prompt_tokens_details": {**details, "cached_tokens": usage.get("prompt_tokens", 0)}}
 
 
-def _piece(delta: dict[str, Any], reason: str | None) -> dict[str, Any]:
-    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+def _pieces(choice: dict[str, Any], operation: str) -> Iterator[dict[str, Any]]:
+    """The choice, told by one chunk after the other. Log probabilities go with the last of what was said."""
+    index = choice.get("index") or 0
+    told: list[dict[str, Any]]
+    nothing: dict[str, Any]
+    if operation == "chat":
+        told = [{"delta": delta} for delta in _deltas(choice.get("message") or {})]
+        nothing = {"delta": {}}
+    else:
+        told = [{"text": text} for text in _cut(choice.get("text") or "")]
+        nothing = {"text": ""}
+    last = len(told) - 1
+    for place, said in enumerate(told):
+        logprobs = choice.get("logprobs") if place == last else None
+        yield {"index": index, **said, "logprobs": logprobs, "finish_reason": None}
+    more = {name: value for name, value in choice.items() if name not in _CHOICE_FIELDS}
+    yield {"index": index, **nothing, "logprobs": None, "finish_reason": choice.get("finish_reason"), **more}
 
 
-def _text_pieces(choice: dict[str, Any]) -> list[dict[str, Any]]:
-    end = {"index": 0, "text": "", "logprobs": None, "finish_reason": choice.get("finish_reason")}
-    return [{**end, "text": choice.get("text", ""), "finish_reason": None}, end]
+def _deltas(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    said = sorted((name for name in message if name != "role"), key=lambda name: _ORDER.get(name, 0))
+    begin = {"content": None if message["content"] is None else ""} if "content" in message else {}
+    yield {"role": message.get("role", "assistant"), **begin}
+    for name in said:
+        for piece in _told(name, message[name]):
+            yield {name: piece}
+
+
+def _told(name: str, value: Any) -> Iterator[Any]:
+    if isinstance(value, str):
+        yield from _cut(value)
+    elif name == "tool_calls":
+        for index, call in enumerate(value or ()):
+            yield from ([{**piece, "index": index}] for piece in _call(call))
+    elif value is not None:
+        yield value
+
+
+def _call(call: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Its head, and then the arguments of a function as they would have come: in pieces."""
+    function = call.get("function")
+    if not isinstance(function, dict) or not isinstance(arguments := function.get("arguments"), str):
+        yield call
+        return
+    yield {**call, "function": {**function, "arguments": ""}}
+    for piece in _cut(arguments):
+        yield {"function": {"arguments": piece}}
+
+
+def _cut(text: str) -> Iterator[str]:
+    return (text[start : start + _PIECE] for start in range(0, len(text), _PIECE))

@@ -1,7 +1,10 @@
-"""Which requests have the same answer: canonical request -> key, scoped by tenant and by where it may be answered.
+"""Which requests have the same answer: canonical request -> key, scoped by tenant, by what stands behind the model's
+name and by where it may be answered.
 
 Deny unknown: every field of the body is part of the key, except those listed here that change only how the answer
-travels. So a field that we do not know can make a miss, never a wrong hit.
+travels. So a field that we do not know can make a miss, never a wrong hit. Only what has one meaning in two spellings
+is made the same: the order of an object's fields, 1.0 and 1, null and absent for the options that OpenAI's API
+documents as nullable, and the normal forms of Unicode in what a person wrote.
 """
 
 from __future__ import annotations
@@ -9,42 +12,94 @@ from __future__ import annotations
 from collections.abc import Collection
 from hashlib import sha256
 from typing import Any
+from unicodedata import normalize
 
 import msgspec
 
-from isochrone.api.requests import EMBEDDING, Ask, encode
+from isochrone.api.requests import CHAT, COMPLETION, EMBEDDING, Ask, encode
 
 _ONLY_TRANSPORT = frozenset({"stream", "stream_options"})
-_VERSION = 2
-_canonical = msgspec.json.Encoder(order="deterministic").encode
+_OPTIONAL = frozenset(
+    {"best_of", "dimensions", "echo", "encoding_format", "frequency_penalty", "function_call", "functions"}
+    | {"logit_bias", "logprobs", "max_completion_tokens", "max_tokens", "n", "parallel_tool_calls", "presence_penalty"}
+    | {"reasoning_effort", "response_format", "seed", "stop", "suffix", "temperature", "tool_choice", "tools"}
+    | {"top_logprobs", "top_p", "user"}
+)
+# The longest whole number that every float in between is exact about.
+_EXACT = 2.0**53
+# The field in which a person's words stand.
+_WRITTEN = {CHAT.name: "messages", COMPLETION.name: "prompt", EMBEDDING.name: "input"}
+_VERSION = 3
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_PLAIN = frozenset({str, int, bool, type(None)})
 
 
-def fingerprint(tenant: str, ask: Ask, *, regions: Collection[str] | None = None) -> str:
-    """64 hex digits; equal exactly when tenant, operation, every meaningful field and `regions` are equal.
+def fingerprint(tenant: str, ask: Ask, *, revision: str = "", regions: Collection[str] | None = None) -> str:
+    """64 hex digits; equal exactly when tenant, operation, `revision`, `regions` and every meaningful field are equal.
 
-    `regions` are those where the request may be answered, None for anywhere: what was generated elsewhere is no answer
-    for who must stay. Raises BadRequest.
+    `revision` says what stands behind the model's name. `regions` are those where the request may be answered, None for
+    anywhere: what was generated elsewhere is no answer for who must stay. Raises BadRequest.
     """
-    fields = {name: value for name, value in ask.fields.items() if name not in _ONLY_TRANSPORT}
     where = None if regions is None else sorted(regions)
-    return sha256(encode([_VERSION, tenant, where, ask.operation.name, fields], by=_canonical)).hexdigest()
+    scope = [_VERSION, tenant, revision, where]
+    return sha256(encode([scope, ask.operation.name, ask.fields], by=_canonical)).hexdigest()
 
 
-def storable(ask: Ask, *, sampled: bool) -> bool:
+def _canonical(scoped: list[Any]) -> bytes:
+    scope, operation, fields = scoped
+    told = {name: _plain(value) for name, value in fields.items() if not _is_idle(name, value)}
+    written = _WRITTEN[operation]
+    if written in told:
+        told[written] = _in_normal_form(told[written])
+    return _encode([*scope, operation, told])
+
+
+def _is_idle(name: str, value: Any) -> bool:
+    return name in _ONLY_TRANSPORT or (value is None and name in _OPTIONAL)
+
+
+def _in_normal_form(written: Any) -> Any:
+    """A prompt, several, or the turns of a conversation, with every text in them in NFC."""
+    if isinstance(written, list):
+        return [one if type(one) is int else _in_normal_form(one) for one in written]
+    if isinstance(written, dict):
+        texts = ("content", "text") if written.get("type", "text") == "text" else ()
+        return {name: _in_normal_form(one) if name in texts else one for name, one in written.items()}
+    return normalize("NFC", written) if isinstance(written, str) else written
+
+
+def _plain(value: Any) -> Any:
+    """The same value, in which whole floats are integers."""
+    if type(value) is dict:
+        return {name: one if type(one) in _PLAIN else _plain(one) for name, one in value.items()}
+    if type(value) is list:
+        return [one if type(one) in _PLAIN else _plain(one) for one in value]
+    return int(value) if type(value) is float and value.is_integer() and abs(value) <= _EXACT else value
+
+
+def storable(ask: Ask, *, sampled: bool, also: Collection[str] = ()) -> bool:
     """May the answer to this request be kept? One prompt and one plain choice, no tools or log probabilities, and no
-    wish for variety.
+    wish for variety; `also` are those of "tools", "logprobs" and "choices" that the operator allows all the same.
 
     An unset temperature is no such wish; one above 0 is, unless the operator says `sampled`.
     """
     fields = ask.fields
     if ask.operation is EMBEDDING:
         return True
-    if ask.choices != 1 or fields.get("best_of") not in (None, 1):
-        return False
-    if any(_asked(fields.get(name)) for name in ("tools", "functions", "logprobs", "top_logprobs")):
+    if any(_asks_for(wish, ask) for wish in ("tools", "logprobs", "choices") if wish not in also):
         return False
     return sampled or not fields.get("temperature")
 
 
-def _asked(value: Any) -> bool:
-    return value not in (None, False, 0, [], {})
+_WISHES = {"tools": ("tools", "functions"), "logprobs": ("logprobs", "top_logprobs", "prompt_logprobs")}
+
+
+def _asks_for(wish: str, ask: Ask) -> bool:
+    if wish == "choices":
+        return ask.choices != 1 or ask.fields.get("best_of") not in (None, 1)
+    return any(_is_set(ask.fields.get(name)) for name in _WISHES[wish])
+
+
+def _is_set(value: Any) -> bool:
+    """0 log probabilities beside each token are still those of the tokens."""
+    return value is not None and value is not False and value not in ([], {})

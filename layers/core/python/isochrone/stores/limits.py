@@ -11,6 +11,11 @@ import msgspec
 
 # An item is at most 400 KB with its attribute names, key, tenant and numbers; those stay below 1 KB.
 VALUE_BYTES = 400 * 1024 - 1024
+# An answer may have twenty times that: in parts, each an item of its own.
+ANSWER_BYTES = 8 * 1024 * 1024
+# For how long, in seconds, the fleet store goes on counting the versions of a document that ended: fencing numbers
+# that are further apart say nothing about each other.
+NUMBERING_SECONDS = 86_400
 
 
 def check_size(what: str, size: int, limit: int = VALUE_BYTES) -> None:

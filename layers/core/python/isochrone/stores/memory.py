@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -16,7 +17,8 @@ import msgspec
 from isochrone.stores.bounded import BoundedValues
 from isochrone.stores.entries import Entry, Neighbour
 from isochrone.stores.limits import (
-    VALUE_BYTES,
+    ANSWER_BYTES,
+    NUMBERING_SECONDS,
     check_amounts,
     check_item,
     check_size,
@@ -38,31 +40,62 @@ class _Switch:
             raise StoreUnavailable(f"{type(self).__name__} is switched off")
 
 
+class _StoredAnswer(NamedTuple):
+    value: bytes
+    fence: int | None
+    fresh_until: float
+    stored_at: float
+
+    def yields_to(self, fence: int | None, now: float) -> bool:
+        if fence is None or self.fence is None or self.fence <= fence:
+            return True
+        return self.fresh_until <= now or self.stored_at <= now - NUMBERING_SECONDS
+
+
+def _weigh(stored: _StoredAnswer) -> int:
+    return len(stored.value)
+
+
 class MemoryAnswerStore(_Switch):
     """Answers, least recently used out first. `capacity` is bytes with the bookkeeping."""
 
-    max_bytes = VALUE_BYTES
+    max_bytes = ANSWER_BYTES
 
-    def __init__(self, *, capacity: int = 64 * 1024 * 1024) -> None:
-        self._kept = BoundedValues(capacity)
+    def __init__(self, *, capacity: int = 64 * 1024 * 1024, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._kept: BoundedValues[_StoredAnswer] = BoundedValues(capacity, weigh=_weigh)
         self._neighbours = Neighbours(self._kept.__contains__)
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    async def get(self, fingerprint: str, *, now: float) -> bytes | None:
+    async def get(self, fingerprint: str, *, now: float, consistent: bool = False) -> bytes | None:
         self._check()
-        return self._kept.get(fingerprint, now=now)
+        found = self._kept.get(fingerprint, now=now)
+        return found.value if found else None
 
     async def put(
-        self, fingerprint: str, value: bytes, *, tenant: str, expires: float, entry: Entry | None = None
-    ) -> None:
+        self,
+        fingerprint: str,
+        value: bytes,
+        *,
+        tenant: str,
+        expires: float,
+        fresh_until: float = inf,
+        fence: int | None = None,
+        entry: Entry | None = None,
+    ) -> bool:
         self._check()
-        check_size("answer", len(value))
-        self._kept.put(fingerprint, value, until=expires)
+        check_size("answer", len(value), self.max_bytes)
+        now = self._clock()
+        found = self._kept.get(fingerprint, now=now)
+        if found and not found.yields_to(fence, now):
+            return False
+        self._kept.put(fingerprint, _StoredAnswer(value, fence, fresh_until, now), until=expires)
         self._neighbours.discard(fingerprint)
         if entry:
-            self._neighbours.put(fingerprint, entry, fresh_until=expires, expires=expires)
+            self._neighbours.put(fingerprint, entry, fresh_until=fresh_until, expires=expires)
+        return True
 
     async def delete(self, fingerprint: str) -> None:
         self._check()

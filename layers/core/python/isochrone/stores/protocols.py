@@ -7,6 +7,7 @@ that is gone is a miss, never an error to the client.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any, Protocol
 
 from isochrone.stores.entries import Entry, Neighbour
@@ -17,17 +18,35 @@ class StoreUnavailable(Exception):
 
 
 class AnswerStore(Protocol):
-    """Complete answers by fingerprint (hex). `value` is opaque bytes (at most what `max_bytes` says)."""
+    """Complete answers by fingerprint (hex). Times are epoch seconds.
+
+    `value` is opaque bytes, at most what `max_bytes` says; a store whose items are smaller keeps it in parts.
+    """
 
     max_bytes: int
 
-    async def get(self, fingerprint: str, *, now: float) -> bytes | None:
-        """The stored bytes, or None when absent or past their expiry at `now` (epoch seconds)."""
+    async def get(self, fingerprint: str, *, now: float, consistent: bool = False) -> bytes | None:
+        """The stored bytes, or None when absent or past their expiry at `now`.
+
+        Only a `consistent` read is sure to see what was written a moment ago; it costs twice as much.
+        """
 
     async def put(
-        self, fingerprint: str, value: bytes, *, tenant: str, expires: float, entry: Entry | None = None
-    ) -> None:
-        """Keep `value` until `expires` (epoch seconds); a later put replaces it. An `entry` lets `search` find it."""
+        self,
+        fingerprint: str,
+        value: bytes,
+        *,
+        tenant: str,
+        expires: float,
+        fresh_until: float = inf,
+        fence: int | None = None,
+        entry: Entry | None = None,
+    ) -> bool:
+        """Keep `value` until `expires` (inf: for ever) in place of an older one. An `entry` lets `search` find it.
+
+        With a `fence` only if nobody with a higher one was faster: False when an answer with a higher one stands there,
+        is fresh, and was put within the last day (for so long leases go on counting). Without one always.
+        """
 
     async def delete(self, fingerprint: str) -> None:
         """Forget it; forgetting what is not there is no error."""
@@ -65,21 +84,6 @@ class LedgerStore(Protocol):
 
         For the operator's command, never for a request.
         """
-
-
-class RollupStore(Protocol):
-    """Sums that many processes add to, by partition and key: what was saved and asked for in a day. They are kept beside
-    the ledger's entries and never among them."""
-
-    async def add(self, partition: str, key: str, amounts: Mapping[str, float], *, expires: float) -> None:
-        """Add to the sums of `key`, all of them in one step; they begin at zero and end at `expires` (epoch seconds).
-
-        When a reply got lost an amount may count twice, so these are figures, not money. ValueError for an amount that
-        is no finite number.
-        """
-
-    async def sums(self, partition: str, *, now: float) -> dict[str, dict[str, float]]:
-        """The sums of every key of the partition that have not expired at `now`, by key."""
 
 
 class RollupStore(Protocol):

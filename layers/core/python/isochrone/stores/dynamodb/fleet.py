@@ -25,10 +25,9 @@ from msgspec import Struct
 from isochrone.stores.dynamodb.client import DynamoClient
 from isochrone.stores.dynamodb.errors import ConditionFailed
 from isochrone.stores.dynamodb.items import Done, Number, Text
-from isochrone.stores.limits import check_amounts, encode_document
+from isochrone.stores.limits import NUMBERING_SECONDS, check_amounts, encode_document
 from isochrone.stores.protocols import StoreUnavailable
 
-_NUMBERING_OUTLIVES_SECONDS = 86_400
 _UPDATE = (
     "SET document = :document, deadline = :deadline, expires = :expires, writer = :writer, "
     "version = if_not_exists(version, :zero) + :one"
@@ -80,7 +79,7 @@ class DynamoFleetStore:
         values = {
             ":document": {"S": encode_document(name, document).decode()},
             ":deadline": {"N": repr(expires)},
-            ":expires": {"N": str(int(expires) + _NUMBERING_OUTLIVES_SECONDS)},
+            ":expires": {"N": str(int(expires) + NUMBERING_SECONDS)},
             ":writer": {"S": writer},
             ":zero": {"N": "0"},
             ":one": {"N": "1"},

@@ -9,6 +9,9 @@ from msgspec import Struct
 
 Item = dict[str, dict[str, Any]]
 
+# What one item may have in all.
+ITEM_BYTES = 400 * 1024
+
 
 class Done(Struct):
     """A reply in which nothing is of interest."""
@@ -55,3 +58,27 @@ def _unwrap(kind: str, value: Any) -> Any:
     if kind == "N":
         return float(value) if any(mark in value for mark in ".eE") else int(value)
     return value
+
+
+def item_bytes(item: Item) -> int:
+    """The size of an item by DynamoDB's documented rules: UTF-8 names and texts, raw bytes, a byte for two digits.
+
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
+    """
+    return sum(len(name.encode()) + _value_bytes(value) for name, value in item.items())
+
+
+def _value_bytes(typed: dict[str, Any]) -> int:
+    ((kind, value),) = typed.items()
+    if kind == "L":
+        return 3 + sum(1 + _value_bytes(one) for one in value)
+    if kind == "N":
+        return _number_bytes(value)
+    if kind == "S":
+        return len(value.encode())
+    return len(value) if kind == "B" else 1
+
+
+def _number_bytes(number: str) -> int:
+    digits = number.lower().partition("e")[0].replace(".", "").lstrip("-").strip("0")
+    return 1 + (len(digits) + 1) // 2 + number.startswith("-")
