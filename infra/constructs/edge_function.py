@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from aws_cdk import Acknowledgment, Duration, Stack, Validations
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
@@ -19,6 +21,7 @@ from infra.constructs.function_parts import (
 from infra.constructs.secrets import secret_arn
 from infra.settings import Deployment
 from isochrone.settings import table_name
+from isochrone.stores.tables import ANSWERS
 
 TABLE_ACTIONS: TableActions = {
     "answers": ("GetItem", "PutItem"),
@@ -72,6 +75,9 @@ class EdgeFunction(Construct):
                     resources=[table_arn(self, fleet, region=region) for region in elsewhere],
                 )
             )
+        if deployment.semantic:
+            for statement in _similar(self, deployment):
+                role.add_to_policy(statement)
         if deployment.secrets:
             role.add_to_policy(
                 iam.PolicyStatement(
@@ -80,6 +86,14 @@ class EdgeFunction(Construct):
                 )
             )
         return role
+
+
+def _similar(scope: Construct, deployment: Deployment) -> Iterator[iam.PolicyStatement]:
+    """To search the index of questions, and to write down what was learned about one."""
+    table = table_arn(scope, table_name(deployment.settings, ANSWERS.name))
+    assert ANSWERS.vectors is not None
+    yield iam.PolicyStatement(actions=["dynamodb:SearchVectors"], resources=[f"{table}/index/{ANSWERS.vectors.name}"])
+    yield iam.PolicyStatement(actions=["dynamodb:UpdateItem"], resources=[table])
 
 
 def _environment(layers: LayerVersions) -> dict[str, str]:

@@ -41,9 +41,22 @@ class Tables(Construct):
             ),
             replicas=[dynamodb.ReplicaTableProps(region=region) for region in replicas],
         )
+        if table.vectors:
+            _index_vectors(built, table)
         if not table.durable:
             acknowledge(built, DDB3=f"{table.name} can be lost without harm: it is refilled by traffic")
         return built
+
+
+def _index_vectors(built: dynamodb.TableV2, table: Table) -> None:
+    """TableV2 has no vector indexes yet; the resource below it has."""
+    assert table.vectors is not None
+    resource = built.node.default_child
+    assert isinstance(resource, dynamodb.CfnGlobalTable)
+    resource.add_property_override("VectorIndexes", table.vector_indexes)
+    keys = [key for key in (table.partition_key, table.sort_key) if key]
+    partition = {"AttributeName": table.vectors.partition, "AttributeType": "S"}
+    resource.add_property_override(f"AttributeDefinitions.{len(keys)}", partition)
 
 
 def _string(name: str) -> dynamodb.Attribute:

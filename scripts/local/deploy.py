@@ -260,7 +260,7 @@ def _reason(lines: list[str]) -> str:
 
 
 def _finish_tables(cloud: Cloud, deployment: Deployment) -> None:
-    """What the emulator's CloudFormation leaves out of a table: its TTL, and replicas in other regions."""
+    """What the emulator's CloudFormation leaves out of a table: TTL, vector index, and replicas in other regions."""
     for table in TABLES:
         name = table_name(deployment.settings, table.name)
         others = [region for region in deployment.regions if region != deployment.home]
@@ -268,6 +268,7 @@ def _finish_tables(cloud: Cloud, deployment: Deployment) -> None:
             _replicate(cloud.client("dynamodb", deployment.home), name, others)
         for region in deployment.regions:
             _expire(cloud.client("dynamodb", region), name, table)
+            _index_vectors(cloud.client("dynamodb", region), name, table)
 
 
 def _replicate(dynamodb: Any, name: str, regions: list[str]) -> None:
@@ -286,6 +287,19 @@ def _expire(dynamodb: Any, name: str, table: Table) -> None:
         dynamodb.update_time_to_live(
             TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": table.ttl}
         )
+
+
+def _index_vectors(dynamodb: Any, name: str, table: Table) -> None:
+    """An index that is added takes some seconds to be filled; until then no similar question is found."""
+    present = dynamodb.describe_table(TableName=name)["Table"].get("VectorIndexes", [])
+    if table.vectors is None or present:
+        return
+    keys = [key for key in (table.partition_key, table.sort_key, table.vectors.partition) if key]
+    dynamodb.update_table(
+        TableName=name,
+        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
+        VectorIndexUpdates=[{"Create": index} for index in table.vector_indexes],
+    )
 
 
 def _edge(cloud: Cloud, deployment: Deployment, region: str) -> Edge:

