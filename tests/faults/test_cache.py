@@ -52,7 +52,7 @@ async def test_hit_has_usage_and_thoughts_and_an_id_of_its_own(near: Upstream, s
         hit = await edge.chat(stream=stream, stream_options={"include_usage": True})
         assert (hit.text("reasoning_content"), hit.text()) == ("".join(REASONING), TEXT)
         whole = hit.chunks[-1] if stream else hit.fields
-        assert whole["usage"] == USAGE
+        assert whole["usage"] == USAGE | {"prompt_tokens_details": {"cached_tokens": USAGE["prompt_tokens"]}}
         assert whole["id"] != miss.chunks[0]["id"]
         if stream:
             assert hit.events[-1] == b"[DONE]"
@@ -162,7 +162,7 @@ async def test_look_up_counts_into_the_callers_time(near: Upstream, monkeypatch:
         async def never(*_: object, **__: object) -> None:
             await asyncio.sleep(60)
 
-        monkeypatch.setattr(edge.edge.pipeline.rooms.library, "look_up", never)
+        monkeypatch.setattr(edge.edge.pipeline.rooms.desk.library, "look_up", never)
         answer = await edge.chat(headers={"x-isochrone-timeout": "0.2"})
         assert (answer.status, answer.error["code"]) == (504, "deadline_passed")
 

@@ -1,6 +1,6 @@
 """The way of a request, top to bottom:
 
-    identify -> admit -> eligible regions -> look up -> plan -> attempt* -> relay -> settle
+    identify -> admit -> eligible regions -> look up -> coalesce -> plan -> attempt* -> relay -> settle
 
 Each step is a room with a core of its own; this module only says in which order they are asked, and what their
 answers become. The doors and the other routes are in `isochrone.edge`.
@@ -18,16 +18,17 @@ from typing import Any, NamedTuple
 from isochrone.admission.address import AddressRule
 from isochrone.admission.keys import KeyRing, Principal
 from isochrone.answers.completion import Answer, replay_body, replay_stream
-from isochrone.answers.fingerprint import fingerprint, storable
-from isochrone.answers.library import Library
+from isochrone.answers.desk import NOTHING_FOUND, Candidate, Desk, Found
+from isochrone.answers.inquiry import Inquiry
+from isochrone.answers.known import Known
 from isochrone.api.controls import CacheMode, Controls, Recovery, controls_of
-from isochrone.api.errors import BodyTooLarge, NotCached, NotFound
+from isochrone.api.errors import ApiError, BodyTooLarge, NotCached, NotFound, status_of
 from isochrone.api.exchange import Reply, Request
-from isochrone.api.requests import Ask, Operation, parse
+from isochrone.api.requests import Ask, Operation, parse, without_stream
 from isochrone.background import Background
 from isochrone.ledger.book import Book
 from isochrone.ledger.counters import Counters
-from isochrone.ledger.usage import usage_in
+from isochrone.ledger.usage import cost_of, usage_in, usage_of
 from isochrone.routing import affinity
 from isochrone.routing.exchange import Exchange
 from isochrone.routing.fleet import Fleet
@@ -45,6 +46,11 @@ from isochrone.upstream.visit import Place, Visit
 
 JSON = {"content-type": "application/json"}
 EVENT_STREAM = {"content-type": "text/event-stream; charset=utf-8", "x-accel-buffering": "no"}
+
+# What the header x-isochrone-cache says of an answer that was found there.
+_CACHE_OF = {"memory": "hit", "store": "hit", "semantic": "semantic", "curated": "curated"}
+# With one of these no backend can answer now; an answer past its time may be better than that.
+_NONE_CAN_BE_HAD = frozenset({429, 500, 502, 503, 504})
 
 # How many times longer than for a first token a backend may take for a whole body before a caller who gives up on it
 # counts against it.
@@ -65,7 +71,7 @@ class Rooms(NamedTuple):
     address: AddressRule
     keys: KeyRing
     locator: Locator
-    library: Library
+    desk: Desk
     fleet: Fleet
     planner: Planner
     means: Means
@@ -75,15 +81,20 @@ class Rooms(NamedTuple):
 
 
 class Errand(NamedTuple):
-    """One generating request on its way: `ends_at` is on the event loop's clock, `mark` the fingerprint or None."""
+    """One generating request on its way: `begun` and `ends_at` are on the event loop's clock.
+
+    `candidate` is a known answer to a similar question, to be compared with the one that is generated.
+    """
 
     ask: Ask
     caller: Caller
     regions: Regions
     request_id: str
     controls: Controls
+    begun: float
     ends_at: float
-    mark: str | None
+    inquiry: Inquiry
+    candidate: Candidate | None = None
 
 
 def _why(step: Step, asked_for: str) -> str:
@@ -108,27 +119,34 @@ class Pipeline:
 
     async def generate(self, operation: Operation, request: Request) -> Reply:
         """Answer one generating request, from what is known or from a backend."""
-        controls = controls_of(request.headers)
+        begun, controls = time.monotonic(), controls_of(request.headers)
         ends_at = self._ends_at(controls, request)
         caller = self.identify(request)
         ask = self.admit(operation, request)
         regions = eligible(caller.principal.regions, self._regions_of.get(ask.model, ()), controls.regions)
-        mark = self._fingerprint(caller, ask, controls, regions)
-        if known := await self._look_up(mark, controls, ends_at):
-            return self._replay(known, ask, request)
-        if controls.cache is CacheMode.ONLY:
-            raise NotCached("This answer is not known, and x-isochrone-cache: only forbids to generate it.")
+        inquiry = self._inquire(caller, ask, controls, regions)
+        known, candidate = await self._look_up(inquiry, ends_at)
         errand = Errand(
             ask=ask,
             caller=caller,
             regions=regions,
             request_id=request.headers["x-request-id"],
             controls=controls,
+            begun=begun,
             ends_at=ends_at,
-            mark=mark,
+            inquiry=inquiry,
+            candidate=candidate,
         )
-        won = await self._attempt(errand)
-        return self._relay(won, errand)
+        if known and known.stale_for <= inquiry.terms.revalidate:
+            return self._replay(known, errand)
+        if controls.cache is CacheMode.ONLY:
+            raise NotCached("This answer is not known, and x-isochrone-cache: only forbids to generate it.")
+        try:
+            return await self._answer(errand)
+        except ApiError as error:
+            if known and status_of(error) in _NONE_CAN_BE_HAD:
+                return self._replay(known, errand, instead_of=error)
+            raise
 
     def identify(self, request: Request) -> Caller:
         """Who, and where. Raises Unauthorized, Forbidden."""
@@ -152,25 +170,28 @@ class Pipeline:
             )
         return ask
 
-    def _fingerprint(self, caller: Caller, ask: Ask, controls: Controls, regions: Regions) -> str | None:
-        answers = self.settings.answers
-        if not answers.exact or controls.cache is CacheMode.NO_STORE or not storable(ask, sampled=answers.sampled):
-            return None
-        return fingerprint(caller.principal.tenant, ask, regions=regions)
+    def _inquire(self, caller: Caller, ask: Ask, controls: Controls, regions: Regions) -> Inquiry:
+        principal = caller.principal
+        return self.rooms.desk.inquire(
+            ask,
+            tenant=principal.tenant,
+            own=principal.answers,
+            private=principal.private,
+            mode=controls.cache,
+            regions=regions,
+        )
 
     def _ends_at(self, controls: Controls, request: Request) -> float:
         """When the request must be over: the least of what the operator, the caller and the platform allow."""
         limits = (self.settings.deadlines.total, controls.timeout, request.time_left)
         return time.monotonic() + min(limit for limit in limits if limit is not None)
 
-    async def _look_up(self, mark: str | None, controls: Controls, ends_at: float) -> Answer | None:
-        """The known answer; one that is not found in time is a miss."""
-        if mark is None or controls.cache is CacheMode.NO_CACHE:
-            return None
+    async def _look_up(self, inquiry: Inquiry, ends_at: float) -> Found:
+        """What is known; what is not found in time is not."""
         with suppress(TimeoutError):
             async with asyncio.timeout_at(ends_at):
-                return await self.rooms.library.look_up(mark, now=self._now())
-        return None
+                return await self.rooms.desk.look_up(inquiry, now=self._now())
+        return NOTHING_FOUND
 
     async def _plan(self, errand: Errand) -> list[Step]:
         """The backends for this request, best first, by what all edges of the region know now. Raises Forbidden."""
@@ -183,6 +204,10 @@ class Pipeline:
             regions=errand.regions,
             affinity=affinity.digest(errand.ask.fields),
         )
+
+    async def _answer(self, errand: Errand) -> Reply:
+        """A backend's answer. Raises ApiError."""
+        return self._relay(await self._attempt(errand), errand)
 
     async def _attempt(self, errand: Errand) -> Won:
         won = await self._pursue(errand)
@@ -208,7 +233,9 @@ class Pipeline:
             visit=self._visits_of(errand),
             request_id=errand.request_id,
             ends_at=errand.ends_at,
-            capture=errand.mark is not None or errand.controls.recovery is not Recovery.ERROR or not errand.ask.stream,
+            capture=errand.inquiry.mark is not None
+            or errand.controls.recovery is not Recovery.ERROR
+            or not errand.ask.stream,
             made=made,
             failures=failures,
             ask_for=ask_for or partial(asked_of, errand.ask),
@@ -234,7 +261,7 @@ class Pipeline:
 
     def _relay(self, won: Won, errand: Errand) -> Reply:
         headers = self._headers(
-            cache="miss" if errand.mark else "bypass",
+            cache="miss" if errand.inquiry.is_cacheable else "bypass",
             backend=won.visit.step.backend.facts.name,
             attempts=won.made,
             why=_why(won.visit.step, errand.ask.model),
@@ -255,7 +282,7 @@ class Pipeline:
     def _settle_stream(self, errand: Errand, won: Won, transcript: Transcript) -> None:
         # A client can leave with the last word; what the engine says of usage comes behind it, and was not heard then.
         heard_out = transcript.done or transcript.usage
-        if errand.mark and transcript.storable and heard_out:
+        if errand.inquiry.mark and transcript.storable and heard_out:
             ask, created = errand.ask, int(self._now())
             self._settle(errand, won, transcript.to_body(ask.operation, model=ask.model, created=created))
         else:
@@ -266,21 +293,46 @@ class Pipeline:
 
         A fallback's answer is not kept: it would go on answering for the model long after that is back.
         """
-        won.visit.succeeded(usage_in(body, errand.ask.fields))
-        if errand.mark and won.visit.step.model == errand.ask.model:
-            backend = won.visit.step.backend.facts.name
-            known = Answer(operation=errand.ask.operation.name, backend=backend, created=self._now(), body=body)
-            self._background.start(self.rooms.library.keep(errand.mark, known, tenant=errand.caller.principal.tenant))
+        usage = usage_in(body, errand.ask.fields)
+        won.visit.succeeded(usage)
+        if errand.inquiry.mark and won.visit.step.model == errand.ask.model:
+            answer = self._answer_of(errand, won, body, usage)
+            self._background.start(self.rooms.desk.keep(errand.inquiry, answer, candidate=errand.candidate))
 
-    def _replay(self, known: Answer, ask: Ask, request: Request) -> Reply:
-        """A known answer, in the form that was asked for."""
-        headers = self._headers(cache="hit", backend=known.backend, attempts=0, why="known answer")
-        make_id, now = request.headers["x-request-id"], self._now()
+    def _answer_of(self, errand: Errand, won: Won, body: dict[str, Any], usage: dict[str, Any]) -> Answer:
+        facts = won.visit.step.backend.facts
+        return Answer(
+            operation=errand.ask.operation.name,
+            backend=facts.name,
+            created=self._now(),
+            body=body,
+            model=errand.ask.model,
+            question=errand.inquiry.text or "",
+            seconds=time.monotonic() - errand.begun,
+            cost=cost_of(facts.price, *usage_of(usage)),
+            request=errand.ask.fields if self.settings.answers.warm else None,
+        )
+
+    def _replay(self, known: Known, errand: Errand, *, instead_of: ApiError | None = None) -> Reply:
+        """A known answer, in the form that was asked for. One past its time says so, and why it is given."""
+        answer, ask, now = known.answer, errand.ask, self._now()
+        headers = self._headers(cache=_CACHE_OF[known.tier], backend=answer.backend, attempts=0, why=known.why)
+        headers["x-isochrone-answer"] = known.mark
+        if known.stale_for:
+            headers["age"] = str(max(0, int(now - answer.created)))
+            headers["x-isochrone-stale"] = "error" if instead_of else "revalidating"
+            if not instead_of:
+                self._background.start(self._refresh(errand))
         if not ask.stream:
-            body = replay_body(known, request_id=make_id, now=now)
+            body = replay_body(answer, request_id=errand.request_id, now=now)
             return Reply(status=200, headers={**headers, **JSON}, body=body)
-        body = replay_stream(known, request_id=make_id, now=now, include_usage=ask.include_usage)
+        body = replay_stream(answer, request_id=errand.request_id, now=now, include_usage=ask.include_usage)
         return Reply(status=200, headers={**headers, **EVENT_STREAM}, body=body)
+
+    async def _refresh(self, errand: Errand) -> None:
+        """A new answer in place of one past its time; nobody waits for it."""
+        with suppress(ApiError):
+            await self._answer(errand._replace(ask=without_stream(errand.ask)))
 
     def _headers(self, *, cache: str, backend: str, attempts: int, why: str) -> dict[str, str]:
         self.rooms.counters.add("cache_" + cache)

@@ -6,12 +6,15 @@ import logging
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from isochrone.admission.address import AddressRule
 from isochrone.admission.keys import KeyRing
+from isochrone.answers.desk import Desk
+from isochrone.answers.inquiry import revisions_of
 from isochrone.answers.library import Library
 from isochrone.answers.memory_tier import MemoryTier
+from isochrone.answers.terms import TermsBook
 from isochrone.edge import Edge
 from isochrone.ledger.counters import Counters
 from isochrone.life import Life, Stores
@@ -57,16 +60,17 @@ def build_edge(
         hedge_after={model.name: model.hedge_after for model in settings.model if model.hedge_after},
         max_wait=settings.routing.max_wait,
     )
+    counters = Counters()
     rooms = Rooms(
         address=AddressRule(settings.geo.trusted_proxies),
         keys=KeyRing(settings.key, required=settings.auth.required),
         locator=locator,
-        library=Library(life.stores.answers, _memory_tier(settings), ttl=settings.answers.ttl),
+        desk=_desk(settings, life, counters, chance),
         fleet=life.fleet,
         planner=Planner(life.fleet, models=settings.model, routing=settings.routing, chance=chance),
         means=means,
         book=life.book,
-        counters=Counters(),
+        counters=counters,
         exchange=life.exchange,
     )
     return Edge(
@@ -136,6 +140,14 @@ def locator_of(settings: Settings, environ: Mapping[str, str]) -> Locator:
         return open_locator(environ.get("ISOCHRONE_GEO_DATABASE") or settings.geo.database)
     except GeoError as error:
         raise SettingsError(f"geo.database: {error}") from None
+
+
+def _desk(settings: Settings, life: Life, counters: Counters, chance: Callable[[], float]) -> Desk:
+    answers = settings.answers
+    library = Library(life.stores.answers, _memory_tier(settings), chance=chance, also=answers.also, count=counters.add)
+    return Desk(
+        library, TermsBook(settings), revisions=revisions_of(settings), sampled=answers.sampled, also=answers.also
+    )
 
 
 def _memory_tier(settings: Settings) -> MemoryTier:

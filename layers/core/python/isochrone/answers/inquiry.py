@@ -27,14 +27,19 @@ class Inquiry(NamedTuple):
     regions: Collection[str] | None = None
 
     @property
+    def is_cacheable(self) -> bool:
+        """Are exact answers to it kept, as a rule?"""
+        return self.mark is not None and self.terms.exact
+
+    @property
     def may_read(self) -> bool:
         """May a known answer be given?"""
-        return self.mark is not None and self.terms.exact and self.mode in (CacheMode.USE, CacheMode.ONLY)
+        return self.is_cacheable and self.mode in (CacheMode.USE, CacheMode.ONLY)
 
     @property
     def may_keep(self) -> bool:
         """May its answer be kept?"""
-        return self.mark is not None and self.terms.exact and self.terms.ttl > 0
+        return self.is_cacheable and self.terms.ttl > 0
 
     @property
     def may_share(self) -> bool:

@@ -95,6 +95,12 @@ class Ask(NamedTuple):
         return (self.fields.get("n") or 1) * (len(prompt) if several else 1)
 
 
+def without_stream(ask: Ask) -> Ask:
+    """The same request for a body."""
+    fields = {name: value for name, value in ask.fields.items() if name not in ("stream", "stream_options")}
+    return ask._replace(stream=False, include_usage=False, fields=fields)
+
+
 def encode(value: Any, *, by: Callable[[Any], bytes] = msgspec.json.encode) -> bytes:
     """JSON of a request's own data, which may be as deep as the decoder just lets pass. Raises BadRequest."""
     try:

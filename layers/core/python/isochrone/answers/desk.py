@@ -1,0 +1,128 @@
+"""Where the pipeline asks for answers and hands in new ones:
+
+inquire -> look up: curated, memory, table, similar questions -> (a backend answers) -> keep
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple, Protocol
+
+from isochrone.answers.completion import Answer
+from isochrone.answers.fingerprint import fingerprint, storable
+from isochrone.answers.inquiry import Inquiry, asked_last
+from isochrone.answers.known import Known
+from isochrone.answers.library import Library
+from isochrone.answers.terms import TermsBook
+from isochrone.api.controls import CacheMode
+from isochrone.api.requests import Ask
+from isochrone.settings import OwnAnswers
+
+
+class Candidate(Protocol):
+    """A known answer to a similar question that was not trusted: what is generated now shows whether it was right."""
+
+
+class Found(NamedTuple):
+    """`known` may be past its time: `known.stale_for` says so, and the terms say what it is still good for."""
+
+    known: Known | None = None
+    candidate: Candidate | None = None
+
+
+NOTHING_FOUND = Found()
+
+
+class Curated(Protocol):
+    """Standard questions with their answers."""
+
+    def look_up(self, inquiry: Inquiry, *, now: float) -> Known | None: ...
+
+
+class Similar(Protocol):
+    """Answers to questions that mean the same."""
+
+    async def look_up(self, inquiry: Inquiry, *, now: float) -> Found: ...
+
+    async def settle(self, candidate: Candidate, answer: Answer) -> None: ...
+
+
+class Revocations(Protocol):
+    """What is not to be known any more."""
+
+    async def refresh(self) -> None: ...
+
+    def allows(self, tenant: str, mark: str, answer: Answer) -> bool: ...
+
+
+class Desk:
+    """All that is known, in the order of what it costs to find out. Times are epoch seconds."""
+
+    def __init__(
+        self,
+        library: Library,
+        terms: TermsBook,
+        *,
+        revisions: Mapping[str, str],
+        sampled: bool,
+        also: Collection[str] = (),
+        curated: Curated | None = None,
+        similar: Similar | None = None,
+        revocations: Revocations | None = None,
+    ) -> None:
+        self.library = library
+        self._terms = terms
+        self._revisions = revisions
+        self._sampled = sampled
+        self._also = also
+        self._curated = curated
+        self._similar = similar
+        self._revocations = revocations
+
+    def inquire(
+        self,
+        ask: Ask,
+        *,
+        tenant: str,
+        own: OwnAnswers,
+        private: bool,
+        mode: CacheMode,
+        regions: Collection[str] | None,
+    ) -> Inquiry:
+        """What the request wants of the answers. Raises BadRequest for one that no fingerprint can be made of."""
+        text = asked_last(ask)
+        terms = self._terms.terms(ask.model, text, own=own, private=private)
+        revision = self._revisions.get(ask.model, "")
+        wanted = (terms.exact or terms.coalesce) and mode is not CacheMode.NO_STORE
+        may_be_known = wanted and storable(ask, sampled=self._sampled, also=self._also)
+        mark = fingerprint(tenant, ask, revision=revision, regions=regions) if may_be_known else None
+        return Inquiry(tenant, ask, mark, text, terms, mode, revision, regions)
+
+    async def look_up(self, inquiry: Inquiry, *, now: float) -> Found:
+        """What is known. Never raises: whatever is wrong with a store is a miss."""
+        if self._curated and (standard := self._curated.look_up(inquiry, now=now)):
+            return Found(standard)
+        if not inquiry.may_read:
+            return NOTHING_FOUND
+        known = await self.library.look_up(inquiry, now=now)
+        if known and not await self._is_revoked(inquiry, known):
+            return Found(known)
+        if not inquiry.terms.semantic or self._similar is None:
+            return NOTHING_FOUND
+        found = await self._similar.look_up(inquiry, now=now)
+        return NOTHING_FOUND if found.known and await self._is_revoked(inquiry, found.known) else found
+
+    async def _is_revoked(self, inquiry: Inquiry, known: Known) -> bool:
+        if self._revocations is None:
+            return False
+        await self._revocations.refresh()
+        return not self._revocations.allows(inquiry.tenant, known.mark, known.answer)
+
+    async def keep(
+        self, inquiry: Inquiry, answer: Answer, *, fence: int | None = None, candidate: Candidate | None = None
+    ) -> None:
+        """A backend has answered: keep it where it may be kept, and learn from it."""
+        if inquiry.may_keep:
+            await self.library.keep(inquiry, answer, fence=fence)
+        if candidate and self._similar:
+            await self._similar.settle(candidate, answer)

@@ -1,0 +1,113 @@
+"""An answer past its time is given only where the operator allows it, and says so."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from tests.faults.harness import Answer, RunningEdge, backend, running_edge
+from tests.upstream import TEXT, Exchange, Upstream, ok, refusal
+
+HOUR = 3600.0
+FORGETS = {"ttl": 60}
+REVALIDATES = {"ttl": 60, "stale_while_revalidate": 10 * HOUR}
+FORGIVES = {"ttl": 60, "stale_if_error": 10 * HOUR}
+
+
+def whole(terms: dict[str, float]) -> dict[str, int]:
+    return {name: int(value) for name, value in terms.items()}
+
+
+def an_hour_later(edge: RunningEdge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge.edge.pipeline, "_now", lambda: time.time() + HOUR)
+
+
+def dies(upstream: Upstream) -> None:
+    upstream.scripts["ok"] = refusal(503, "server_error")
+
+
+async def known(edge: RunningEdge) -> Answer:
+    answer = await edge.chat()
+    await edge.settled()
+    return answer
+
+
+def said(answer: Answer) -> tuple[str | None, str | None]:
+    return answer.headers.get("x-isochrone-cache"), answer.headers.get("x-isochrone-stale")
+
+
+async def test_an_answer_past_its_time_is_not_known(near: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_edge(backend(near), answers=whole(FORGETS)) as edge:
+        await known(edge)
+        an_hour_later(edge, monkeypatch)
+        assert said(await edge.chat()) == ("miss", None)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_while_it_is_made_anew_the_old_one_is_given_at_once_with_its_age(
+    near: Upstream, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    async with running_edge(backend(near), answers=whole(REVALIDATES)) as edge:
+        await known(edge)
+        an_hour_later(edge, monkeypatch)
+        stale = await edge.chat(stream=stream)
+        assert said(stale) == ("hit", "revalidating")
+        assert stale.text() == TEXT
+        assert HOUR <= int(stale.headers["age"]) < HOUR + 10
+        await edge.settled()
+        assert said(await edge.chat()) == ("hit", None)
+        assert len(near.requests) == 2
+
+
+async def test_many_who_get_the_old_one_cause_one_new_one(near: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slowly(exchange: Exchange) -> None:
+        await asyncio.sleep(0.2)
+        await ok(exchange)
+
+    async with running_edge(backend(near), answers=whole(REVALIDATES)) as edge:
+        await known(edge)
+        an_hour_later(edge, monkeypatch)
+        near.scripts["ok"] = slowly
+        for _ in range(20):
+            assert said(await edge.chat()) == ("hit", "revalidating")
+        await edge.settled()
+        assert len(near.requests) == 2
+
+
+async def test_when_no_backend_can_answer_the_old_one_is_better_than_an_error(
+    near: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_edge(backend(near), answers=whole(FORGIVES), retry={"attempts": 1}) as edge:
+        await known(edge)
+        an_hour_later(edge, monkeypatch)
+        dies(near)
+        stale = await edge.chat()
+        assert (stale.status, stale.text(), said(stale)) == (200, TEXT, ("hit", "error"))
+
+
+async def test_without_leave_for_it_an_error_is_an_error(near: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_edge(backend(near), answers=whole(REVALIDATES), retry={"attempts": 1}) as edge:
+        await known(edge)
+        monkeypatch.setattr(edge.edge.pipeline, "_now", lambda: time.time() + 12 * HOUR)
+        dies(near)
+        assert (await edge.chat()).status == 503
+
+
+async def test_who_asks_for_a_fresh_answer_gets_no_old_one(near: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_edge(backend(near), answers=whole(FORGIVES), retry={"attempts": 1}) as edge:
+        await known(edge)
+        an_hour_later(edge, monkeypatch)
+        dies(near)
+        assert (await edge.chat(headers={"x-isochrone-cache": "no-cache"})).status == 503
+
+
+async def test_a_request_that_is_wrong_is_told_so_whatever_is_known(
+    near: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_edge(backend(near), answers=whole(FORGIVES)) as edge:
+        await known(edge)
+        an_hour_later(edge, monkeypatch)
+        near.scripts["ok"] = refusal(400, "invalid_request_error")
+        assert (await edge.chat()).status == 400
