@@ -203,6 +203,7 @@ class Warm(_Table, frozen=True):
     requests: Count = 100
     interval: Annotated[int, Meta(ge=60, le=86_400)] = 900
     second_worth: Money = 0.001
+    second_worth: Money = 0.001
 
 
 class Auth(_Table, frozen=True):
