@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from msgspec import Struct, field
@@ -99,7 +100,7 @@ def _neighbour(result: _Result) -> Neighbour:
         question=found.question.S,
         embedding=found.embedding.B,
         lessons=found.lessons.B,
-        fresh_until=float((found.fresh_until or found.expires or Number("0")).N),
+        fresh_until=float(found.fresh_until.N) if found.fresh_until else inf,
     )
 
 
