@@ -9,7 +9,7 @@ from typing import NamedTuple
 from isochrone.answers.completion import Answer
 from isochrone.answers.composed import Estimate, compose
 from isochrone.answers.curated.entry import Entry, expiry_of, sayings
-from isochrone.answers.curated.question import MAX_CHARS, normalised, question_of, room_for
+from isochrone.answers.curated.question import normalised, question_of, room_for
 from isochrone.answers.inquiry import Inquiry
 from isochrone.answers.known import Known
 from isochrone.api.controls import CacheMode
@@ -63,13 +63,15 @@ class CuratedBook:
     def __init__(self, entries: Iterable[Entry] = (), *, estimate: Estimate, written: float = 0.0) -> None:
         self._estimate = estimate
         self._written = written
-        self._by_question: dict[str, tuple[Standard, ...]] = {}
         self.entries = {entry.id: entry for entry in entries}
         if len(self.entries) > MAX_ENTRIES:
             raise BookError(f"there are more than {MAX_ENTRIES:,} curated answers")
-        self._index()
+        found = self._by_words()
+        self._by_question = {question: _in_order(rivals) for question, rivals in found.items()}
+        # Spaces and punctuation can make a question longer, but one far longer is another one: not worth reading.
+        self._longest = 100 + 2 * max(map(len, found), default=0)
 
-    def _index(self) -> None:
+    def _by_words(self) -> dict[str, list[Standard]]:
         found: dict[str, list[Standard]] = {}
         count = 0
         for entry in self.entries.values():
@@ -78,7 +80,7 @@ class CuratedBook:
                 count += 1
                 if count > MAX_QUESTIONS:
                     raise BookError(f"curated answers stand for more than {MAX_QUESTIONS:,} questions", entry.id)
-        self._by_question = {question: _in_order(rivals) for question, rivals in found.items()}
+        return found
 
     def candidates(self) -> Iterator[Standard]:
         """Every question with its answer."""
@@ -87,7 +89,7 @@ class CuratedBook:
 
     def standard_for(self, question: str, *, tenant: str, model: str, now: float) -> Standard | None:
         """Who answers a question in these words."""
-        if len(question) > MAX_CHARS:
+        if len(question) > self._longest:
             return None
         for standard in self._by_question.get(normalised(question), ()):
             if standard.applies(tenant, model, now):

@@ -9,13 +9,10 @@ from unicodedata import normalize
 from isochrone.answers.inquiry import asked_last
 from isochrone.api.requests import CHAT, COMPLETION, Ask
 
-# Longer ones are no standard questions, and not worth the time to find that out.
-MAX_CHARS = 4_000
-
 _SPACES = re.compile(r"\s+")
 _WIDE = re.compile("[\uff00-\uffef]+")
 _APOSTROPHES = str.maketrans("‘’", "''")
-_END = re.compile(r"(?:[\s.?。…؟।]|(?<!\d)!)+$")
+_END = " .?!。…؟।"
 _BEFORE = frozenset({"system", "developer"})
 # What may stand in a request beside its question without making its answer another one. Whatever is not named here may
 # ask for something that a standard answer is not: a tool call, a schema, a stop sequence, a field that we do not know.
@@ -54,7 +51,9 @@ def normalised(text: str) -> str:
     Not NFKC: it makes no difference between 5² and 52. And 5! is another number than 5.
     """
     narrow = _WIDE.sub(lambda found: normalize("NFKC", found.group()), text)
-    return _END.sub("", _SPACES.sub(" ", normalize("NFC", narrow.translate(_APOSTROPHES)).casefold()).strip())
+    words = _SPACES.sub(" ", normalize("NFC", narrow.translate(_APOSTROPHES)).casefold()).strip()
+    bare = words.rstrip(_END)
+    return words[: len(bare) + 1] if bare[-1:].isdigit() and words[len(bare) :].startswith("!") else bare
 
 
 def room_for(ask: Ask) -> int | None:
