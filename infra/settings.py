@@ -79,6 +79,11 @@ class Deployment(NamedTuple):
         return semantic_somewhere(self.settings)
 
     @property
+    def kms_key(self) -> str | None:
+        """The ARN of the key that encrypts the tables, as it stands in the file; an emulator's are not encrypted."""
+        return None if self.local else self.settings.state.kms_key
+
+    @property
     def slot_homes(self) -> tuple[str, ...]:
         """The regions whose fleet table holds the slots of a backend; the edges of all regions lease them there."""
         if self.settings.state.kind == "memory":
@@ -148,10 +153,25 @@ def _contradictions(deployment: Deployment) -> Iterator[tuple[KeyPath, str]]:
         yield ("auth", "required"), "false is for the local edition only: on AWS everybody could spend your money"
     if deployment.settings.state.endpoint_url:
         yield ("state", "endpoint_url"), "is for an emulator; leave it out, or deploy with -c profile=local"
+    if deployment.kms_key:
+        yield from _key_gaps(deployment.kms_key, deployment.regions)
     if deployment.settings.service.dns == "geolocation":
         yield from _geolocation_gaps(deployment.settings)
     if deployment.settings.pool.create:
         yield from _pool_mistakes(deployment.settings)
+
+
+def _key_gaps(arn: str, regions: tuple[str, ...]) -> Iterator[tuple[KeyPath, str]]:
+    """A multi-Region key is taken to be in every region: whether it is, only the account knows."""
+    home, name = arn.split(":")[3], arn.rpartition("/")[2]
+    if name.startswith("mrk-"):
+        return
+    if elsewhere := [region for region in regions if region != home]:
+        yield (
+            ("state", "kms_key"),
+            f"is in {home} only, and there are tables in {', '.join(elsewhere)}: "
+            "name a multi-Region key (mrk-...) that has a replica in each region",
+        )
 
 
 def _strange_regions(settings: Settings) -> Iterator[tuple[KeyPath, str]]:

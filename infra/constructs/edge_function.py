@@ -10,6 +10,7 @@ from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from infra.acknowledge import acknowledge
+from infra.constructs.encryption import table_key_use
 from infra.constructs.function_parts import (
     LayerVersions,
     TableActions,
@@ -75,6 +76,8 @@ class EdgeFunction(Construct):
                     resources=[table_arn(self, fleet, region=region) for region in elsewhere],
                 )
             )
+            for statement in table_key_use(self, deployment, *elsewhere):
+                role.add_to_policy(statement)
         if deployment.semantic:
             for statement in _similar(self, deployment):
                 role.add_to_policy(statement)

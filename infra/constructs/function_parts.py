@@ -13,6 +13,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from infra.constructs.encryption import table_key_use
 from infra.layers import LEFTOVERS, ROOT, Layers
 from infra.settings import Deployment
 from isochrone.settings import table_name
@@ -56,7 +57,7 @@ def own_log_group(scope: Construct, function_name: str) -> logs.LogGroup:
 def own_role(
     scope: Construct, *, log_group: logs.LogGroup, deployment: Deployment, table_actions: TableActions
 ) -> iam.Role:
-    """A role that may write to the log group and use the tables as declared."""
+    """A role that may write to the log group, and use the tables as declared and the key that encrypts them."""
     role = iam.Role(scope, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
     log_group.grant_write(role)
     for table, actions in table_actions.items():
@@ -66,6 +67,8 @@ def own_role(
                 resources=[table_arn(scope, table_name(deployment.settings, table))],
             )
         )
+    for statement in table_key_use(scope, deployment, Stack.of(scope).region):
+        role.add_to_policy(statement)
     return role
 
 

@@ -9,7 +9,9 @@ from aws_cdk import aws_dynamodb as dynamodb
 from constructs import Construct
 
 from infra.acknowledge import acknowledge
-from isochrone.settings import Settings, table_name
+from infra.constructs.encryption import table_encryption
+from infra.settings import Deployment
+from isochrone.settings import table_name
 from isochrone.stores.tables import Table
 
 # A first deployment that fails takes its tables with it: what stood in the way of the next try held nothing yet.
@@ -21,16 +23,25 @@ class Tables(Construct):
     """The tables of one scope. `replicas`: further regions, for tables of global scope."""
 
     def __init__(
-        self, scope: Construct, id: str, *, tables: Iterable[Table], settings: Settings, replicas: Sequence[str] = ()
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        tables: Iterable[Table],
+        deployment: Deployment,
+        replicas: Sequence[str] = (),
     ) -> None:
         super().__init__(scope, id)
-        self.by_name = {table.name: self._build(table, settings, replicas) for table in tables}
+        self._settings = deployment.settings
+        self._replicas = replicas
+        self._encryption = table_encryption(self, deployment, replicas)
+        self.by_name = {table.name: self._build(table) for table in tables}
 
-    def _build(self, table: Table, settings: Settings, replicas: Sequence[str]) -> dynamodb.TableV2:
+    def _build(self, table: Table) -> dynamodb.TableV2:
         built = dynamodb.TableV2(
             self,
             table.name.capitalize(),
-            table_name=table_name(settings, table.name),
+            table_name=table_name(self._settings, table.name),
             partition_key=_string(table.partition_key),
             sort_key=_string(table.sort_key) if table.sort_key else None,
             billing=dynamodb.Billing.on_demand(),
@@ -39,7 +50,8 @@ class Tables(Construct):
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
                 point_in_time_recovery_enabled=table.durable
             ),
-            replicas=[dynamodb.ReplicaTableProps(region=region) for region in replicas],
+            replicas=[dynamodb.ReplicaTableProps(region=region) for region in self._replicas],
+            encryption=self._encryption,
         )
         if table.vectors:
             _index_vectors(built, table)

@@ -32,7 +32,7 @@ class EdgeStack(Stack):
             self,
             "Tables",
             tables=[table for table in TABLES if table.scope == "regional"],
-            settings=deployment.settings,
+            deployment=deployment,
         )
         versions = LayerVersions(self, "Layers", layers=layers)
         edge = EdgeFunction(self, "Edge", deployment=deployment, layers=versions)

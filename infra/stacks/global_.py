@@ -24,7 +24,7 @@ class GlobalStack(Stack):
             self,
             "Tables",
             tables=[table for table in TABLES if table.scope == "global"],
-            settings=deployment.settings,
+            deployment=deployment,
             replicas=others,
         )
         if deployment.secrets:
