@@ -25,6 +25,7 @@ from isochrone.stores.dynamodb.errors import InvalidCall, StoreRefused
 from isochrone.stores.dynamodb.fleet import DynamoFleetStore
 from isochrone.stores.dynamodb.ledger import DynamoLedgerStore
 from isochrone.stores.protocols import StoreUnavailable
+from tests.inquiries import inquiry
 
 A_ROW = Entry(
     request_id="r",
@@ -44,6 +45,9 @@ ENTRY = {"tenant": "t", "request_id": "r", "attempt": 1, "started_at": 1.0}
 METHODS: dict[str, Callable[[DynamoClient], Awaitable[object]]] = {
     "answers.get": lambda client: DynamoAnswerStore(client, "a").get("f", now=0),
     "answers.put": lambda client: DynamoAnswerStore(client, "a").put("f", b"", tenant="t", expires=1),
+    "answers.put with a fence": lambda client: DynamoAnswerStore(client, "a").put(
+        "f", b"", tenant="t", expires=1, fence=1
+    ),
     "answers.delete": lambda client: DynamoAnswerStore(client, "a").delete("f"),
     "fleet.read": lambda client: DynamoFleetStore(client, "f").read("n", now=0),
     "fleet.write": lambda client: DynamoFleetStore(client, "f").write("n", {}, version=0, expires=1),
@@ -175,8 +179,8 @@ async def test_request_that_makes_no_sense_is_a_mistake_and_not_an_outage(
 async def test_answers_table_of_another_shape_is_a_miss_and_never_an_error(endpoint: Any, client: DynamoClient) -> None:
     """DynamoDB calls a key that does not match the table's schema a ValidationException."""
     endpoint.script = [endpoint.fault("ValidationException")]
-    library = Library(DynamoAnswerStore(client, "a"), MemoryTier(max_bytes=10_000, ttl=10), ttl=10)
-    assert await library.look_up("f", now=0) is None
+    library = Library(DynamoAnswerStore(client, "a"), MemoryTier(max_bytes=10_000, ttl=10), chance=lambda: 0.5)
+    assert await library.look_up(inquiry(), now=0) is None
 
 
 async def test_ledger_entry_that_dynamodb_finds_fault_with_is_no_outage(endpoint: Any, client: DynamoClient) -> None:
