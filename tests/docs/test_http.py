@@ -17,6 +17,7 @@ from isochrone.api.errors import ApiError
 from isochrone.api.exchange import Reply, Request
 from isochrone.api.requests import OPERATIONS
 from isochrone.ledger.entry import LOST, Entry
+from isochrone.ledger.figures import figures
 from isochrone.routing.probe import Probe
 from isochrone.upstream.failure import Cause
 from isochrone.wiring import build_edge
@@ -99,7 +100,9 @@ def test_every_field_of_the_status_is_described() -> None:
     status = msgspec.json.decode(asyncio.run(_ask("GET", "/v1/status")).body)
     (backend,) = status["backends"]
     parts = [status, backend, backend["probe"], *backend["offers"], *status["models"]]
-    parts += [status[name] for name in ("ledger", "fleet", "client")]
+    parts += [status[name] for name in ("ledger", "fleet", "answers", "client")]
+    sums = {"memory.hits": 1.0}
+    parts += [status["answers"]["false_hits"], figures(sums)["tiers"], figures(sums)["tiers"]["memory"]]
     assert sorted({field for part in parts for field in part} - _named_in("Status")) == []
 
 

@@ -18,6 +18,7 @@ from isochrone.routing.leases import Leases
 from isochrone.routing.prober import DUTY
 from isochrone.settings import Backend, Model, Region, Settings, State
 from isochrone.stores.memory import MemoryAnswerStore, MemoryFleetStore, MemoryLedgerStore
+from isochrone.stores.memory_rollups import MemoryRollupStore
 
 SETTINGS = Settings(
     region=(Region(name="eu-west-1"),),
@@ -27,7 +28,7 @@ SETTINGS = Settings(
 
 def function_over(fleet: MemoryFleetStore | None, settings: Settings = SETTINGS) -> Life:
     """An edge that is not resident, as a Lambda function is not."""
-    return Life(settings, "eu-west-1", {}, Stores(MemoryAnswerStore(), MemoryLedgerStore(), fleet), resident=False)
+    return Life(settings, "eu-west-1", {}, Stores(MemoryAnswerStore(), MemoryLedgerStore(), MemoryRollupStore(), fleet), resident=False)
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ async def test_slots_are_counted_in_the_home_region_of_their_backend(fleet: Memo
         backend=(replace(near, region="eu-west-1"), replace(far, region="ap-southeast-1")),
     )
     opened = {"ap-southeast-1": MemoryFleetStore()}
-    stores = Stores(MemoryAnswerStore(), MemoryLedgerStore(), fleet, opened.__getitem__)
+    stores = Stores(MemoryAnswerStore(), MemoryLedgerStore(), MemoryRollupStore(), fleet, opened.__getitem__)
     life = Life(settings, "eu-west-1", {}, stores, resident=False)
     for offer in life.fleet.offers("m"):
         assert await life.places.take(offer, priority=10)
@@ -152,7 +153,7 @@ async def test_slots_are_counted_in_the_home_region_of_their_backend(fleet: Memo
 @pytest.mark.parametrize(("region", "ms"), [("eu-west-1", 0), ("ap-southeast-1", 180), ("a-basement", UNKNOWN_RTT_MS)])
 async def test_home_is_as_far_as_its_region(fleet: MemoryFleetStore, region: str, ms: float) -> None:
     settings = replace(SETTINGS, region=(Region(name="eu-west-1"), Region(name=region)) if ms else SETTINGS.region)
-    stores = Stores(MemoryAnswerStore(), MemoryLedgerStore(), fleet, lambda _: fleet)
+    stores = Stores(MemoryAnswerStore(), MemoryLedgerStore(), MemoryRollupStore(), fleet, lambda _: fleet)
     life = Life(settings, "eu-west-1", {}, stores, resident=False)
     home = life._home_of(replace(SETTINGS.backend[0], region=region))
     assert home.rtt_ms == pytest.approx(ms, rel=0.1)

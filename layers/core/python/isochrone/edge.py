@@ -153,7 +153,7 @@ class Edge:
 
     async def show_metrics(self, _: Request) -> Reply:
         """Counters of this process, for Prometheus."""
-        text = self._rooms.counters.exposition()
+        text = self._rooms.counters.exposition() + self._rooms.savings.exposition()
         headers = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
         return Reply(status=200, headers=headers, body=text.encode())
 
@@ -175,7 +175,8 @@ class Edge:
         caller = self.pipeline.identify(request)
         counters = self._shown_counters()
         about = {"edge": self.region, "version": __version__, "ready": self.ready, "counters": counters}
-        return _json({**about, **status.of(self._rooms, caller, now=self._clock())})
+        only_own = self.pipeline.settings.auth.required
+        return _json({**about, **status.of(self._rooms, caller, now=self._clock(), only_own=only_own)})
 
     def _shown_counters(self) -> dict[str, int]:
         """Where there are tenants, none may see by a count that another one's answer was known."""

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from isochrone.background import Background
 from isochrone.chores import Chore, Chores
 from isochrone.ledger.book import Book
+from isochrone.ledger.demand import Demand
+from isochrone.ledger.savings import Savings
 from isochrone.ledger.spool import open_spool
 from isochrone.routing import prober
 from isochrone.routing.exchange import FRESH_SECONDS, Exchange
@@ -21,7 +23,7 @@ from isochrone.routing.leases import Leases
 from isochrone.routing.places import Home, Places
 from isochrone.routing.rtt import rtt_between_regions
 from isochrone.settings import Backend, Settings, home_of
-from isochrone.stores.protocols import AnswerStore, FleetStore, LedgerStore
+from isochrone.stores.protocols import AnswerStore, FleetStore, LedgerStore, RollupStore
 from isochrone.upstream.attempt import open_session
 from isochrone.upstream.budget import RetryBudget
 from isochrone.upstream.credentials import Credentials
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 _LEDGER_FLUSH_SECONDS = 1.0
 _LEDGER_ADOPT_SECONDS = 60.0
+_ROLLUP_SECONDS = 10.0
 _SECRETS_SECONDS = 300.0
 _SHARE_SECONDS = 1.0
 # A Lambda pays for its probes in billed time.
@@ -46,6 +49,7 @@ class Stores(NamedTuple):
 
     answers: AnswerStore
     ledger: LedgerStore
+    rollups: RollupStore
     fleet: FleetStore | None = None
     fleet_in: Callable[[str], FleetStore] | None = None
     close: Callable[[], Awaitable[None]] | None = None
@@ -70,6 +74,8 @@ class Life:
         self.book = Book(self.stores.ledger, open_spool(settings, region, environ))
         here = next(known for known in settings.region if known.name == region)
         chance = random.SystemRandom().random
+        self.savings = Savings(stores.rollups, chance)
+        self.demand = Demand(stores.rollups, wanted=settings.answers.warm and stores.fleet is not None)
         self.fleet = Fleet(
             settings.backend,
             edge_region=region,
@@ -112,6 +118,9 @@ class Life:
         chores = [Chore("adopting what dead edges left for the ledger", _LEDGER_ADOPT_SECONDS, self.book.adopt)]
         if self._resident:
             chores.append(Chore("flushing the ledger", _LEDGER_FLUSH_SECONDS, self.book.flush))
+        # A frozen process may never come back to what it has not told.
+        every = _ROLLUP_SECONDS if self._resident else 0.0
+        chores.append(Chore("telling what answers saved", every, self._tell_rollups))
         if self.exchange:
             every = _SHARE_SECONDS if self._resident else 0.0  # a frozen process must have said what it saw
             chores.append(Chore("sharing what was seen", every, partial(self._share, self.exchange)))
@@ -154,6 +163,9 @@ class Life:
         budgets = (self.budget, self.hedges) if hedged else (self.budget,)  # each telling is a paid write
         await asyncio.gather(*(budget.share(store, time.time()) for budget in budgets))
 
+    async def _tell_rollups(self) -> None:
+        await asyncio.gather(self.savings.flush(), self.demand.flush())
+
     async def _probe(self) -> None:
         duty = max(_DUTY_SECONDS, _DUTY_ROUNDS * self._settings.routing.probe_interval)
         await prober.probe_in_turn(self.fleet, self._probing, self.leases, seconds=duty)
@@ -180,7 +192,7 @@ class Life:
         await self.leases.let_go()
         if self.exchange:
             await self.exchange.publish()
-        await self.book.close()
+        await asyncio.gather(self.book.close(), self._tell_rollups())
         await self._probing.close()
         await self.session.close()
         if self._secrets:

@@ -28,6 +28,8 @@ from isochrone.api.requests import Ask, Operation, parse, without_stream
 from isochrone.background import Background
 from isochrone.ledger.book import Book
 from isochrone.ledger.counters import Counters
+from isochrone.ledger.demand import Demand
+from isochrone.ledger.savings import Savings
 from isochrone.ledger.usage import cost_of, usage_in, usage_of
 from isochrone.routing import affinity
 from isochrone.routing.exchange import Exchange
@@ -77,6 +79,8 @@ class Rooms(NamedTuple):
     means: Means
     book: Book
     counters: Counters
+    savings: Savings
+    demand: Demand
     exchange: Exchange | None = None
 
 
@@ -105,6 +109,16 @@ def _why(step: Step, asked_for: str) -> str:
     return f"fallback {step.model}, {why}".encode("ascii", "replace").decode()
 
 
+def _asked(errand: Errand) -> dict[str, Any]:
+    """What it takes to ask it again with the rights that its key has then."""
+    regions = errand.controls.regions
+    return {
+        "fields": errand.ask.fields,
+        "key": errand.caller.principal.key_id,
+        "regions": None if regions is None else sorted(regions),
+    }
+
+
 class Pipeline:
     """The way of one edge's generating requests. `now` gives epoch seconds."""
 
@@ -123,14 +137,20 @@ class Pipeline:
         ends_at = self._ends_at(controls, request)
         caller = self.identify(request)
         ask = self.admit(operation, request)
-        regions = eligible(caller.principal.regions, self._regions_of.get(ask.model, ()), controls.regions)
-        inquiry = self._inquire(caller, ask, controls, regions)
+        request_id = request.headers["x-request-id"]
+        return await self.answer(caller, ask, controls, request_id=request_id, begun=begun, ends_at=ends_at)
+
+    async def answer(
+        self, caller: Caller, ask: Ask, controls: Controls, *, request_id: str, begun: float, ends_at: float
+    ) -> Reply:
+        """Answer an admitted request of this caller; `begun` and `ends_at` are on the event loop's clock."""
+        inquiry = self.inquire(caller, ask, controls)
         known, candidate = await self._look_up(inquiry, ends_at)
         errand = Errand(
             ask=ask,
             caller=caller,
-            regions=regions,
-            request_id=request.headers["x-request-id"],
+            regions=inquiry.regions,
+            request_id=request_id,
             controls=controls,
             begun=begun,
             ends_at=ends_at,
@@ -142,11 +162,14 @@ class Pipeline:
         if controls.cache is CacheMode.ONLY:
             raise NotCached("This answer is not known, and x-isochrone-cache: only forbids to generate it.")
         try:
-            return await self._answer(errand)
+            reply = await self._answer(errand)
         except ApiError as error:
             if known and status_of(error) in _NONE_CAN_BE_HAD:
                 return self._replay(known, errand, instead_of=error)
             raise
+        if inquiry.may_read:
+            self.rooms.savings.miss(inquiry.tenant, now=self._now())
+        return reply
 
     def identify(self, request: Request) -> Caller:
         """Who, and where. Raises Unauthorized, Forbidden."""
@@ -170,7 +193,8 @@ class Pipeline:
             )
         return ask
 
-    def _inquire(self, caller: Caller, ask: Ask, controls: Controls, regions: Regions) -> Inquiry:
+    def inquire(self, caller: Caller, ask: Ask, controls: Controls) -> Inquiry:
+        """What an admitted request asks of the answers. Raises Forbidden, BadRequest."""
         principal = caller.principal
         return self.rooms.desk.inquire(
             ask,
@@ -178,7 +202,7 @@ class Pipeline:
             own=principal.answers,
             private=principal.private,
             mode=controls.cache,
-            regions=regions,
+            regions=eligible(principal.regions, self._regions_of.get(ask.model, ()), controls.regions),
         )
 
     def _ends_at(self, controls: Controls, request: Request) -> float:
@@ -255,6 +279,7 @@ class Pipeline:
                 book=self.rooms.book,
                 patience=first_token if asked.stream else first_token * _BODY_PATIENCE,
                 place=place,
+                answer=errand.inquiry.mark,
             )
 
         return begin
@@ -310,7 +335,7 @@ class Pipeline:
             question=errand.inquiry.text or "",
             seconds=time.monotonic() - errand.begun,
             cost=cost_of(facts.price, *usage_of(usage)),
-            request=errand.ask.fields if self.settings.answers.warm else None,
+            request=_asked(errand) if self.settings.answers.warm else None,
         )
 
     def _replay(self, known: Known, errand: Errand, *, instead_of: ApiError | None = None) -> Reply:
@@ -318,6 +343,7 @@ class Pipeline:
         answer, ask, now = known.answer, errand.ask, self._now()
         headers = self._headers(cache=_CACHE_OF[known.tier], backend=answer.backend, attempts=0, why=known.why)
         headers["x-isochrone-answer"] = known.mark
+        self._count(known, errand, now)
         if known.stale_for:
             headers["age"] = str(max(0, int(now - answer.created)))
             headers["x-isochrone-stale"] = "error" if instead_of else "revalidating"
@@ -328,6 +354,11 @@ class Pipeline:
             return Reply(status=200, headers={**headers, **JSON}, body=body)
         body = replay_stream(answer, request_id=errand.request_id, now=now, include_usage=ask.include_usage)
         return Reply(status=200, headers={**headers, **EVENT_STREAM}, body=body)
+
+    def _count(self, known: Known, errand: Errand, now: float) -> None:
+        tenant, took = errand.inquiry.tenant, time.monotonic() - errand.begun
+        self.rooms.savings.hit(tenant, known.tier, known.answer, took=took, now=now)
+        self.rooms.demand.asked(tenant, known.mark, now)
 
     async def _refresh(self, errand: Errand) -> None:
         """A new answer in place of one past its time; nobody waits for it."""

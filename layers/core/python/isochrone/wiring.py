@@ -71,6 +71,8 @@ def build_edge(
         means=means,
         book=life.book,
         counters=counters,
+        savings=life.savings,
+        demand=life.demand,
         exchange=life.exchange,
     )
     return Edge(
@@ -112,13 +114,15 @@ def open_stores(settings: Settings, region: str, environ: Mapping[str, str]) -> 
     """The stores that `state` names."""
     if settings.state.kind == "memory":
         from isochrone.stores.memory import MemoryAnswerStore, MemoryLedgerStore
+        from isochrone.stores.memory_rollups import MemoryRollupStore
 
         answers = MemoryAnswerStore(capacity=settings.answers.memory_bytes)
-        return Stores(answers, MemoryLedgerStore(capacity=_LEDGER_IN_MEMORY))
+        return Stores(answers, MemoryLedgerStore(capacity=_LEDGER_IN_MEMORY), MemoryRollupStore())
     from isochrone.stores.dynamodb.answers import DynamoAnswerStore
     from isochrone.stores.dynamodb.clients import Clients
     from isochrone.stores.dynamodb.fleet import DynamoFleetStore
     from isochrone.stores.dynamodb.ledger import DynamoLedgerStore
+    from isochrone.stores.dynamodb.rollups import DynamoRollupStore
 
     clients = Clients(region, endpoint_url=settings.state.endpoint_url, environ=environ)
 
@@ -128,6 +132,7 @@ def open_stores(settings: Settings, region: str, environ: Mapping[str, str]) -> 
     return Stores(
         DynamoAnswerStore(clients.of(region), table_name(settings, "answers")),
         DynamoLedgerStore(clients.of(region), table_name(settings, "ledger")),
+        DynamoRollupStore(clients.of(region), table_name(settings, "ledger")),
         fleet_in(region),
         fleet_in,
         clients.aclose,

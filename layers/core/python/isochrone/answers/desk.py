@@ -87,7 +87,7 @@ class Desk:
         own: OwnAnswers,
         private: bool,
         mode: CacheMode,
-        regions: Collection[str] | None,
+        regions: frozenset[str] | None,
     ) -> Inquiry:
         """What the request wants of the answers. Raises BadRequest for one that no fingerprint can be made of."""
         text = asked_last(ask)

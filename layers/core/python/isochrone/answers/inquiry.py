@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import NamedTuple
 
 from isochrone.answers.terms import Terms
@@ -24,7 +23,7 @@ class Inquiry(NamedTuple):
     terms: Terms
     mode: CacheMode
     revision: str = ""
-    regions: Collection[str] | None = None
+    regions: frozenset[str] | None = None
 
     @property
     def is_cacheable(self) -> bool:

@@ -113,6 +113,6 @@ def _popular(series: Series, this: int) -> Forecast:
 def _rate(series: Series, this: int) -> float:
     """Asks an hour, in which what is a day older counts half."""
     hours = max(_SHORTEST_HISTORY, this - min(series, default=this) + 1)
-    fade = 0.5 ** (1 / _POPULAR_HALVES_IN)
+    fade: float = 0.5 ** (1 / _POPULAR_HALVES_IN)
     weights = (1 - fade**hours) / (1 - fade)
     return sum(asks * fade ** (this - hour) for hour, asks in series.items()) / weights
