@@ -18,7 +18,8 @@ from infra.settings import Deployment
 # A table asks KMS in the name of who reads or writes. These are what aws-cdk grants such a principal, without its
 # wildcards; making and replicating the table needs kms:CreateGrant too, of who deploys.
 _TABLE_USE = (
-    "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo",
+    "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext",
+    "kms:ReEncryptFrom", "kms:ReEncryptTo",
 )  # fmt: skip
 
 

@@ -16,7 +16,8 @@ from tests.infra.conftest import BASE, Synthesis, Synthesise, Template, function
 REGIONS = ("us-east-1", "eu-west-1", "ap-southeast-1")
 KEY = "arn:aws:kms:us-east-1:111122223333:key/mrk-1234567890abcdef1234567890abcdef"
 ENCRYPTED = BASE.replace('kind = "dynamodb"', f'kind = "dynamodb"\nkms_key = "{KEY}"')
-USES = ["Decrypt", "DescribeKey", "Encrypt", "GenerateDataKey", "ReEncryptFrom", "ReEncryptTo"]
+USES = ["Decrypt", "DescribeKey", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext"]
+USES += ["ReEncryptFrom", "ReEncryptTo"]
 
 
 @pytest.fixture(scope="session")
