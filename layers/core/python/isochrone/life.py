@@ -6,16 +6,19 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from isochrone.answers.curated.entry import Entry
+from isochrone.answers.curated.shelf import Shelf
 from isochrone.background import Background
 from isochrone.chores import Chore, Chores
 from isochrone.ledger.book import Book
 from isochrone.ledger.demand import Demand
 from isochrone.ledger.savings import Savings
 from isochrone.ledger.spool import open_spool
+from isochrone.ledger.usage import estimate
 from isochrone.routing import prober
 from isochrone.routing.exchange import FRESH_SECONDS, Exchange
 from isochrone.routing.fleet import UNKNOWN_RTT_MS, Fleet
@@ -23,7 +26,7 @@ from isochrone.routing.leases import Leases
 from isochrone.routing.places import Home, Places
 from isochrone.routing.rtt import rtt_between_regions
 from isochrone.settings import Backend, Settings, home_of
-from isochrone.stores.protocols import AnswerStore, FleetStore, LedgerStore, RollupStore
+from isochrone.stores.protocols import AnswerStore, DirectoryStore, FleetStore, LedgerStore, RollupStore
 from isochrone.upstream.attempt import open_session
 from isochrone.upstream.budget import RetryBudget
 from isochrone.upstream.credentials import Credentials
@@ -53,6 +56,7 @@ class Stores(NamedTuple):
     fleet: FleetStore | None = None
     fleet_in: Callable[[str], FleetStore] | None = None
     close: Callable[[], Awaitable[None]] | None = None
+    directory: DirectoryStore | None = None
 
 
 def _own_name() -> str:
@@ -64,7 +68,14 @@ class Life:
     """What is opened when an edge starts and closed when it ends, and its chores in between."""
 
     def __init__(
-        self, settings: Settings, region: str, environ: Mapping[str, str], stores: Stores, *, resident: bool
+        self,
+        settings: Settings,
+        region: str,
+        environ: Mapping[str, str],
+        stores: Stores,
+        standards: Sequence[Entry] = (),
+        *,
+        resident: bool,
     ) -> None:
         self._settings = settings
         self._region = region
@@ -98,6 +109,7 @@ class Life:
             clock=time.monotonic,
             wall=time.time,
         )
+        self.shelf = Shelf(stores.directory, standards, estimate=estimate, background=self.background)
         self.budget = RetryBudget(settings.retry.budget_ratio)
         self.hedges = RetryBudget(settings.routing.hedge_ratio, floor=0, name="hedges")
         self.session = open_session()
@@ -143,6 +155,7 @@ class Life:
         """Before the first request. A secret that cannot be read now is logged, and tried again as a chore."""
         # Not earlier: the copies of a snapshot would share the name, and count each other's slots for their own.
         self.leases.holder = self.places.holder = _own_name()
+        await self.shelf.refresh(time.time())
         if self.credentials.needs_secrets:
             await self._reading_secrets.do_now()
         if self._resident:

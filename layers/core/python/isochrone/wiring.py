@@ -7,9 +7,12 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from isochrone.admission.address import AddressRule
 from isochrone.admission.keys import KeyRing
+from isochrone.answers.curated.entry import Entry
+from isochrone.answers.curated.shelf import load_file
 from isochrone.answers.desk import Desk
 from isochrone.answers.inquiry import revisions_of
 from isochrone.answers.library import Library
@@ -17,6 +20,7 @@ from isochrone.answers.memory_tier import MemoryTier
 from isochrone.answers.terms import TermsBook
 from isochrone.edge import Edge
 from isochrone.ledger.counters import Counters
+from isochrone.ledger.usage import estimate
 from isochrone.life import Life, Stores
 from isochrone.pipeline import Pipeline, Rooms
 from isochrone.routing.fleet import Fleet
@@ -44,8 +48,9 @@ def build_edge(
         raise SettingsError(f"region {region!r} is not in the configuration; it has {names}")
     _say_what_is_not_enforced(settings)
     _say_if_nobody_may_ask(settings)
-    locator = locator_of(settings, environ)  # first, because it can fail: nothing is open yet
-    life = Life(settings, region, environ, open_stores(settings, region, environ), resident=resident)
+    # These can fail: first, while nothing is open yet.
+    locator, standards = locator_of(settings, environ), standards_of(settings)
+    life = Life(settings, region, environ, open_stores(settings, region, environ), standards, resident=resident)
     _say_what_has_no_place(settings, life.fleet)
     chance = random.SystemRandom().random  # a snapshot's restored copies must not share their chances
     means = Means(
@@ -113,13 +118,15 @@ def _say_what_has_no_place(settings: Settings, fleet: Fleet) -> None:
 def open_stores(settings: Settings, region: str, environ: Mapping[str, str]) -> Stores:
     """The stores that `state` names."""
     if settings.state.kind == "memory":
-        from isochrone.stores.memory import MemoryAnswerStore, MemoryLedgerStore
+        from isochrone.stores.memory import MemoryAnswerStore, MemoryDirectoryStore, MemoryLedgerStore
         from isochrone.stores.memory_rollups import MemoryRollupStore
 
         answers = MemoryAnswerStore(capacity=settings.answers.memory_bytes)
-        return Stores(answers, MemoryLedgerStore(capacity=_LEDGER_IN_MEMORY), MemoryRollupStore())
+        ledger = MemoryLedgerStore(capacity=_LEDGER_IN_MEMORY)
+        return Stores(answers, ledger, MemoryRollupStore(), directory=MemoryDirectoryStore())
     from isochrone.stores.dynamodb.answers import DynamoAnswerStore
     from isochrone.stores.dynamodb.clients import Clients
+    from isochrone.stores.dynamodb.directory import DynamoDirectoryStore
     from isochrone.stores.dynamodb.fleet import DynamoFleetStore
     from isochrone.stores.dynamodb.ledger import DynamoLedgerStore
     from isochrone.stores.dynamodb.rollups import DynamoRollupStore
@@ -136,6 +143,7 @@ def open_stores(settings: Settings, region: str, environ: Mapping[str, str]) -> 
         fleet_in(region),
         fleet_in,
         clients.aclose,
+        DynamoDirectoryStore(clients.of(region), table_name(settings, "directory")),
     )
 
 
@@ -151,8 +159,18 @@ def _desk(settings: Settings, life: Life, counters: Counters, chance: Callable[[
     answers = settings.answers
     library = Library(life.stores.answers, _memory_tier(settings), chance=chance, also=answers.also, count=counters.add)
     return Desk(
-        library, TermsBook(settings), revisions=revisions_of(settings), sampled=answers.sampled, also=answers.also
+        library,
+        TermsBook(settings),
+        revisions=revisions_of(settings),
+        sampled=answers.sampled,
+        also=answers.also,
+        curated=life.shelf,
     )
+
+
+def standards_of(settings: Settings) -> list[Entry]:
+    """The curated answers of the file that the settings name, if they do. Raises SettingsError."""
+    return load_file(Path(settings.answers.curated), estimate=estimate) if settings.answers.curated else []
 
 
 def _memory_tier(settings: Settings) -> MemoryTier:

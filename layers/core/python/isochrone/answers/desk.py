@@ -17,6 +17,7 @@ from isochrone.answers.terms import TermsBook
 from isochrone.api.controls import CacheMode
 from isochrone.api.requests import Ask
 from isochrone.settings import OwnAnswers
+from isochrone.stores.entries import Entry
 
 
 class Candidate(Protocol):
@@ -24,7 +25,10 @@ class Candidate(Protocol):
 
 
 class Found(NamedTuple):
-    """`known` may be past its time: `known.stale_for` says so, and the terms say what it is still good for."""
+    """`known` may be past its time: `known.stale_for` says so, and the terms say what it is still good for.
+
+    With both, `known` is the candidate's answer, and to be checked beside giving it.
+    """
 
     known: Known | None = None
     candidate: Candidate | None = None
@@ -36,13 +40,15 @@ NOTHING_FOUND = Found()
 class Curated(Protocol):
     """Standard questions with their answers."""
 
-    def look_up(self, inquiry: Inquiry, *, now: float) -> Known | None: ...
+    async def look_up(self, inquiry: Inquiry, *, now: float) -> Known | None: ...
 
 
 class Similar(Protocol):
     """Answers to questions that mean the same."""
 
     async def look_up(self, inquiry: Inquiry, *, now: float) -> Found: ...
+
+    def entry_of(self, inquiry: Inquiry) -> Entry | None: ...
 
     async def settle(self, candidate: Candidate, answer: Answer) -> None: ...
 
@@ -100,7 +106,7 @@ class Desk:
 
     async def look_up(self, inquiry: Inquiry, *, now: float) -> Found:
         """What is known. Never raises: whatever is wrong with a store is a miss."""
-        if self._curated and (standard := self._curated.look_up(inquiry, now=now)):
+        if self._curated and (standard := await self._curated.look_up(inquiry, now=now)):
             return Found(standard)
         if not inquiry.may_read:
             return NOTHING_FOUND
@@ -123,6 +129,7 @@ class Desk:
     ) -> None:
         """A backend has answered: keep it where it may be kept, and learn from it."""
         if inquiry.may_keep:
-            await self.library.keep(inquiry, answer, fence=fence)
+            entry = self._similar.entry_of(inquiry) if self._similar else None
+            await self.library.keep(inquiry, answer, fence=fence, entry=entry)
         if candidate and self._similar:
             await self._similar.settle(candidate, answer)
