@@ -349,6 +349,8 @@ class Pipeline:
             headers["x-isochrone-stale"] = "error" if instead_of else "revalidating"
             if not instead_of:
                 self._background.start(self._refresh(errand))
+        elif errand.candidate:
+            self._background.start(self._refresh(errand))
         if not ask.stream:
             body = replay_body(answer, request_id=errand.request_id, now=now)
             return Reply(status=200, headers={**headers, **JSON}, body=body)
@@ -361,7 +363,7 @@ class Pipeline:
         self.rooms.demand.asked(tenant, known.mark, now)
 
     async def _refresh(self, errand: Errand) -> None:
-        """A new answer in place of one past its time; nobody waits for it."""
+        """A new answer in place of one past its time, or to check one; nobody waits for it."""
         with suppress(ApiError):
             await self._answer(errand._replace(ask=without_stream(errand.ask)))
 
