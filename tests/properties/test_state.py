@@ -32,22 +32,27 @@ class MemoryTierMachine(RuleBasedStateMachine):
     @rule(key=keys, size=st.integers(0, 3500), fill=st.binary(min_size=1, max_size=1), lives=st.integers(0, 200))
     def put(self, key: str, size: int, fill: bytes, lives: int) -> None:
         value = fill * size
-        self.tier.put(key, value, expires=self.now + lives, now=self.now)
-        self.model[key] = (value, self.now + min(lives, self.TTL))
+        self.tier.put(key, value, fresh_until=self.now + lives / 2, expires=self.now + lives, now=self.now)
+        self.model[key] = (value, self.now + lives)
         if size < 2000 and lives > 0:
-            assert self.tier.get(key, now=self.now) == value
+            assert self.value(key) == value
 
     @rule(key=keys)
     def get(self, key: str) -> None:
-        found = self.tier.get(key, now=self.now)
+        held = self.tier.get(key, now=self.now)
         value, expires = self.model.get(key, (None, 0.0))
-        assert found is None or (found == value and self.now < expires)
+        assert held is None or (held.value == value and self.now < expires)
+        assert held is None or held.ask_again_at <= self.now + self.TTL
 
     @rule(key=keys)
     def discard(self, key: str) -> None:
-        self.tier.values.discard(key)
+        self.tier.discard(key)
         self.model.pop(key, None)
-        assert self.tier.get(key, now=self.now) is None
+        assert self.value(key) is None
+
+    def value(self, key: str) -> bytes | None:
+        held = self.tier.get(key, now=self.now)
+        return held.value if held else None
 
     @invariant()
     def is_within_its_bounds(self) -> None:

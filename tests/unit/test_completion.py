@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from isochrone.answers.completion import Answer, from_bytes, is_complete, replay_body, replay_stream, to_bytes
+from isochrone.answers.completion import Answer, is_complete, replay_body, replay_stream
 from isochrone.api.requests import CHAT
 from isochrone.api.sse import SseDecoder
 from isochrone.upstream.transcript import Transcript
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
+CACHED = {**USAGE, "prompt_tokens_details": {"cached_tokens": 3}}
 CREATED = 1_800_000_000.0
 
 
@@ -46,7 +47,7 @@ def test_replayed_stream_says_the_same_as_the_body(message: dict[str, Any]) -> N
     transcript, _ = replayed(answer(body))
     told = transcript.to_body(CHAT, model="m", created=1)
     assert told["choices"] == body["choices"]
-    assert (transcript.usage, transcript.done, told["system_fingerprint"]) == (USAGE, True, "fp")
+    assert (transcript.usage, transcript.done, told["system_fingerprint"]) == (CACHED, True, "fp")
 
 
 def test_thoughts_are_replayed_before_the_words() -> None:
@@ -68,7 +69,7 @@ def test_usage_is_replayed_only_to_those_who_asked() -> None:
     assert transcript.usage is None
     assert all("usage" not in chunk for chunk in chunks)
     _, chunks = replayed(answer(completion()), include_usage=True)
-    assert (chunks[-1]["choices"], chunks[-1]["usage"]) == ([], USAGE)
+    assert (chunks[-1]["choices"], chunks[-1]["usage"]) == ([], CACHED)
 
 
 def test_older_route_is_replayed_in_its_own_shape() -> None:
@@ -82,23 +83,13 @@ def test_older_route_is_replayed_in_its_own_shape() -> None:
 def test_replayed_body_is_the_answer_with_an_id_and_a_time_of_its_own() -> None:
     body = completion()
     told = json.loads(replay_body(answer(body), request_id="r9", now=CREATED + 5))
-    assert told == {**body, "id": "chatcmpl-r9", "created": int(CREATED) + 5}
+    assert told == {**body, "id": "chatcmpl-r9", "created": int(CREATED) + 5, "usage": CACHED}
     assert body["id"] == "chatcmpl-1"
 
 
 def test_replayed_embeddings_get_no_id_that_they_never_had() -> None:
     body = {"object": "list", "data": [{"embedding": [0.5], "index": 0}], "model": "m", "usage": {"prompt_tokens": 1}}
     assert json.loads(replay_body(answer(body, "embedding"), request_id="r9", now=CREATED)) == body
-
-
-def test_answer_survives_its_packed_form() -> None:
-    known = answer(completion(reasoning_content="🌍" * 1000))
-    assert from_bytes(to_bytes(known)) == known
-
-
-@pytest.mark.parametrize("value", [b"", b"\x00", b"\xc1", b"{}", b"\xff" * 100, to_bytes(answer({"a": 1}))[:-2]])
-def test_damaged_bytes_are_no_answer(value: bytes) -> None:
-    assert from_bytes(value) is None
 
 
 @pytest.mark.parametrize(
@@ -125,6 +116,124 @@ def test_damaged_bytes_are_no_answer(value: bytes) -> None:
 )
 def test_only_one_choice_that_ended_by_itself_is_complete(body: dict[str, Any], complete: bool) -> None:
     assert is_complete(body) is complete
+
+
+@pytest.mark.parametrize(
+    ("also", "body"),
+    [
+        ("tools", completion(tool_calls=[{"id": "c", "function": {"name": "f"}}])),
+        ("tools", {"choices": [{"message": {"tool_calls": [{"id": "c"}]}, "finish_reason": "tool_calls"}]}),
+        ("tools", {"choices": [{"message": {"function_call": {"name": "f"}}, "finish_reason": "function_call"}]}),
+        ("length", {"choices": [{"message": {"content": "a"}, "finish_reason": "length"}]}),
+        ("length", {"choices": [{"text": "a", "finish_reason": "length"}]}),
+    ],
+)
+def test_what_the_operator_wants_kept_too_is_complete_in_its_own_way(also: str, body: dict[str, Any]) -> None:
+    assert is_complete(body, (also,))
+    assert not is_complete(body, {"tools", "logprobs", "choices", "length"} - {also})
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"message": {"tool_calls": [{"id": "c"}]}, "finish_reason": "length"},
+        {"message": {"tool_calls": [{"id": "c"}]}, "finish_reason": None},
+        {"message": {"tool_calls": "c"}, "finish_reason": "tool_calls"},
+        {"message": {"tool_calls": ["c"]}, "finish_reason": "tool_calls"},
+        {"message": {"function_call": "f"}, "finish_reason": "function_call"},
+        {"message": {"content": "a"}, "finish_reason": "content_filter"},
+        {"message": {"content": "a"}, "finish_reason": "abort"},
+    ],
+    ids=str,
+)
+def test_broken_answer_is_not_complete_whatever_the_operator_wants(choice: dict[str, Any]) -> None:
+    assert not is_complete({"choices": [choice]}, {"tools", "logprobs", "choices", "length"})
+
+
+def test_as_many_choices_as_were_asked_for_are_complete() -> None:
+    body = {"choices": [{"finish_reason": "stop"}, {"finish_reason": "stop"}]}
+    assert is_complete(body, choices=2)
+    assert not is_complete(body, choices=3)
+    assert not is_complete({"choices": [{"finish_reason": "stop"}, {"finish_reason": None}]}, choices=2)
+
+
+def test_details_that_an_engine_gave_of_its_usage_stay() -> None:
+    usage = {**USAGE, "prompt_tokens_details": {"audio_tokens": 1, "cached_tokens": 0}, "cost": 0.1}
+    told = json.loads(replay_body(answer(completion() | {"usage": usage}), request_id="r9", now=CREATED))
+    assert told["usage"] == {**usage, "prompt_tokens_details": {"audio_tokens": 1, "cached_tokens": 3}}
+
+
+def test_usage_that_nobody_counted_stays_unknown() -> None:
+    told = json.loads(replay_body(answer(completion() | {"usage": None}), request_id="r9", now=CREATED))
+    assert told["usage"] is None
+
+
+def test_calls_are_replayed_under_their_indexes_and_behind_the_words() -> None:
+    calls = [
+        {"id": "c0", "type": "function", "function": {"name": "far", "arguments": '{"km": 1}'}},
+        {"id": "c1", "type": "custom", "custom": {"name": "f", "input": "x"}},
+    ]
+    choice = completion(tool_calls=calls)["choices"][0] | {"finish_reason": "tool_calls"}
+    _, chunks = replayed(answer(completion() | {"choices": [choice]}))
+    deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
+    assert [delta["tool_calls"] for delta in deltas if "tool_calls" in delta] == [
+        [{"index": 0, "id": "c0", "type": "function", "function": {"name": "far", "arguments": ""}}],
+        [{"index": 0, "function": {"arguments": '{"km": 1}'}}],
+        [{"index": 1, **calls[1]}],
+    ]
+    assert [next(iter(reversed(delta)), None) for delta in deltas] == ["content"] * 2 + ["tool_calls"] * 3 + [None]
+    assert chunks[-2]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_answer_of_calls_alone_is_replayed_without_words() -> None:
+    call = {"id": "c0", "type": "function", "function": {"name": "far", "arguments": ""}}
+    choice = {"index": 0, "message": {"role": "assistant", "content": None, "tool_calls": [call]}}
+    _, chunks = replayed(answer({"choices": [{**choice, "finish_reason": "tool_calls"}]}), include_usage=False)
+    assert [chunk["choices"][0]["delta"] for chunk in chunks] == [
+        {"role": "assistant", "content": None},
+        {"tool_calls": [{"index": 0, **call}]},
+        {},
+    ]
+
+
+def test_log_probabilities_come_with_the_last_of_the_words() -> None:
+    logprobs = {"content": [{"token": "Not", "logprob": -0.1}], "refusal": None}
+    choice = completion()["choices"][0] | {"logprobs": logprobs}
+    _, chunks = replayed(answer(completion() | {"choices": [choice]}), include_usage=False)
+    assert [chunk["choices"][0]["logprobs"] for chunk in chunks] == [None, logprobs, None]
+
+
+def test_what_else_an_engine_said_of_a_choice_comes_with_its_end() -> None:
+    choice = completion()["choices"][0] | {"stop_reason": 128, "matched_stop": "x"}
+    _, chunks = replayed(answer(completion() | {"choices": [choice]}), include_usage=False)
+    end = chunks[-1]["choices"][0]
+    assert (end["stop_reason"], end["matched_stop"], end["finish_reason"]) == (128, "x", "stop")
+
+
+def test_every_choice_is_replayed_under_its_index() -> None:
+    choices = [
+        {"index": i, "message": {"role": "assistant", "content": text}, "logprobs": None, "finish_reason": "stop"}
+        for i, text in enumerate(("Near.", "Far."))
+    ]
+    _, chunks = replayed(answer(completion() | {"choices": choices}), include_usage=False)
+    told = [(chunk["choices"][0]["index"], chunk["choices"][0]["delta"].get("content")) for chunk in chunks]
+    assert told == [(0, ""), (0, "Near."), (0, None), (1, ""), (1, "Far."), (1, None)]
+
+
+@pytest.mark.parametrize("character", ["a", "\x00", "字", "🌍", '"', "\u2028"])
+def test_no_line_of_a_replayed_stream_is_longer_than_clients_read(character: str) -> None:
+    said = character * 100_000
+    stream = replay_stream(answer(completion(content=said)), request_id="r9", now=CREATED, include_usage=True)
+    assert max(map(len, stream.split(b"\n"))) < 64 * 1024
+    transcript, _ = replayed(answer(completion(content=said)))
+    assert transcript.texts()["content"] == said
+
+
+@pytest.mark.parametrize("said", ["", "\x00", "\u2028\u0085\r\n\n", "data: [DONE]\n\n"])
+def test_awkward_text_is_replayed_as_it_is(said: str) -> None:
+    body = completion(content=said)
+    transcript, _ = replayed(answer(body))
+    assert transcript.to_body(CHAT, model="m", created=1)["choices"] == body["choices"]
 
 
 def test_replay_has_an_id_of_its_routes_kind() -> None:

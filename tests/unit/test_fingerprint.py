@@ -29,6 +29,108 @@ def test_order_of_keys_does_not_matter_at_any_depth() -> None:
 
 
 @pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"temperature": 0}, {"temperature": 0.0}),
+        ({"temperature": 0}, {"temperature": -0.0}),
+        ({"temperature": 1}, {"temperature": 1.0}),
+        ({"unknown": {"deep": [1, {"x": 2}]}}, {"unknown": {"deep": [1.0, {"x": 2.0}]}}),
+        ({"seed": 2**53}, {"seed": float(2**53)}),
+    ],
+    ids=str,
+)
+def test_number_is_the_same_in_whatever_form_it_is_written(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert fingerprint("t", ask(**one)) == fingerprint("t", ask(**other))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"x": 1}, {"x": True}),
+        ({"x": 0}, {"x": False}),
+        ({"x": 0}, {"x": None}),
+        ({"x": 1}, {"x": "1"}),
+        ({"x": 1}, {"x": 1.5}),
+        ({"x": 2**53}, {"x": 2**53 + 1}),
+        ({"x": 2**53 + 1}, {"x": 2.0**53 + 2}),
+        ({"x": 1e300}, {"x": 1.1e300}),
+        ({"x": []}, {"x": {}}),
+        ({"x": ""}, {"x": None}),
+    ],
+    ids=str,
+)
+def test_values_that_only_look_alike_are_not_the_same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert fingerprint("t", ask(**one)) != fingerprint("t", ask(**other))
+
+
+@pytest.mark.parametrize("name", ["temperature", "stop", "tools", "response_format", "seed", "max_tokens", "n", "user"])
+def test_option_that_is_null_is_the_same_as_none(name: str) -> None:
+    assert fingerprint("t", ask(**{name: None})) == fingerprint("t", ask())
+
+
+def test_null_inside_an_option_matters() -> None:
+    schema = {"type": "object", "default": None}
+    assert fingerprint("t", ask(response_format=schema)) != fingerprint("t", ask(response_format={"type": "object"}))
+    turn = {"role": "user", "content": "How far?"}
+    assert fingerprint("t", ask(messages=[{**turn, "name": None}])) != fingerprint("t", ask(messages=[turn]))
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.mark.parametrize(
+    ("operation", "fields"),
+    [
+        (CHAT, lambda text: {"messages": [{"role": "user", "content": text}]}),
+        (CHAT, lambda text: {"messages": [{"role": "user", "content": [{"type": "text", "text": text}]}]}),
+        (CHAT, lambda text: {"messages": [{"role": "system", "content": text}, {"role": "user", "content": "x"}]}),
+        (COMPLETION, lambda text: {"prompt": text}),
+        (COMPLETION, lambda text: {"prompt": ["x", text]}),
+        (EMBEDDING, lambda text: {"input": text}),
+        (EMBEDDING, lambda text: {"input": [text]}),
+    ],
+)
+def test_text_is_the_same_in_either_normal_form(operation: Operation, fields: Any) -> None:
+    marks = {fingerprint("t", ask({"model": "m", **fields(text)}, operation)) for text in (COMPOSED, DECOMPOSED)}
+    assert len(marks) == 1
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        lambda text: {"stop": text},
+        lambda text: {"stop": [text]},
+        lambda text: {"prompt": text},
+        lambda text: {"response_format": {"type": "json_schema", "json_schema": {"name": text}}},
+        lambda text: {"logit_bias": {text: 1}},
+        lambda text: {"user": text},
+        lambda text: {"messages": [{"role": "user", "name": text, "content": "x"}]},
+        lambda text: {"messages": [{"role": "tool", "tool_call_id": text, "content": "x"}]},
+        lambda text: {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": text}}]}]},
+        lambda text: {"messages": [{"role": "user", "content": [{"type": "unknown", "text": text}]}]},
+    ],
+)
+def test_anything_else_is_the_same_only_byte_for_byte(more: Any) -> None:
+    assert fingerprint("t", ask(**more(COMPOSED))) != fingerprint("t", ask(**more(DECOMPOSED)))
+
+
+def test_letters_that_only_look_alike_are_not_the_same() -> None:
+    marks = {fingerprint("t", ask(messages=[{"role": "user", "content": text}])) for text in ("1", "\u00b9", "\uff11")}
+    assert len(marks) == 3
+
+
+def test_what_stands_behind_a_models_name_matters() -> None:
+    assert len({fingerprint("t", ask(), revision=revision) for revision in ("", "a", "b", "a\nb")}) == 4
+
+
+def test_making_a_fingerprint_leaves_the_request_as_it_was() -> None:
+    fields = {"model": "m", "messages": [{"role": "user", "content": DECOMPOSED}], "temperature": 1.0, "stop": None}
+    before = repr(fields)
+    fingerprint("t", ask(fields))
+    assert repr(fields) == before
+
+
+@pytest.mark.parametrize(
     "more",
     [
         {"model": "other"},
@@ -37,6 +139,7 @@ def test_order_of_keys_does_not_matter_at_any_depth() -> None:
         {"messages": [*BODY["messages"], *BODY["messages"]]},
         {"temperature": 0},
         {"max_tokens": 5},
+        {"max_tokens": None, "max_completion_tokens": 5},
         {"seed": 1},
         {"user": "u"},
         {"response_format": {"type": "json_object"}},
@@ -94,12 +197,31 @@ def test_plain_request_for_one_answer_may_be_kept(more: dict[str, Any]) -> None:
         {"tools": [{"type": "function"}]},
         {"functions": [{"name": "f"}]},
         {"logprobs": True},
+        {"logprobs": 0},
         {"top_logprobs": 3},
+        {"prompt_logprobs": 1},
     ],
     ids=",".join,
 )
 def test_anything_beyond_that_may_not_even_if_sampled_answers_may(more: dict[str, Any]) -> None:
     assert not storable(ask(**more), sampled=True)
+
+
+@pytest.mark.parametrize(
+    ("also", "more"),
+    [
+        ("tools", {"tools": [{"type": "function"}]}),
+        ("tools", {"functions": [{"name": "f"}]}),
+        ("logprobs", {"logprobs": True, "top_logprobs": 3}),
+        ("choices", {"n": 2}),
+        ("choices", {"best_of": 3}),
+    ],
+    ids=str,
+)
+def test_operator_may_allow_each_of_them(also: str, more: dict[str, Any]) -> None:
+    assert storable(ask(**more), sampled=False, also=(also,))
+    assert not storable(ask(**more), sampled=False, also={"tools", "logprobs", "choices", "length"} - {also})
+    assert not storable(ask(**more, temperature=1), sampled=False, also=(also,))
 
 
 @pytest.mark.parametrize("prompt", [["a", "b"], [[1, 2], [3]], [[1], "b"]], ids=str)

@@ -24,7 +24,7 @@ _ID_PREFIX = {"chat": "chatcmpl-", "completion": "cmpl-"}
 _PIECE = 8192
 _ORDER = {"content": 1, "refusal": 2, "tool_calls": 3, "function_call": 3}
 _CALLS = ("tool_calls", "function_call")
-_CHOICE_FIELDS = frozenset({"index", "message", "text", "logprobs", "finish_reason"})
+_SAID_BEFORE = frozenset({"index", "message", "text", "logprobs"})
 
 
 class Answer(Struct, frozen=True, array_like=True):
@@ -85,7 +85,8 @@ def replay_stream(answer: Answer, *, request_id: str, now: float, include_usage:
     base = {key: value for key, value in whole.items() if key not in ("choices", "usage")}
     if answer.operation == "chat":
         base["object"] = "chat.completion.chunk"
-    pieces = (piece for choice in whole.get("choices", ()) for piece in _pieces(choice, answer.operation))
+    choices = enumerate(whole.get("choices", ()))
+    pieces = (piece for place, choice in choices for piece in _pieces(choice, place, answer.operation))
     chunks = [{**base, "choices": [piece]} for piece in pieces]
     if include_usage:
         chunks.append({**base, "choices": [], "usage": whole.get("usage")})
@@ -97,7 +98,8 @@ def _renewed(answer: Answer, request_id: str, now: float) -> dict[str, Any]:
     if prefix is None:
         return answer.body
     renewed = {**answer.body, "id": prefix + request_id, "created": int(now)}
-    if isinstance(usage := renewed.get("usage"), dict):
+    usage = renewed.get("usage")
+    if isinstance(usage, dict) and "prompt_tokens" in usage:
         renewed["usage"] = _cached(usage)
     return renewed
 
@@ -105,35 +107,34 @@ def _renewed(answer: Answer, request_id: str, now: float) -> dict[str, Any]:
 def _cached(usage: dict[str, Any]) -> dict[str, Any]:
     """In the words of OpenAI's API: every token of the prompt came from a cache."""
     details = usage.get("prompt_tokens_details") or {}
-    return {**usage, "prompt_tokens_details": {**details, "cached_tokens": usage.get("prompt_tokens", 0)}}
+    return {**usage, "prompt_tokens_details": {**details, "cached_tokens": usage["prompt_tokens"]}}
 
 
-def _pieces(choice: dict[str, Any], operation: str) -> Iterator[dict[str, Any]]:
-    """The choice, told by one chunk after the other. Log probabilities go with the last of what was said."""
-    index = choice.get("index") or 0
-    told: list[dict[str, Any]]
-    nothing: dict[str, Any]
+def _pieces(choice: dict[str, Any], place: int, operation: str) -> Iterator[dict[str, Any]]:
+    """The choice, told by one chunk after the other. Its log probabilities go with the last of its words."""
+    head = {"index": choice.get("index", place), "logprobs": None, "finish_reason": None}
     if operation == "chat":
-        told = [{"delta": delta} for delta in _deltas(choice.get("message") or {})]
-        nothing = {"delta": {}}
+        message = choice.get("message") or {}
+        yield {**head, "delta": _beginning(message)}
+        told = [{**head, "delta": delta} for delta in _deltas(message)]
+        told.append({**head, "delta": {}})
     else:
-        told = [{"text": text} for text in _cut(choice.get("text") or "")]
-        nothing = {"text": ""}
-    last = len(told) - 1
-    for place, said in enumerate(told):
-        logprobs = choice.get("logprobs") if place == last else None
-        yield {"index": index, **said, "logprobs": logprobs, "finish_reason": None}
-    more = {name: value for name, value in choice.items() if name not in _CHOICE_FIELDS}
-    yield {"index": index, **nothing, "logprobs": None, "finish_reason": choice.get("finish_reason"), **more}
+        told = [{**head, "text": text} for text in _cut(choice.get("text") or "")]
+        told.append({**head, "text": ""})
+    told[-1] |= {name: value for name, value in choice.items() if name not in _SAID_BEFORE}
+    last_words = told[-2] if len(told) > 1 else told[-1]
+    last_words["logprobs"] = choice.get("logprobs")
+    yield from told
+
+
+def _beginning(message: dict[str, Any]) -> dict[str, Any]:
+    begin = {"content": None if message["content"] is None else ""} if "content" in message else {}
+    return {"role": message.get("role", "assistant"), **begin}
 
 
 def _deltas(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    said = sorted((name for name in message if name != "role"), key=lambda name: _ORDER.get(name, 0))
-    begin = {"content": None if message["content"] is None else ""} if "content" in message else {}
-    yield {"role": message.get("role", "assistant"), **begin}
-    for name in said:
-        for piece in _told(name, message[name]):
-            yield {name: piece}
+    names = sorted((name for name in message if name != "role"), key=lambda name: _ORDER.get(name, 0))
+    return ({name: piece} for name in names for piece in _told(name, message[name]))
 
 
 def _told(name: str, value: Any) -> Iterator[Any]:

@@ -10,13 +10,14 @@ documents as nullable, and the normal forms of Unicode in what a person wrote.
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 from unicodedata import normalize
 
 import msgspec
 
-from isochrone.api.requests import CHAT, COMPLETION, EMBEDDING, Ask, encode
+from isochrone.api.requests import CHAT, EMBEDDING, Ask, encode
 
 _ONLY_TRANSPORT = frozenset({"stream", "stream_options"})
 _OPTIONAL = frozenset(
@@ -27,30 +28,42 @@ _OPTIONAL = frozenset(
 )
 # The longest whole number that every float in between is exact about.
 _EXACT = 2.0**53
-# The field in which a person's words stand.
-_WRITTEN = {CHAT.name: "messages", COMPLETION.name: "prompt", EMBEDDING.name: "input"}
 _VERSION = 3
+_OWNER_DIGITS = 16
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _PLAIN = frozenset({str, int, bool, type(None)})
 
 
 def fingerprint(tenant: str, ask: Ask, *, revision: str = "", regions: Collection[str] | None = None) -> str:
     """64 hex digits; equal exactly when tenant, operation, `revision`, `regions` and every meaningful field are equal.
+    The first of them say whose it is, so nobody has to look at an answer to know that it is somebody else's.
 
     `revision` says what stands behind the model's name. `regions` are those where the request may be answered, None for
     anywhere: what was generated elsewhere is no answer for who must stay. Raises BadRequest.
     """
     where = None if regions is None else sorted(regions)
     scope = [_VERSION, tenant, revision, where]
-    return sha256(encode([scope, ask.operation.name, ask.fields], by=_canonical)).hexdigest()
+    digest = sha256(encode([scope, ask.operation.name, ask.fields], by=_canonical)).hexdigest()
+    return _owner(tenant) + digest[_OWNER_DIGITS:]
+
+
+def is_of(tenant: str, mark: str) -> bool:
+    """Is this the fingerprint of a request of that tenant?"""
+    return mark.startswith(_owner(tenant))
+
+
+@lru_cache(maxsize=1024)
+def _owner(tenant: str) -> str:
+    return sha256(tenant.encode()).hexdigest()[:_OWNER_DIGITS]
 
 
 def _canonical(scoped: list[Any]) -> bytes:
     scope, operation, fields = scoped
     told = {name: _plain(value) for name, value in fields.items() if not _is_idle(name, value)}
-    written = _WRITTEN[operation]
-    if written in told:
-        told[written] = _in_normal_form(told[written])
+    if operation == CHAT.name:
+        told["messages"] = [_turn(turn) for turn in told["messages"]]
+    else:
+        told |= {name: _prompt(told[name]) for name in ("prompt", "input") if name in told}
     return _encode([*scope, operation, told])
 
 
@@ -58,14 +71,22 @@ def _is_idle(name: str, value: Any) -> bool:
     return name in _ONLY_TRANSPORT or (value is None and name in _OPTIONAL)
 
 
-def _in_normal_form(written: Any) -> Any:
-    """A prompt, several, or the turns of a conversation, with every text in them in NFC."""
-    if isinstance(written, list):
-        return [one if type(one) is int else _in_normal_form(one) for one in written]
-    if isinstance(written, dict):
-        texts = ("content", "text") if written.get("type", "text") == "text" else ()
-        return {name: _in_normal_form(one) if name in texts else one for name, one in written.items()}
-    return normalize("NFC", written) if isinstance(written, str) else written
+def _turn(turn: dict[str, Any]) -> dict[str, Any]:
+    content = turn.get("content")
+    said = [_part(part) for part in content] if isinstance(content, list) else _text(content)
+    return {**turn, "content": said} if "content" in turn else turn
+
+
+def _part(part: dict[str, Any]) -> dict[str, Any]:
+    return {**part, "text": _text(part["text"])} if part.get("type") == "text" and "text" in part else part
+
+
+def _prompt(prompt: Any) -> Any:
+    return [_text(one) for one in prompt] if isinstance(prompt, list) else _text(prompt)
+
+
+def _text(value: Any) -> Any:
+    return normalize("NFC", value) if isinstance(value, str) else value
 
 
 def _plain(value: Any) -> Any:
