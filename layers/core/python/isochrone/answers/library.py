@@ -35,7 +35,7 @@ JITTER = 0.1
 _STORE_REST_SECONDS = 5.0
 
 
-class _Read(NamedTuple):
+class Read(NamedTuple):
     answer: Answer
     tier: Tier
 
@@ -65,7 +65,7 @@ class Library:
         self._chance = chance
         self._also = also
         self._count = count
-        self._reading: dict[str, asyncio.Future[_Read | None]] = {}
+        self._reading: dict[str, asyncio.Future[Read | None]] = {}
 
     async def look_up(self, inquiry: Inquiry, *, now: float, consistent: bool = False) -> Known | None:
         """What is known, perhaps past its time. `consistent` asks the store for what was written a moment ago.
@@ -117,6 +117,18 @@ class Library:
         )
         return await self._written(mark, held, write)
 
+    async def find(self, mark: str, *, now: float) -> Read | None:
+        """The answer of this id and where it is, whoever asks. Never raises."""
+        if held := self._memory.get(mark, now=now):
+            return _read_of(held)
+        try:
+            value = await self._store.get(mark, now=now, consistent=True)
+        except StoreUnavailable as error:
+            log.warning("answers store unavailable, answer %s is not to be found there: %s", mark, error)
+            return None
+        answer = from_bytes(value) if value else None
+        return Read(answer, "store") if answer else None
+
     async def forget(self, mark: str) -> bool:
         """Forget an answer here and in the store; False when the store could not be told. Other processes hold it in
         memory until they ask again."""
@@ -150,7 +162,7 @@ class Library:
             self._memory.discard(mark, only=held)
         return written
 
-    async def _read_once(self, inquiry: Inquiry, mark: str, held: Held | None, now: float) -> _Read | None:
+    async def _read_once(self, inquiry: Inquiry, mark: str, held: Held | None, now: float) -> Read | None:
         """What the store has. When the one who asks it is called off, the next one does."""
         while reading := self._reading.get(mark):
             await asyncio.wait([reading])
@@ -167,7 +179,7 @@ class Library:
 
     async def _read(
         self, inquiry: Inquiry, mark: str, held: Held | None, now: float, *, consistent: bool = False
-    ) -> _Read | None:
+    ) -> Read | None:
         try:
             value = await self._store.get(mark, now=now, consistent=consistent)
         except StoreUnavailable as error:
@@ -184,15 +196,15 @@ class Library:
             return None
         expires = answer.fresh_until + inquiry.terms.grace
         self._memory.put(mark, value, fresh_until=answer.fresh_until, expires=expires, now=now)
-        return _Read(answer, "store")
+        return Read(answer, "store")
 
 
-def _read_of(held: Held | None) -> _Read | None:
+def _read_of(held: Held | None) -> Read | None:
     answer = from_bytes(held.value) if held else None
-    return _Read(answer, "memory") if answer else None
+    return Read(answer, "memory") if answer else None
 
 
-def _known(read: _Read | None, inquiry: Inquiry, now: float) -> Known | None:
+def _known(read: Read | None, inquiry: Inquiry, now: float) -> Known | None:
     """As the terms of who asks have it: an answer that was stored on longer ones is past its time earlier for him."""
     if read is None or inquiry.mark is None:
         return None
