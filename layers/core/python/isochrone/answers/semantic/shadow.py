@@ -36,14 +36,17 @@ class Watch(Struct):
             self.same += 1
         else:
             self.different += 1
+            self._judge(bound, now)
+        if self.same + self.different >= _REMEMBERED:
+            self.same /= 2
+            self.different /= 2
+
+    def _judge(self, bound: float, now: float) -> None:
         wrong, seen = round(self.different), round(self.same + self.different)
         if wrong >= _LEAST_WRONG and interval(wrong, seen)[0] > bound:
             self.off_until = now + min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**self.times_off)
             self.times_off += 1
             self.same = self.different = 0.0
-        elif seen >= _REMEMBERED:
-            self.same /= 2
-            self.different /= 2
 
     def is_off(self, now: float) -> bool:
         """Are semantic answers off for this tenant and model?"""
