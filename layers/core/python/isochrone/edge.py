@@ -17,6 +17,7 @@ from isochrone.api.errors import ApiError, BadRequest, MethodNotAllowed, NotFoun
 from isochrone.api.exchange import Reply, Request
 from isochrone.api.requests import OPERATIONS, Operation
 from isochrone.background import Background
+from isochrone.edge_answers import AnswerRoutes
 from isochrone.pipeline import JSON, Pipeline
 from isochrone.stores.protocols import StoreUnavailable
 
@@ -43,6 +44,7 @@ class Edge:
         on_flush: Hook,
         on_close: Hook,
         with_metrics: bool,
+        answers: AnswerRoutes | None = None,
         new_id: Callable[[], str],
         clock: Callable[[], float],
     ) -> None:
@@ -52,6 +54,7 @@ class Edge:
         self._rooms = pipeline.rooms
         self._background = background
         self._on_start, self._on_flush, self._on_close = on_start, on_flush, on_close
+        self._answers = answers
         self._new_id = new_id
         self._clock = clock
         self._routes = self._route_table(with_metrics=with_metrics)
@@ -133,6 +136,8 @@ class Edge:
         methods = self._routes.get(request.path)
         if methods is None and request.path.startswith("/v1/models/"):
             methods = {"GET": self.show_model}
+        if methods is None and self._answers:
+            methods = self._answers.methods(request.path)
         if methods is None:
             raise NotFound(f"There is no {request.path[:200]!r} here; the API is below /v1.", code="unknown_url")
         method = "GET" if request.method == "HEAD" else request.method

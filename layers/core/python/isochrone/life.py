@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from isochrone.answers.curated.entry import Entry
 from isochrone.answers.curated.shelf import Shelf
+from isochrone.answers.revocations import Revocations, longest_life
 from isochrone.background import Background
 from isochrone.chores import Chore, Chores
 from isochrone.ledger.book import Book
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _LEDGER_FLUSH_SECONDS = 1.0
 _LEDGER_ADOPT_SECONDS = 60.0
 _ROLLUP_SECONDS = 10.0
+_REVOCATIONS_SECONDS = 4.0
 _SECRETS_SECONDS = 300.0
 _SHARE_SECONDS = 1.0
 # A Lambda pays for its probes in billed time.
@@ -110,6 +112,11 @@ class Life:
             wall=time.time,
         )
         self.shelf = Shelf(stores.directory, standards, estimate=estimate, background=self.background)
+        self.revocations = (
+            Revocations(stores.directory, life=longest_life(settings), clock=time.time, monotonic=time.monotonic)
+            if stores.directory
+            else None
+        )
         self.budget = RetryBudget(settings.retry.budget_ratio)
         self.hedges = RetryBudget(settings.routing.hedge_ratio, floor=0, name="hedges")
         self.session = open_session()
@@ -133,6 +140,9 @@ class Life:
         # A frozen process may never come back to what it has not told.
         every = _ROLLUP_SECONDS if self._resident else 0.0
         chores.append(Chore("telling what answers saved", every, self._tell_rollups))
+        if self.revocations and self._resident:
+            hear = partial(self.revocations.refresh, max_age=0)
+            chores.append(Chore("hearing what was revoked", _REVOCATIONS_SECONDS, hear))
         if self.exchange:
             every = _SHARE_SECONDS if self._resident else 0.0  # a frozen process must have said what it saw
             chores.append(Chore("sharing what was seen", every, partial(self._share, self.exchange)))
@@ -156,6 +166,8 @@ class Life:
         # Not earlier: the copies of a snapshot would share the name, and count each other's slots for their own.
         self.leases.holder = self.places.holder = _own_name()
         await self.shelf.refresh(time.time())
+        if self.revocations:
+            await self.revocations.refresh()
         if self.credentials.needs_secrets:
             await self._reading_secrets.do_now()
         if self._resident:

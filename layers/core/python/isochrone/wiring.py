@@ -19,6 +19,7 @@ from isochrone.answers.library import Library
 from isochrone.answers.memory_tier import MemoryTier
 from isochrone.answers.terms import TermsBook
 from isochrone.edge import Edge
+from isochrone.edge_answers import AnswerRoutes
 from isochrone.ledger.counters import Counters
 from isochrone.ledger.usage import estimate
 from isochrone.life import Life, Stores
@@ -80,14 +81,16 @@ def build_edge(
         demand=life.demand,
         exchange=life.exchange,
     )
+    pipeline = Pipeline(settings, rooms, life.background)
     return Edge(
         region,
-        Pipeline(settings, rooms, life.background),
+        pipeline,
         life.background,
         on_start=life.start,
         on_flush=life.catch_up,
         on_close=life.close,
         with_metrics=resident,
+        answers=AnswerRoutes(pipeline, rooms.desk.library, life.revocations) if life.revocations else None,
         new_id=lambda: os.urandom(16).hex(),
         clock=time.monotonic,
     )
@@ -165,6 +168,7 @@ def _desk(settings: Settings, life: Life, counters: Counters, chance: Callable[[
         sampled=answers.sampled,
         also=answers.also,
         curated=life.shelf,
+        revocations=life.revocations,
     )
 
 

@@ -126,10 +126,12 @@ class Desk:
 
     async def keep(
         self, inquiry: Inquiry, answer: Answer, *, fence: int | None = None, candidate: Candidate | None = None
-    ) -> None:
-        """A backend has answered: keep it where it may be kept, and learn from it."""
-        if inquiry.may_keep:
-            entry = self._similar.entry_of(inquiry) if self._similar else None
-            await self.library.keep(inquiry, answer, fence=fence, entry=entry)
+    ) -> bool:
+        """A backend has answered: keep it where it may be kept, and learn from it. True when others can find it."""
         if candidate and self._similar:
             await self._similar.settle(candidate, answer)
+        if inquiry.mark is None or not inquiry.may_keep:
+            return False
+        if self._revocations and not self._revocations.allows(inquiry.tenant, inquiry.mark, answer):
+            return False
+        return await self.library.keep(inquiry, answer, fence=fence)
