@@ -18,7 +18,7 @@ from math import inf
 import msgspec
 
 from isochrone.answers.completion import Answer
-from isochrone.answers.rulebook import Rule, Rulebook, Tidying, rule_of, tidied
+from isochrone.answers.rulebook import ALL, Rule, Rulebook, Tidying, rule_of, tidied
 from isochrone.settings import Settings
 from isochrone.stores.protocols import DirectoryStore, StoreUnavailable
 
@@ -31,7 +31,7 @@ READ_SECONDS = 0.25
 # A table that did not answer is spared for a while: then one request waits for it now and then, not all of them.
 SPARED_SECONDS = 10.0
 MOST_KEPT = 5_000
-"""Rules of one tenant that wait to be made fewer; beyond it a further one is refused."""
+"""Rules of one tenant that wait to be made fewer; beyond it none is taken but one about everything."""
 
 _AT_ONCE = 8
 _JITTER = 1.1
@@ -88,9 +88,9 @@ class Revocations:
         Raises StoreUnavailable when only this process knows of it, and TooManyRevocations.
         """
         await self.refresh()
-        if len(self._rulebook.rules_of(tenant)) >= MOST_KEPT:
-            raise TooManyRevocations
         rule = Rule(tenant, self._clock(), answer, pattern, model)
+        if len(self._rulebook.rules_of(tenant)) >= (MOST_KEPT if rule.target != ALL else 2 * MOST_KEPT):
+            raise TooManyRevocations
         self._rulebook.add(rule)
         self._own[rule.key] = rule  # until it is seen in the table, which may show it late
         await self._write(rule)

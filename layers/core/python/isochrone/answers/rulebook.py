@@ -36,7 +36,7 @@ _SETTLED_SECONDS = 600.0
 
 
 Target = tuple[str | None, str | None, str | None]
-_ALL: Target = (None, EVERYTHING, None)
+ALL: Target = (None, EVERYTHING, None)
 
 
 class Rule(Struct, frozen=True, omit_defaults=True):
@@ -170,11 +170,11 @@ def _superseded(rules: Rules, *, by: Iterable[Rule]) -> set[str]:
     newest: dict[Target, float] = {}
     for rule in by:
         newest[rule.target] = max(rule.revoked_at, newest.get(rule.target, -inf))
-    everything = newest.get(_ALL, -inf)
+    everything = newest.get(ALL, -inf)
     return {
         key
         for key, rule in rules.items()
-        if rule.revoked_at < newest.get(rule.target, -inf) or (rule.revoked_at <= everything and rule.target != _ALL)
+        if rule.revoked_at < newest.get(rule.target, -inf) or (rule.revoked_at <= everything and rule.target != ALL)
     }
 
 
