@@ -96,6 +96,7 @@ async def test_edge_that_never_could_read_the_rules_gives_no_known_answer(store:
     here = edge(store, clock)
     await here.refresh()
     assert not here.allows("a", "f", OLD)
+    assert not here.covers("a", "f", OLD)  # so what is new can be kept, and given later
     assert here.failures == 1
 
 

@@ -60,6 +60,8 @@ class Revocations(Protocol):
 
     def allows(self, tenant: str, mark: str, answer: Answer) -> bool: ...
 
+    def covers(self, tenant: str, mark: str, answer: Answer) -> bool: ...
+
 
 class Desk:
     """All that is known, in the order of what it costs to find out. Times are epoch seconds."""
@@ -132,6 +134,7 @@ class Desk:
             await self._similar.settle(candidate, answer)
         if inquiry.mark is None or not inquiry.may_keep:
             return False
-        if self._revocations and not self._revocations.allows(inquiry.tenant, inquiry.mark, answer):
+        if self._revocations and self._revocations.covers(inquiry.tenant, inquiry.mark, answer):
             return False
-        return await self.library.keep(inquiry, answer, fence=fence)
+        entry = self._similar.entry_of(inquiry) if self._similar else None
+        return await self.library.keep(inquiry, answer, fence=fence, entry=entry)

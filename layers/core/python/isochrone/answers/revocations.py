@@ -66,8 +66,12 @@ class Revocations:
         return len(self._rulebook.rules)
 
     def allows(self, tenant: str, mark: str, answer: Answer) -> bool:
-        """May this known answer be given, and may this new one be kept? `mark` is its id."""
-        return self._was_read and self._rulebook.allows(tenant, mark, answer)
+        """May this known answer be given? `mark` is its id."""
+        return self._was_read and not self.covers(tenant, mark, answer)
+
+    def covers(self, tenant: str, mark: str, answer: Answer) -> bool:
+        """Is it known that this answer was taken back? Then a new one is not even kept."""
+        return not self._rulebook.allows(tenant, mark, answer)
 
     def stamp(self, tenant: str, mark: str, question: str | None, model: str) -> str:
         """As `Rulebook.stamp`, at this moment."""
