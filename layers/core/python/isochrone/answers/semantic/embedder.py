@@ -46,10 +46,6 @@ class Embedder:
         """One packed embedding for each text; an empty one each while the model cannot be loaded."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._do, texts)
 
-    def close(self) -> None:
-        """Start no other call."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
     def _do(self, texts: Sequence[str]) -> list[bytes]:
         if self._embed is None and not self._broken:
             try:

@@ -45,6 +45,8 @@ _EMBED_SECONDS = 1.0
 # What is hardly ever the same teaches hardly anything, and each lesson is two writes.
 _WORTH_COMPARING = 0.05
 PATIENCE = 0.25
+# An emulator looks at every item of the table for each search.
+EMULATOR_PATIENCE = 1.0
 
 
 class Candidate(NamedTuple):
