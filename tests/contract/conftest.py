@@ -69,7 +69,11 @@ async def stores(request: pytest.FixtureRequest, settings: Settings) -> AsyncIte
     clock = Clock()
     if request.param == "memory":
         yield Stores(
-            MemoryAnswerStore(), MemoryFleetStore(clock=clock), MemoryLedgerStore(), clock, MemoryDirectoryStore()
+            MemoryAnswerStore(clock=clock),
+            MemoryFleetStore(clock=clock),
+            MemoryLedgerStore(),
+            clock,
+            MemoryDirectoryStore(),
         )
         return
     endpoint = request.getfixturevalue("ministack")
@@ -80,7 +84,7 @@ async def stores(request: pytest.FixtureRequest, settings: Settings) -> AsyncIte
 
 def dynamo_stores(client: DynamoClient, settings: Settings, clock: Clock) -> Stores:
     return Stores(
-        DynamoAnswerStore(client, table_name(settings, "answers")),
+        DynamoAnswerStore(client, table_name(settings, "answers"), clock=clock),
         DynamoFleetStore(client, table_name(settings, "fleet"), clock=clock),
         DynamoLedgerStore(client, table_name(settings, "ledger")),
         clock,
