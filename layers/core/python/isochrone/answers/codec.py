@@ -14,8 +14,8 @@ import msgspec
 
 from isochrone.answers.completion import Answer
 
-# A write costs by the KB begun: below one there is nothing to save.
-COMPRESS_FROM = 1000
+# A write costs by the KB begun, and key and numbers take a quarter of the first.
+COMPRESS_FROM = 750
 # More than any answer of a real engine; a few bytes of zlib can claim to be anything.
 MAX_UNPACKED_BYTES = 32 * 1024 * 1024
 
