@@ -57,7 +57,7 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> dict[str, MemoryLedgerStore]:
         store.all = tables[client._region].all
 
     monkeypatch.setattr(DynamoLedgerStore, "__init__", open_table)
-    monkeypatch.setattr("isochrone.cli.time.time", lambda: NOW)
+    monkeypatch.setattr("isochrone.cli_options.time.time", lambda: NOW)
     return tables
 
 

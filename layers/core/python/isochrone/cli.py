@@ -7,17 +7,18 @@ import json
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from isochrone import __version__
-from isochrone.settings import Settings, SettingsError, load
+from isochrone.cli_answers import answers
+from isochrone.cli_options import ConfigFile, Moment, NumberIn, Refused, config_option, json_option
+from isochrone.cli_warm import warm
+from isochrone.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from isochrone.simulation.figures import Figures
@@ -26,42 +27,14 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class ConfigFile(click.ParamType[Settings]):
-    """A path on the command line, a checked configuration in the command."""
-
-    name = "FILE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Settings:
-        if isinstance(value, Settings):
-            return value
-        try:
-            return load(value)
-        except SettingsError as error:
-            raise _Refused(str(error)) from None
-
-
-class _Refused(click.ClickException):
-    """One line on stderr, exit status 2: what was given cannot be used."""
-
-    exit_code = 2
-
-
-class NumberIn(click.FloatRange):
-    """A range that "nan" is not in: it is neither below nor above anything."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number = super().convert(value, param, ctx)
-        return self.fail(f"{value!r} is no number.", param, ctx) if isnan(number) else number
-
-
-config_option = click.option("--config", "settings", type=ConfigFile(), required=True, help="The configuration (TOML).")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="isochrone")
 def main() -> None:
     """An edge router for LLM requests."""
+
+
+main.add_command(answers)
+main.add_command(warm)
 
 
 @main.command()
@@ -89,7 +62,7 @@ def serve(settings: Settings, region: str, host: str, port: int, log_level: str)
     try:
         asyncio.run(run())
     except SettingsError as error:
-        raise _Refused(str(error)) from None
+        raise Refused(str(error)) from None
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 
@@ -134,7 +107,7 @@ def plan(
             prompt=prompt,
         )
     except (SettingsError, ValueError) as error:
-        raise _Refused(str(error)) from None
+        raise Refused(str(error)) from None
     click.echo(json.dumps(explained.as_dict(), indent=2) if as_json else explained.as_text())
     if not (settings.geo.database or os.environ.get("ISOCHRONE_GEO_DATABASE")):
         click.echo("no geo.database is set, so the client's place is unknown", err=True)
@@ -144,7 +117,7 @@ def _names(regions: str | None) -> list[str]:
     """As the header x-isochrone-regions has them: an empty list is a mistake, not "anywhere"."""
     names = [] if regions is None else [name.strip() for name in regions.split(",")]
     if not all(names):
-        raise _Refused("--regions takes names of regions, separated by commas")
+        raise Refused("--regions takes names of regions, separated by commas")
     return names
 
 
@@ -159,7 +132,7 @@ def tables() -> None:
 def create(settings: Settings, regions: tuple[str, ...]) -> None:
     """Create the tables on the emulator that state.endpoint_url names; those that exist are left alone."""
     if not settings.state.endpoint_url:
-        raise _Refused("tables create is for an emulator only: state.endpoint_url is not set; on AWS use cdk deploy")
+        raise Refused("tables create is for an emulator only: state.endpoint_url is not set; on AWS use cdk deploy")
     from isochrone.stores.dynamodb.client import connect
     from isochrone.stores.dynamodb.tables import create_tables
     from isochrone.stores.protocols import StoreUnavailable
@@ -179,20 +152,6 @@ def _say(region: str, line: str) -> None:
     click.echo(f"{region}: {line}")
 
 
-class Moment(click.ParamType[float]):
-    """An age or a date on the command line, epoch seconds in the command."""
-
-    name = "WHEN"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        from isochrone.ledger.report import moment_of
-
-        try:
-            return value if isinstance(value, float) else moment_of(value, now=time.time())
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
 @main.command()
 @config_option
 @click.option("--region", help="The region whose ledger to read; default: all.")
@@ -207,10 +166,10 @@ def ledger(
 ) -> None:
     """Print the ledger: one entry per attempt, oldest first."""
     if settings.state.kind == "memory":
-        raise _Refused("state.kind is memory: a running edge keeps its ledger, ask its GET /v1/ledger")
+        raise Refused("state.kind is memory: a running edge keeps its ledger, ask its GET /v1/ledger")
     names = [known.name for known in settings.region]
     if region and region not in names:
-        raise _Refused(f"--region {region!r} is not in the configuration; it has {', '.join(names)}")
+        raise Refused(f"--region {region!r} is not in the configuration; it has {', '.join(names)}")
     from isochrone.ledger.report import line_of
     from isochrone.settings import table_name
     from isochrone.stores.dynamodb.client import connect
@@ -265,7 +224,7 @@ def simulate(*, processes: int | None, png: Path | None, as_json: bool, **wish: 
     try:
         terms, names = terms_of(Wish(source=wish.pop("traffic"), **wish))
     except (SettingsError, ValueError) as error:
-        raise _Refused(str(error)) from None
+        raise Refused(str(error)) from None
     found = compare(terms, names, processes=processes or os.cpu_count() or 1)
     click.echo(json.dumps(as_data(terms, found)) if as_json else as_text(terms, found))
     if png:
@@ -277,9 +236,9 @@ def _check_picture(png: Path) -> None:
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
-        raise _Refused("--png needs matplotlib, which an edge does not need: .venv/bin/pip install matplotlib")
+        raise Refused("--png needs matplotlib, which an edge does not need: .venv/bin/pip install matplotlib")
     if not png.parent.is_dir():
-        raise _Refused(f"--png {png}: there is no folder {png.parent}")
+        raise Refused(f"--png {png}: there is no folder {png.parent}")
 
 
 def _draw(terms: Terms, found: Sequence[Figures], png: Path) -> None:

@@ -40,6 +40,7 @@ class Held(NamedTuple):
     ttl: float
     fresh_until: float
     forecast: Forecast
+    question: str = ""
 
 
 class Means(NamedTuple):
@@ -67,6 +68,7 @@ class Line(NamedTuple):
     seconds: float
     cost: float
     why: str
+    question: str = ""
 
     @property
     def gain(self) -> float:
@@ -183,4 +185,6 @@ def _line(one: Held, at: float, chance: float, saves: float, quiet: frozenset[in
     when = f"{_hour(at):02} h is quiet" if _hour(at) in quiet else "no quiet hour before it expires"
     why = f"{one.forecast.why}; {chance:.0%} that it is asked for once it has expired; {when}"
     seconds = chance * one.seconds
-    return Line(at, one.tenant, one.mark, one.model, one.forecast.kind, chance, saves, seconds, one.cost, why)
+    return Line(
+        at, one.tenant, one.mark, one.model, one.forecast.kind, chance, saves, seconds, one.cost, why, one.question
+    )
