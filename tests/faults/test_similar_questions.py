@@ -1,0 +1,165 @@
+"""Questions that mean the same, asked over HTTP of an edge with the real embedder: answered once; their twins never."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from tests.faults.harness import Answer, RunningEdge, backend, running_edge
+from tests.upstream import Exchange, Upstream, chunk, completion, ending
+
+SEMANTIC = {"semantic": True, "coalesce": False}
+PARAPHRASES = {
+    "en": ("How do I reset my password?", "How can I reset my password?"),
+    "zh": ("怎么修改登录密码", "如何修改登录密码"),
+}
+TWINS = [
+    ("How do I increase my credit limit?", "How do I decrease my credit limit?"),
+    ("What is the fee for a transfer of 100 euros?", "What is the fee for a transfer of 1000 euros?"),
+    ("Can I cancel my order after it was shipped?", "Can I not cancel my order after it was shipped?"),
+    ("Which flights go from Paris to Rome?", "Which flights go from Rome to Paris?"),
+    ("How do I lock my card?", "How do I unlock my card?"),
+    ("Who is the mayor of London?", "Who is the mayor of Lisbon?"),
+    ("怎么开通短信提醒", "怎么关闭短信提醒"),
+    ("转账100元要手续费吗", "转账1000元要手续费吗"),
+    ("从北京到上海怎么走", "从上海到北京怎么走"),
+    ("为什么可以借款", "为什么不可以借款"),
+]
+
+
+async def by_question(exchange: Exchange) -> None:
+    """Says what it was asked; no two questions have the same answer."""
+    asked = exchange.received.fields["messages"][-1]["content"]
+    text = f"The answer to: {asked}"
+    if exchange.wants_stream:
+        await exchange.stream([chunk({"role": "assistant", "content": text}), *ending(exchange)])
+    else:
+        await exchange.json(completion({"content": text}))
+
+
+async def always_the_same(exchange: Exchange) -> None:
+    """One answer to everything."""
+    await exchange.json(completion({"content": "Open the settings and follow the steps."}))
+
+
+@pytest.fixture
+def upstream(near: Upstream) -> Upstream:
+    near.scripts["m"] = by_question
+    near.scripts["same"] = always_the_same
+    return near
+
+
+async def ask(edge: RunningEdge, text: str, *, system: str = "Be brief.", **more: Any) -> Answer:
+    """Ask, and wait until the background has learned from it."""
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": text}]
+    answer = await edge.chat(messages=messages, **more)
+    await edge.settled()
+    return answer
+
+
+async def until_answered(edge: RunningEdge, text: str, **more: Any) -> Answer:
+    """Ask until it is no audit any more: some of the first would-be hits are answered anew to be compared."""
+    for _ in range(20):
+        answer = await ask(edge, text, headers={"x-isochrone-cache": "only"}, **more)
+        if answer.status == 200:
+            return answer
+    raise AssertionError(f"{text!r} is not answered from what is known")
+
+
+def cache(answer: Answer) -> str:
+    return answer.headers["x-isochrone-cache"]
+
+
+@pytest.mark.parametrize("language", PARAPHRASES)
+async def test_a_question_worded_otherwise_has_the_known_answer_in_either_form(
+    upstream: Upstream, language: str
+) -> None:
+    first, other = PARAPHRASES[language]
+    async with running_edge(backend(upstream, "m"), answers=SEMANTIC, semantic={"shadow": 0.0}) as edge:
+        known = await ask(edge, first)
+        body, stream = await until_answered(edge, other), await until_answered(edge, other, stream=True)
+        assert (cache(known), cache(body), cache(stream)) == ("miss", "semantic", "semantic")
+        assert known.text() == body.text() == stream.text() == f"The answer to: {first}"
+        assert len(upstream.requests) == 1
+        again = await edge.chat(messages=upstream.requests[0].fields["messages"])
+        assert body.headers["x-isochrone-answer"] == again.headers["x-isochrone-answer"]
+        assert "sure" in body.headers["x-isochrone-reason"]
+
+
+@pytest.mark.parametrize(("first", "twin"), TWINS)
+async def test_a_twin_is_never_answered_by_the_other(upstream: Upstream, first: str, twin: str) -> None:
+    async with running_edge(backend(upstream, "m"), answers=SEMANTIC) as edge:
+        await ask(edge, first)
+        for question in (twin, first, twin):
+            answer = await ask(edge, question)
+            assert answer.text() == f"The answer to: {question}"
+            assert cache(answer) != "semantic"
+        assert len(upstream.requests) == 2
+
+
+async def test_equal_words_in_other_case_and_spacing_need_no_learning(upstream: Upstream) -> None:
+    async with running_edge(backend(upstream, "m"), answers=SEMANTIC, semantic={"shadow": 0.0}) as edge:
+        await ask(edge, "How do I reset my password?")
+        assert cache(await ask(edge, "how do I  reset my password ?!")) == "semantic"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"system": "Answer like a pirate."},
+        {"max_tokens": 5},
+        {"nobody_knows_this_field": 1},
+        {"response_format": {"type": "json_object"}},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+async def test_a_request_that_differs_in_more_than_the_question_has_no_known_answer(
+    upstream: Upstream, other: dict[str, Any]
+) -> None:
+    async with running_edge(backend(upstream, "m"), answers=SEMANTIC) as edge:
+        await ask(edge, "How do I reset my password?")
+        assert cache(await ask(edge, "how do i reset my password", **other)) == "miss"
+
+
+async def test_another_tenant_has_no_known_answer_and_cannot_tell(upstream: Upstream) -> None:
+    keys = [{"id": t, "tenant": t, "sha256": sha256(f"key-of-{t}".encode()).hexdigest()} for t in ("a", "b")]
+    async with running_edge(backend(upstream, "m"), answers=SEMANTIC, key=keys, auth={"required": True}) as edge:
+        await ask(edge, "How do I reset my password?", headers={"authorization": "Bearer key-of-a"})
+        other = await ask(edge, "how do i reset my password", headers={"authorization": "Bearer key-of-b"})
+        never = await ask(edge, "What is the boiling point of water?", headers={"authorization": "Bearer key-of-b"})
+        differ = {name for name in other.headers if other.headers[name] != never.headers[name]}
+        assert differ <= {"x-request-id", "date", "content-length", "x-isochrone-reason"}
+        assert (cache(other), len(upstream.requests)) == ("miss", 3)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"answers": {}},
+        {"answers": SEMANTIC, "model": [{"name": "m", "answers": {"semantic": False}}]},
+        {"answers": SEMANTIC, "semantic": {"max_chars": 10}},
+    ],
+    ids=["off", "off for the model", "too long"],
+)
+async def test_where_it_is_off_only_the_same_question_is_known(upstream: Upstream, settings: dict[str, Any]) -> None:
+    async with running_edge(backend(upstream, "m"), **settings) as edge:
+        await ask(edge, "How do I reset my password?")
+        assert cache(await ask(edge, "how do I reset my password")) == "miss"
+
+
+async def test_a_question_in_another_language_is_only_known_word_by_word(upstream: Upstream) -> None:
+    async with running_edge(backend(upstream, "m"), answers=SEMANTIC) as edge:
+        await ask(edge, "Wie setze ich mein Passwort zurück?")
+        assert cache(await ask(edge, "wie setze ich mein passwort zurück")) == "miss"
+        assert cache(await ask(edge, "Wie setze ich mein Passwort zurück?")) == "hit"
+
+
+async def test_each_checked_answer_is_generated_anew_beside_it(upstream: Upstream) -> None:
+    async with running_edge(backend(upstream, "same"), answers=SEMANTIC, semantic={"shadow": 1.0}) as edge:
+        await ask(edge, "How do I reset my password?", model="m")
+        assert cache(await ask(edge, "how do i reset my password", model="m")) == "semantic"
+        assert len(upstream.requests) == 2
+        counters = (await edge.status())["counters"]
+        assert counters["semantic_shadow_same"] == 1
