@@ -156,16 +156,20 @@ class SemanticTier:
         cosines = await self._cosines(question, promising)
         chance = self._chance()
 
-        def candidate(neighbour: Neighbour) -> Candidate:
-            similarity, lessons = cosines[neighbour.fingerprint], _lessons_of(neighbour)
-            return Candidate(
-                inquiry,
-                neighbour,
-                self._judge.weigh(question.text, neighbour.question, similarity, lessons, standing.experience, chance),
+        def weigh(neighbour: Neighbour) -> Weighed:
+            mark = neighbour.fingerprint
+            return self._judge.weigh(
+                question.text,
+                neighbour.question,
+                cosines[mark],
+                rivals=[other for rival, other in cosines.items() if rival != mark and other is not None],
+                lessons=_lessons_of(neighbour),
+                experience=standing.experience,
+                chance=chance,
             )
 
-        weighed = [candidate(neighbour) for neighbour in promising if neighbour.fingerprint in cosines]
-        best = max(weighed, key=lambda candidate: candidate.weighed.probability, default=None)
+        candidates = [Candidate(inquiry, one, weigh(one)) for one in promising if one.fingerprint in cosines]
+        best = max(candidates, key=lambda candidate: candidate.weighed.probability, default=None)
         return best if best and best.weighed.probability >= _WORTH_COMPARING else None
 
     async def _cosines(self, question: Question, promising: Sequence[Neighbour]) -> dict[str, float | None]:

@@ -1,0 +1,432 @@
+"""The semantic tier with a scripted judge and embedder: what it asks of whom, what it learns, what it does without."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from isochrone.answers.completion import Answer
+from isochrone.answers.desk import NOTHING_FOUND, Found
+from isochrone.answers.inquiry import Inquiry
+from isochrone.answers.library import Library
+from isochrone.answers.memory_tier import MemoryTier
+from isochrone.answers.semantic.decision import Experience, Judge, Lessons, Verdict, Weighed
+from isochrone.answers.semantic.embedder import Embedder
+from isochrone.answers.semantic.standing import Standings
+from isochrone.answers.semantic.tier import Candidate, SemanticTier
+from isochrone.answers.semantic.vectors import DIMENSIONS, cosine, pack
+from isochrone.settings import Semantic
+from isochrone.stores.entries import Neighbour
+from isochrone.stores.memory import MemoryAnswerStore, MemoryFleetStore
+from tests.inquiries import chat, inquiry
+
+NOW = 1000.0
+KNOWN = "How do I reset my password?"
+ASKED = "What is the way to reset my password?"
+SAID = "Open the settings, choose security, and follow the link."
+FEATURES = (1.0,) * 12
+HIT = Weighed(Verdict.HIT, 0.999, "similar", FEATURES, "en")
+DOUBT = Weighed(Verdict.EXPLORE, 0.8, "doubt", FEATURES, "en")
+UNLIKELY = Weighed(Verdict.EXPLORE, 0.01, "doubt", FEATURES, "en")
+
+
+class ScriptedJudge(Judge):
+    """Says `verdict` of every pair, and remembers what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__(0.01)
+        self.verdict = HIT
+        self.told: list[tuple[str, str, float | None, Lessons]] = []
+
+    def weigh(
+        self,
+        asked: str,
+        known: str,
+        cosine: float | None,
+        *,
+        rivals: Sequence[float] = (),
+        lessons: Lessons,
+        experience: Experience,
+        chance: float,
+    ) -> Weighed:
+        self.told.append((asked, known, cosine, lessons))
+        return self.verdict
+
+
+class CountingEmbedder:
+    """Texts of one length have one embedding."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def __call__(self, texts: Sequence[str]) -> list[bytes]:
+        self.texts += texts
+        return [pack([1.0, *[0.0] * (DIMENSIONS - 1)]) for _ in texts]
+
+
+class WatchedStore(MemoryAnswerStore):
+    """Counts searches and can be made to hang."""
+
+    def __init__(self) -> None:
+        super().__init__(clock=lambda: NOW)
+        self.searches = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def search(self, scope: str, vector: Sequence[float], *, limit: int, now: float) -> list[Neighbour]:
+        self.searches += 1
+        await self.gate.wait()
+        return await super().search(scope, vector, limit=limit, now=now)
+
+
+class Room:
+    """A tier over stores in memory, and all that its parts were told."""
+
+    def __init__(self, settings: Semantic | None = None, *, fleet: MemoryFleetStore | None = None) -> None:
+        self.store = WatchedStore()
+        self.library = Library(self.store, MemoryTier(max_bytes=100_000, ttl=300), chance=lambda: 0.5)
+        self.embed = CountingEmbedder()
+        self.judge = ScriptedJudge()
+        self.standings = Standings(fleet)
+        self.chance = 0.9
+        self.counts: list[str] = []
+        self.tier = SemanticTier(
+            self.store,
+            self.library,
+            Embedder(lambda: self.embed),
+            self.judge,
+            self.standings,
+            settings=settings or Semantic(shadow=0.1),
+            chance=lambda: self.chance,
+            patience=0.05,
+            count=self.counts.append,
+        )
+
+    async def know(self, text: str = KNOWN, said: str = SAID, *, mark: str = "a" * 64, ttl: float = 3600.0) -> None:
+        """Keep an answer to this question, as the desk does."""
+        known = asking(text, mark, ttl=ttl)
+        await self.library.keep(known, answer(said), entry=self.tier.entry_of(known))
+
+    async def ask(self, text: str = ASKED, *, now: float = NOW, **more: Any) -> Found:
+        return await self.tier.look_up(asking(text, **more), now=now)
+
+    async def candidate(self) -> Candidate:
+        """One that was not trusted."""
+        self.judge.verdict = DOUBT
+        found = (await self.ask()).candidate
+        assert isinstance(found, Candidate)
+        return found
+
+    async def entry(self) -> Neighbour:
+        """The one known question, as the store has it now."""
+        asked = self.tier.entry_of(asking(KNOWN))
+        assert asked is not None
+        (found,) = await self.store.search(asked.scope, asked.vector, limit=8, now=NOW)
+        return found
+
+
+def asking(text: str, mark: str = "b" * 64, *, semantic: bool = True, **more: Any) -> Inquiry:
+    asked = inquiry(mark, ask=chat(text), **more)
+    return asked._replace(terms=asked.terms._replace(semantic=semantic))
+
+
+def answer(said: str, created: float = NOW) -> Answer:
+    body = {"choices": [{"message": {"role": "assistant", "content": said}, "finish_reason": "stop"}]}
+    return Answer(operation="chat", backend="pool", created=created, body=body)
+
+
+@pytest.fixture
+def room() -> Room:
+    return Room()
+
+
+async def test_a_hit_is_the_answer_of_the_known_question_and_says_how_sure_it_is(room: Room) -> None:
+    await room.know()
+    found = await room.ask()
+    assert found.known is not None
+    assert (found.known.tier, found.known.mark, found.candidate) == ("semantic", "a" * 64, None)
+    assert found.known.answer.body == answer(SAID).body
+    assert "0.9990" in found.known.why
+
+
+async def test_nothing_similar_is_known_costs_no_embedding(room: Room) -> None:
+    await room.know("Which trains go to Vienna on sundays?")
+    assert await room.ask() == NOTHING_FOUND
+    assert room.embed.texts == []
+
+
+async def test_a_question_is_embedded_once_and_what_it_meets_too(room: Room) -> None:
+    await room.know()
+    for _ in range(3):
+        await room.ask()
+    assert sorted(room.embed.texts) == sorted([ASKED, KNOWN])
+
+
+async def test_an_entry_brings_its_embedding_along_where_there_is_one(room: Room) -> None:
+    await room.know()
+    await room.ask()
+    entry = room.tier.entry_of(asking(ASKED))
+    assert entry is not None
+    assert cosine(entry.embedding, entry.embedding) == 1.0
+
+
+async def test_two_known_questions_at_most_are_embedded_in_one_look_up(room: Room) -> None:
+    for n, mark in enumerate("cdefgh"):
+        await room.know(KNOWN + " thanks" * n, mark=mark * 64)
+    await room.ask()
+    assert len(room.embed.texts) == 3
+    assert {known for _, known, _, _ in room.judge.told} == set(room.embed.texts) - {ASKED}
+
+
+async def test_the_same_words_need_no_embedding(room: Room) -> None:
+    await room.know()
+    assert (await room.ask("how do I reset my  password")).known
+    assert room.embed.texts == []
+
+
+async def test_a_guard_rules_out_before_anything_is_embedded_and_is_counted(room: Room) -> None:
+    await room.know("How do I increase my limit?")
+    assert await room.ask("How do I decrease my limit?") == NOTHING_FOUND
+    assert (room.embed.texts, room.judge.told) == ([], [])
+    assert room.counts == ["semantic_refused_opposites"]
+
+
+async def test_an_answer_that_is_gone_or_past_its_time_is_not_given(room: Room) -> None:
+    await room.know(ttl=100.0)
+    assert (await room.ask(now=NOW + 80)).known
+    assert await room.ask(now=NOW + 200) == NOTHING_FOUND
+    await room.library.forget("a" * 64)
+    assert await room.ask() == NOTHING_FOUND
+
+
+async def test_an_answer_that_serves_only_while_it_is_renewed_is_not_given_to_others(room: Room) -> None:
+    known = asking(KNOWN, "a" * 64, ttl=100.0, revalidate=1000.0)
+    await room.library.keep(known, answer(SAID), entry=room.tier.entry_of(known))
+    assert await room.ask(now=NOW + 200, ttl=100.0, revalidate=1000.0) == NOTHING_FOUND
+
+
+async def test_an_answer_that_is_past_its_time_for_who_asks_is_not_given(room: Room) -> None:
+    await room.know()
+    assert await room.ask(now=NOW + 200, ttl=100.0, revalidate=1000.0) == NOTHING_FOUND
+
+
+@pytest.mark.parametrize("asked", [{"semantic": False}, {"tenant": "other"}], ids=["not wanted", "other tenant"])
+async def test_who_may_not_have_it_finds_nothing(room: Room, asked: dict[str, Any]) -> None:
+    await room.know()
+    assert await room.ask(**asked) == NOTHING_FOUND
+
+
+async def test_a_doubt_is_a_candidate_and_no_answer(room: Room) -> None:
+    await room.know()
+    room.judge.verdict = DOUBT
+    found = await room.ask()
+    assert found.known is None
+    assert found.candidate is not None
+    assert room.counts[-1] == "semantic_explored"
+
+
+async def test_what_is_hardly_ever_the_same_is_not_even_compared(room: Room) -> None:
+    await room.know()
+    room.judge.verdict = UNLIKELY
+    assert await room.ask() == NOTHING_FOUND
+
+
+@pytest.mark.parametrize(
+    ("said", "counted", "same", "different"),
+    [
+        (SAID, "semantic_same", 1, 0),
+        ("No, that is impossible.", "semantic_different", 0, 1),
+    ],
+)
+async def test_two_answers_teach_the_entry_and_the_standing(
+    room: Room, said: str, counted: str, same: int, different: int
+) -> None:
+    await room.know()
+    await room.tier.settle(await room.candidate(), answer(said))
+    await room.ask()
+    lessons = room.judge.told[-1][3]
+    assert (lessons.same, lessons.different) == (same, different)
+    assert (await room.standings.of("t", "m", now=NOW)).experience.learned == 1
+    assert room.counts[-2] == counted
+
+
+async def test_with_the_first_lesson_an_entry_gets_its_embedding(room: Room) -> None:
+    await room.know()
+    assert (await room.entry()).embedding == b""
+    await room.tier.settle(await room.candidate(), answer(SAID))
+    assert cosine((await room.entry()).embedding, pack([1.0, *[0.0] * (DIMENSIONS - 1)])) == 1.0
+
+
+async def test_nothing_is_learned_from_an_answer_that_is_gone(room: Room) -> None:
+    await room.know()
+    candidate = await room.candidate()
+    await room.library.forget("a" * 64)
+    await room.tier.settle(candidate, answer(SAID))
+    assert room.counts[-1] == "semantic_untold"
+    assert (await room.standings.of("t", "m", now=NOW)).experience.learned == 0
+
+
+async def test_lessons_that_nobody_can_read_are_forgotten(room: Room) -> None:
+    await room.know()
+    assert await room.store.learn("a" * 64, b"\xff", before=b"")
+    await room.ask()
+    assert room.judge.told[-1][3] == Lessons()
+
+
+async def test_a_share_of_the_hits_is_checked(room: Room) -> None:
+    await room.know()
+    room.chance = 0.09
+    found = await room.ask()
+    assert found.known is not None
+    assert isinstance(found.candidate, Candidate)
+    assert found.candidate.shadow
+
+
+async def test_hits_that_were_wrong_switch_semantic_answers_off_for_this_tenant_and_model_only(room: Room) -> None:
+    await room.know()
+    room.chance = 0.0
+    for _ in range(2):
+        found = await room.ask()
+        assert found.candidate is not None
+        await room.tier.settle(found.candidate, answer("No, that is impossible."))
+    searches = room.store.searches
+    assert await room.ask() == NOTHING_FOUND
+    assert room.store.searches == searches
+    assert not (await room.standings.of("other", "m", now=NOW)).watch.is_off(NOW)
+    assert (await room.ask(now=NOW + 3600, ttl=7200.0)) == NOTHING_FOUND  # its own time is over by then
+    assert room.store.searches == searches + 1
+
+
+async def test_a_checked_hit_counts_as_an_audit(room: Room) -> None:
+    await room.know()
+    room.chance = 0.0
+    found = await room.ask()
+    assert found.candidate is not None
+    await room.tier.settle(found.candidate, answer(SAID))
+    standing = await room.standings.of("t", "m", now=NOW)
+    assert (standing.experience.audited, standing.watch.same) == (1, 1)
+
+
+async def test_a_store_that_is_gone_is_a_miss_and_no_error(room: Room) -> None:
+    await room.know()
+    candidate = await room.candidate()
+    room.store.failing = True
+    assert await room.ask() == NOTHING_FOUND
+    assert room.counts[-1] == "semantic_unavailable"
+    await room.tier.settle(candidate, answer(SAID))
+
+
+async def test_a_store_that_hangs_costs_no_more_than_the_patience(room: Room) -> None:
+    await room.know()
+    room.store.gate.clear()
+    async with asyncio.timeout(5):
+        assert await room.ask() == NOTHING_FOUND
+
+
+async def test_without_the_model_only_equal_words_are_known(caplog: pytest.LogCaptureFixture) -> None:
+    def load() -> CountingEmbedder:
+        raise OSError("no such file")
+
+    room = Room()
+    room.tier._embedder = Embedder(load)
+    room.judge.verdict = DOUBT
+    await room.know()
+    await room.ask()
+    await room.ask("Please, how do I reset my password?")
+    assert {similarity for _, _, similarity, _ in room.judge.told} == {None}
+    assert [record.message for record in caplog.records if "embedder cannot be loaded" in record.message] == [
+        "semantic answers: the embedder cannot be loaded, so only equal texts are known: no such file"
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 201, "How do I\0 reset it?", "Wie geht das denn?", ""], ids=["long", "NUL", "German", "empty"]
+)
+async def test_what_is_no_question_for_it_has_no_entry_and_no_search(room: Room, text: str) -> None:
+    assert room.tier.entry_of(asking(text)) is None
+    assert await room.ask(text) == NOTHING_FOUND
+    assert room.store.searches == 0
+
+
+def scope(room: Room, asked: Inquiry) -> str:
+    entry = room.tier.entry_of(asked)
+    assert entry is not None
+    return entry.scope
+
+
+async def test_the_scope_is_all_of_a_request_but_the_text(room: Room) -> None:
+    base = asking(KNOWN)
+    assert scope(room, base) == scope(room, asking(ASKED, "c" * 64))
+    system = {"role": "system", "content": "Be brief."}
+    fields = base.ask.fields
+    others = [
+        base._replace(tenant="other"),
+        base._replace(revision="2"),
+        base._replace(regions=frozenset({"eu-west-1"})),
+        base._replace(ask=chat(KNOWN, temperature=0.5)),
+        base._replace(ask=chat(KNOWN, nobody_knows_this=1)),
+        base._replace(ask=base.ask._replace(fields={**fields, "messages": [system, *fields["messages"]]})),
+        base._replace(ask=base.ask._replace(fields={**fields, "model": "other"})),
+    ]
+    scopes = {scope(room, other) for other in others} | {scope(room, base)}
+    assert len(scopes) == len(others) + 1
+
+
+async def test_edges_of_a_region_learn_together() -> None:
+    fleet = MemoryFleetStore(clock=lambda: NOW)
+    here, there = Room(fleet=fleet), Room(fleet=fleet)
+    await here.know()
+    await here.tier.settle(await here.candidate(), answer(SAID))
+    assert (await there.standings.of("t", "m", now=NOW)).experience.learned == 1
+
+
+async def test_lessons_of_two_edges_at_once_are_all_kept() -> None:
+    fleet = MemoryFleetStore(clock=lambda: NOW)
+    edges = [Standings(fleet) for _ in range(4)]
+
+    def lesson(standing: Any) -> None:
+        standing.watch.same += 1
+
+    await asyncio.gather(*(edge.teach("t", "m", lesson, now=NOW, at_once=True) for edge in edges[:3]))
+    assert (await edges[3].of("t", "m", now=NOW)).watch.same == 3
+
+
+async def test_lessons_wait_for_each_other_and_are_told_together() -> None:
+    fleet = MemoryFleetStore(clock=lambda: NOW)
+    here, there = Standings(fleet), Standings(fleet)
+
+    def lesson(standing: Any) -> None:
+        standing.watch.same += 1
+
+    for moment in (0.0, 1.0, 2.0):
+        await here.teach("t", "m", lesson, now=NOW + moment)
+    assert (await here.of("t", "m", now=NOW + 12)).watch.same == 3
+    assert (await there.of("t", "m", now=NOW + 12)).watch.same == 1
+    await here.teach("t", "m", lesson, now=NOW + 13)
+    assert (await there.of("t", "m", now=NOW + 23)).watch.same == 4
+
+
+async def test_without_the_fleet_table_an_edge_goes_on_with_what_it_knew() -> None:
+    fleet = MemoryFleetStore(clock=lambda: NOW)
+    standings = Standings(fleet)
+
+    def lesson(standing: Any) -> None:
+        standing.watch.same += 1
+
+    await standings.teach("t", "m", lesson, now=NOW)
+    fleet.failing = True
+    await standings.teach("t", "m", lesson, now=NOW + 20)
+    assert (await standings.of("t", "m", now=NOW + 40)).watch.same == 2
+    fleet.failing = False
+    await standings.teach("t", "m", lesson, now=NOW + 60)
+    assert (await Standings(fleet).of("t", "m", now=NOW + 60)).watch.same == 3
+
+
+async def test_a_document_of_another_version_is_begun_anew() -> None:
+    fleet = MemoryFleetStore(clock=lambda: NOW)
+    await fleet.write("semantic/t/m", {"experience": "?"}, version=0, expires=NOW + 100)
+    assert math.isclose((await Standings(fleet).of("t", "m", now=NOW)).watch.same, 0.0)
