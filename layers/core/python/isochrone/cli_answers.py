@@ -1,4 +1,4 @@
-"""`isochrone answers`: what known answers saved."""
+"""`isochrone answers`: what known answers saved. Taking them back stands in `isochrone.cli_revoke`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections import defaultdict
 import click
 
 from isochrone.cli_options import Moment, Refused, config_option, json_option
+from isochrone.cli_revoke import revocations, revoke, show
 from isochrone.settings import Settings, table_name
 
 _WEEK = 7 * 86_400
@@ -18,6 +19,10 @@ _WEEK = 7 * 86_400
 @click.group()
 def answers() -> None:
     """The answers that are known."""
+
+
+for command in (revoke, show, revocations):
+    answers.add_command(command)
 
 
 @answers.command()

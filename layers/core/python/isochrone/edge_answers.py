@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
+from isochrone.answers.completion import Answer
 from isochrone.answers.fingerprint import is_of
-from isochrone.answers.library import Library, Read
+from isochrone.answers.library import Library
 from isochrone.answers.revocations import Revocations, TooManyRevocations
 from isochrone.answers.rulebook import LONGEST_PATTERN, Rule
 from isochrone.api.errors import ApiError, BadRequest, NotFound, Saturated
@@ -62,7 +63,7 @@ class AnswerRoutes:
         found = await self._library.find(mark, now=self._now()) if is_of(tenant, mark) else None
         if found is None or not self._revocations.allows(tenant, mark, found.answer):
             raise NotFound(f"No answer {mark!r} of yours is known here.", code="answer_not_found", param="id")
-        return _json(describe(mark, found))
+        return _json(describe(mark, *found))
 
     async def revoke_one(self, request: Request) -> Reply:
         """Take back one answer; it is also deleted here, where it is the caller's."""
@@ -111,9 +112,8 @@ def _id_in(request: Request) -> str:
     return mark
 
 
-def describe(mark: str, found: Read) -> dict[str, Any]:
+def describe(mark: str, answer: Answer, tier: str) -> dict[str, Any]:
     """An answer without what it says; `fresh_until` is None for one that is true for ever."""
-    answer = found.answer
     return {
         "id": mark,
         "object": "answer",
@@ -122,7 +122,7 @@ def describe(mark: str, found: Read) -> dict[str, Any]:
         "backend": answer.backend,
         "created": answer.created,
         "fresh_until": answer.fresh_until if isfinite(answer.fresh_until) else None,
-        "tier": found.tier,
+        "tier": tier,
     }
 
 
