@@ -19,6 +19,8 @@ from isochrone.admission.address import AddressRule
 from isochrone.admission.keys import KeyRing, Principal
 from isochrone.answers.completion import Answer, replay_body, replay_stream
 from isochrone.answers.desk import NOTHING_FOUND, Candidate, Desk, Found
+from isochrone.answers.fingerprint import storable
+from isochrone.answers.flights import Asker, Flights, Generation
 from isochrone.answers.inquiry import Inquiry
 from isochrone.answers.known import Known
 from isochrone.api.controls import CacheMode, Controls, Recovery, controls_of
@@ -81,6 +83,7 @@ class Rooms(NamedTuple):
     counters: Counters
     savings: Savings
     demand: Demand
+    flights: Flights
     exchange: Exchange | None = None
 
 
@@ -230,8 +233,38 @@ class Pipeline:
         )
 
     async def _answer(self, errand: Errand) -> Reply:
-        """A backend's answer. Raises ApiError."""
-        return self._relay(await self._attempt(errand), errand)
+        """A backend's answer, shared with all who ask the same at this time. Raises ApiError."""
+        inquiry = errand.inquiry
+        if inquiry.mark is None or not inquiry.may_share or errand.controls.recovery is not Recovery.SPLICE:
+            return self._relay(await self._attempt(errand), errand)
+        reply = await self.rooms.flights.share(self._asker(errand, inquiry.mark))
+        if reply.headers["x-isochrone-cache"] == "coalesced":
+            self.rooms.counters.add("cache_coalesced")
+        return reply
+
+    def _asker(self, errand: Errand, mark: str) -> Asker:
+        return Asker(
+            mark=mark + self.rooms.desk.stamp(errand.inquiry),
+            stream=errand.ask.stream,
+            include_usage=errand.ask.include_usage,
+            ends_at=errand.ends_at,
+            priority=errand.controls.priority,
+            generate=partial(self._generate, errand),
+            recall=partial(self._recall, errand),
+            replay=partial(self._replay_shared, errand),
+        )
+
+    async def _generate(self, errand: Errand, generation: Generation) -> Reply:
+        return self._relay(await self._attempt(errand), errand, generation)
+
+    async def _recall(self, errand: Errand) -> Answer | None:
+        """What another process has kept since we looked."""
+        known = await self.rooms.desk.recall(errand.inquiry, now=self._now())
+        return known.answer if known else None
+
+    def _replay_shared(self, errand: Errand, answer: Answer) -> Reply:
+        headers = _headers(cache="coalesced", backend=answer.backend, attempts=0, why="shared generation")
+        return self._told_again(answer, errand, headers)
 
     async def _attempt(self, errand: Errand) -> Won:
         won = await self._pursue(errand)
@@ -260,6 +293,7 @@ class Pipeline:
             capture=errand.inquiry.mark is not None
             or errand.controls.recovery is not Recovery.ERROR
             or not errand.ask.stream,
+            gather=errand.inquiry.mark is not None and not storable(errand.ask, sampled=True),
             made=made,
             failures=failures,
             ask_for=ask_for or partial(asked_of, errand.ask),
@@ -284,45 +318,59 @@ class Pipeline:
 
         return begin
 
-    def _relay(self, won: Won, errand: Errand) -> Reply:
-        headers = self._headers(
+    def _relay(self, won: Won, errand: Errand, generation: Generation | None = None) -> Reply:
+        headers = self._counted_headers(
             cache="miss" if errand.inquiry.is_cacheable else "bypass",
             backend=won.visit.step.backend.facts.name,
             attempts=won.made,
             why=_why(won.visit.step, errand.ask.model),
         )
         if isinstance(won.answer, BodyAnswer):
-            self._settle(errand, won, won.answer.body)
+            self._settle(errand, generation, won, won.answer.body)
             return Reply(status=200, headers={**headers, **JSON}, body=won.answer.raw)
         stream = Delivery(
             won,
             partial(self._pursue, errand),
             recovery=errand.controls.recovery,
-            include_usage=errand.ask.include_usage,
-            on_complete=partial(self._settle_stream, errand),
-            on_broken=partial(self.rooms.counters.add, "streams_broken"),
+            include_usage=errand.ask.include_usage or generation is not None,
+            on_complete=partial(self._settle_stream, errand, generation),
+            on_broken=partial(self._broken, generation),
         )
         return Reply(status=200, headers={**headers, **EVENT_STREAM}, stream=stream)
 
-    def _settle_stream(self, errand: Errand, won: Won, transcript: Transcript) -> None:
+    def _broken(self, generation: Generation | None) -> None:
+        self.rooms.counters.add("streams_broken")
+        if generation:
+            generation.broke()
+
+    def _settle_stream(self, errand: Errand, generation: Generation | None, won: Won, transcript: Transcript) -> None:
         # A client can leave with the last word; what the engine says of usage comes behind it, and was not heard then.
         heard_out = transcript.done or transcript.usage
         if errand.inquiry.mark and transcript.storable and heard_out:
             ask, created = errand.ask, int(self._now())
-            self._settle(errand, won, transcript.to_body(ask.operation, model=ask.model, created=created))
+            self._settle(errand, generation, won, transcript.to_body(ask.operation, model=ask.model, created=created))
         else:
             won.visit.succeeded(transcript.usage)
 
-    def _settle(self, errand: Errand, won: Won, body: dict[str, Any]) -> None:
-        """The answer is complete: into the ledger, and into the store where it may be kept.
-
-        A fallback's answer is not kept: it would go on answering for the model long after that is back.
-        """
+    def _settle(self, errand: Errand, generation: Generation | None, won: Won, body: dict[str, Any]) -> None:
+        """The answer is complete: into the ledger, to those who share it, and into the store where it may be kept."""
         usage = usage_in(body, errand.ask.fields)
         won.visit.succeeded(usage)
-        if errand.inquiry.mark and won.visit.step.model == errand.ask.model:
-            answer = self._answer_of(errand, won, body, usage)
-            self._background.start(self.rooms.desk.keep(errand.inquiry, answer, candidate=errand.candidate))
+        if not errand.inquiry.mark:
+            return
+        answer = self._answer_of(errand, won, body, usage)
+        keep = partial(self._keep, errand, answer, won.visit.step.model)
+        if generation:
+            generation.settle(answer, keep)
+        else:
+            self._background.start(keep(None))
+
+    async def _keep(self, errand: Errand, answer: Answer, model: str, fence: int | None) -> bool:
+        """Can others find it now? A fallback's answer is not kept: it would go on answering for the model long after
+        that is back."""
+        if model != errand.ask.model:
+            return False
+        return await self.rooms.desk.keep(errand.inquiry, answer, fence=fence, candidate=errand.candidate)
 
     def _answer_of(self, errand: Errand, won: Won, body: dict[str, Any], usage: dict[str, Any]) -> Answer:
         facts = won.visit.step.backend.facts
@@ -330,7 +378,7 @@ class Pipeline:
             operation=errand.ask.operation.name,
             backend=facts.name,
             created=self._now(),
-            body=body,
+            body={**body, "usage": usage},
             model=errand.ask.model,
             question=errand.inquiry.text or "",
             seconds=time.monotonic() - errand.begun,
@@ -340,8 +388,8 @@ class Pipeline:
 
     def _replay(self, known: Known, errand: Errand, *, instead_of: ApiError | None = None) -> Reply:
         """A known answer, in the form that was asked for. One past its time says so, and why it is given."""
-        answer, ask, now = known.answer, errand.ask, self._now()
-        headers = self._headers(cache=_CACHE_OF[known.tier], backend=answer.backend, attempts=0, why=known.why)
+        answer, now = known.answer, self._now()
+        headers = self._counted_headers(cache=_CACHE_OF[known.tier], backend=answer.backend, attempts=0, why=known.why)
         headers["x-isochrone-answer"] = known.mark
         self._count(known, errand, now)
         if known.stale_for:
@@ -351,6 +399,10 @@ class Pipeline:
                 self._background.start(self._refresh(errand))
         elif errand.candidate:
             self._background.start(self._refresh(errand))
+        return self._told_again(answer, errand, headers)
+
+    def _told_again(self, answer: Answer, errand: Errand, headers: dict[str, str]) -> Reply:
+        ask, now = errand.ask, self._now()
         if not ask.stream:
             body = replay_body(answer, request_id=errand.request_id, now=now)
             return Reply(status=200, headers={**headers, **JSON}, body=body)
@@ -367,11 +419,15 @@ class Pipeline:
         with suppress(ApiError):
             await self._answer(errand._replace(ask=without_stream(errand.ask)))
 
-    def _headers(self, *, cache: str, backend: str, attempts: int, why: str) -> dict[str, str]:
+    def _counted_headers(self, *, cache: str, backend: str, attempts: int, why: str) -> dict[str, str]:
         self.rooms.counters.add("cache_" + cache)
-        return {
-            "x-isochrone-cache": cache,
-            "x-isochrone-backend": backend,
-            "x-isochrone-attempts": str(attempts),
-            "x-isochrone-reason": why,
-        }
+        return _headers(cache=cache, backend=backend, attempts=attempts, why=why)
+
+
+def _headers(*, cache: str, backend: str, attempts: int, why: str) -> dict[str, str]:
+    return {
+        "x-isochrone-cache": cache,
+        "x-isochrone-backend": backend,
+        "x-isochrone-attempts": str(attempts),
+        "x-isochrone-reason": why,
+    }

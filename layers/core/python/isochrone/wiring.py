@@ -14,6 +14,8 @@ from isochrone.admission.keys import KeyRing
 from isochrone.answers.curated.entry import Entry
 from isochrone.answers.curated.shelf import load_file
 from isochrone.answers.desk import Desk, Similar
+from isochrone.answers.flights import Flights
+from isochrone.answers.generations import Generations
 from isochrone.answers.inquiry import revisions_of
 from isochrone.answers.library import Library
 from isochrone.answers.memory_tier import MemoryTier
@@ -30,6 +32,7 @@ from isochrone.routing.plan import Planner
 from isochrone.settings import Settings, SettingsError, semantic_somewhere, table_name
 from isochrone.stores.protocols import FleetStore
 from isochrone.upstream.pursuit import Means
+from isochrone.upstream.rejoin import Rejoin
 
 log = logging.getLogger("isochrone")
 
@@ -67,6 +70,7 @@ def build_edge(
         max_wait=settings.routing.max_wait,
     )
     counters = Counters()
+    generations = Generations(life.stores.fleet, clock=time.time) if life.stores.fleet else None
     rooms = Rooms(
         address=AddressRule(settings.geo.trusted_proxies),
         keys=KeyRing(settings.key, required=settings.auth.required),
@@ -79,6 +83,7 @@ def build_edge(
         counters=counters,
         savings=life.savings,
         demand=life.demand,
+        flights=Flights(life.background, Rejoin, generations),
         exchange=life.exchange,
     )
     pipeline = Pipeline(settings, rooms, life.background)

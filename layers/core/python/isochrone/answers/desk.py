@@ -62,6 +62,8 @@ class Revocations(Protocol):
 
     def covers(self, tenant: str, mark: str, answer: Answer) -> bool: ...
 
+    def stamp(self, tenant: str, mark: str, question: str | None, model: str) -> str: ...
+
 
 class Desk:
     """All that is known, in the order of what it costs to find out. Times are epoch seconds."""
@@ -119,6 +121,19 @@ class Desk:
             return NOTHING_FOUND
         found = await self._similar.look_up(inquiry, now=now)
         return NOTHING_FOUND if found.known and await self._is_revoked(inquiry, found.known) else found
+
+    async def recall(self, inquiry: Inquiry, *, now: float) -> Known | None:
+        """The fresh answer that was kept a moment ago, past what this process remembers."""
+        if not inquiry.may_read:
+            return None
+        known = await self.library.look_up(inquiry, now=now, consistent=True)
+        return None if known is None or known.stale_for or await self._is_revoked(inquiry, known) else known
+
+    def stamp(self, inquiry: Inquiry) -> str:
+        """Names what was revoked of it, "" for nothing: who asks since then wants no answer that was begun before."""
+        if self._revocations is None or inquiry.mark is None:
+            return ""
+        return self._revocations.stamp(inquiry.tenant, inquiry.mark, inquiry.text, inquiry.ask.model)
 
     async def _is_revoked(self, inquiry: Inquiry, known: Known) -> bool:
         if self._revocations is None:
