@@ -419,3 +419,26 @@ def test_nothing_is_joined_or_stored_of_one_choice_while_others_were_asked_for()
     transcript.read(b'{"choices": [{"index": 0, "delta": {"content": "so far"}}]}')
     assert not transcript.spliceable
     assert not transcript.storable
+
+
+def test_transcript_that_gathers_has_the_whole_answer_whatever_it_consists_of() -> None:
+    transcript = Transcript(capture=True, choices=2, gather=True)
+    said(transcript, delta(0, role="assistant", content="a", unknown="b"))
+    said(transcript, delta(1, tool_calls=[{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{"}}]))
+    said(transcript, delta(1, tool_calls=[{"index": 0, "function": {"arguments": "}"}}]))
+    said(transcript, delta(0, finish="stop") | {"logprobs": {"content": [{"token": "a"}]}})
+    said(transcript, delta(1, finish="tool_calls"))
+    assert transcript.complete
+    assert transcript.storable
+    one, other = transcript.to_body(CHAT, model="m", created=1)["choices"]
+    assert (one["message"]["content"], one["message"]["unknown"], one["finish_reason"]) == ("a", "b", "stop")
+    assert one["logprobs"] == {"content": [{"token": "a"}]}
+    assert other["message"]["tool_calls"] == [{"id": "c", "function": {"name": "f", "arguments": "{}"}}]
+
+
+def test_transcript_that_gathers_is_not_whole_when_another_attempt_told_the_beginning() -> None:
+    transcript = Transcript(capture=True, gather=True)
+    said(transcript, delta(content="far"))
+    transcript.begin_with({"content": "not "}, storable=True)
+    assert transcript.texts() == {"content": "not far"}
+    assert not transcript.storable

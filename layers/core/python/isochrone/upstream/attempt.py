@@ -72,6 +72,7 @@ async def attempt(
     headers: Mapping[str, str],
     ends_at: float,
     capture: bool,
+    gather: bool = False,
     impatient: bool = False,
     body_will_do: bool = False,
 ) -> BodyAnswer | StreamAnswer:
@@ -88,7 +89,10 @@ async def attempt(
     answer = None
     try:
         response = await _send(session, step, ask, headers, limits)
-        answer = await _receive(response, step, ask, limits, capture=capture, body_will_do=body_will_do)
+        transcript = Transcript(
+            capture=capture, gather=gather, choices=ask.choices, gives_reasons=step.offer.gives_reasons
+        )
+        answer = await _receive(response, step, ask, limits, transcript, body_will_do=body_will_do)
     except AttemptFailed as failure:
         if failure.cause is Cause.SILENT and ends_at < silent_at:
             raise out_of_time() from None
@@ -123,7 +127,13 @@ def _in_tenths(seconds: float) -> str:
 
 
 async def _receive(
-    response: aiohttp.ClientResponse, step: Step, ask: Ask, limits: _Limits, *, capture: bool, body_will_do: bool
+    response: aiohttp.ClientResponse,
+    step: Step,
+    ask: Ask,
+    limits: _Limits,
+    transcript: Transcript,
+    *,
+    body_will_do: bool,
 ) -> BodyAnswer | StreamAnswer:
     try:
         if response.status != 200:
@@ -133,7 +143,7 @@ async def _receive(
             raise await _no_stream(response, limits)
         if not (ask.stream and is_stream):
             return await _whole_body(response, limits, ask.operation)
-        answer = _stream_of(response, step, ask, limits, capture=capture)
+        answer = _stream_of(response, step, limits, transcript)
         await answer.open(limits.first_by)
     except BaseException:
         _give_back(response)
@@ -141,9 +151,7 @@ async def _receive(
     return answer
 
 
-def _stream_of(
-    response: aiohttp.ClientResponse, step: Step, ask: Ask, limits: _Limits, *, capture: bool
-) -> StreamAnswer:
+def _stream_of(response: aiohttp.ClientResponse, step: Step, limits: _Limits, transcript: Transcript) -> StreamAnswer:
     content, alarm = response.content, limits.alarm
 
     def close() -> None:
@@ -152,7 +160,7 @@ def _stream_of(
 
     return StreamAnswer(
         lambda until: bounded(content.readany(), until, alarm),
-        Transcript(capture=capture, choices=ask.choices, gives_reasons=step.offer.gives_reasons),
+        transcript,
         stall=step.offer.deadlines.stall,
         ends_at=limits.ends_at,
         close=close,

@@ -50,7 +50,7 @@ class Gathering:
         _grow(known, growing)
         known |= {name: value for name, value in choice.items() if value is not None or name not in known}
 
-    def body(self, operation: Operation, *, model: str, usage: dict[str, Any], now: int) -> dict[str, Any]:
+    def body(self, operation: Operation, *, model: str, usage: dict[str, Any] | None, now: int) -> dict[str, Any]:
         """The whole body; `model` and `now` (epoch seconds) where no chunk said them."""
         kind = "text_completion" if operation is COMPLETION else "chat.completion"
         facts = {name: value for name, value in self._facts.items() if name not in _PADDING}

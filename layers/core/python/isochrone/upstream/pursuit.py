@@ -95,6 +95,7 @@ async def pursue(
     request_id: str,
     ends_at: float,
     capture: bool,
+    gather: bool = False,
     made: int = 0,
     failures: Sequence[AttemptFailed] = (),
     ask_for: Callable[[Step], Ask] | None = None,
@@ -114,6 +115,7 @@ async def pursue(
         begin_visit=visit,
         request_id=request_id,
         capture=capture,
+        gather=gather,
         ask_for=ask_for or (lambda _: ask),
         priority=priority,
         made=made,
@@ -140,6 +142,7 @@ class _Pursuit(Struct, kw_only=True):
     begin_visit: BeginVisit
     request_id: str
     capture: bool
+    gather: bool
     ask_for: Callable[[Step], Ask]
     priority: int
     made: int
@@ -248,6 +251,7 @@ class _Pursuit(Struct, kw_only=True):
             headers={**self.means.headers_for(step), "X-Request-Id": self.request_id},
             ends_at=self.itinerary.ends_at,
             capture=self.capture,
+            gather=self.gather,
             body_will_do=not self.ask.stream,
         )
         try:

@@ -16,6 +16,7 @@ import msgspec
 from isochrone.api.requests import COMPLETION, Operation
 from isochrone.api.sse import DONE
 from isochrone.upstream.failure import AttemptFailed, Cause
+from isochrone.upstream.gathering import Gathering
 
 _decode = msgspec.json.Decoder(dict[str, Any] | None).decode
 _TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "refusal")
@@ -57,28 +58,29 @@ class Transcript:
     answer can be stored or joined to. `gives_reasons`: this engine is known to, so its [DONE] alone is no end.
 
     `spliceable` says that what was spoken are texts and calls of one choice: only then may another stream join to it.
-    `storable` says that texts are all there is (no field that nobody knows either): only then is `to_body` the whole
-    answer.
+    `storable` says that `to_body` is the whole answer: texts are all there is (no field that nobody knows either), or
+    all there is was kept since the operator wants such answers (`gather`).
     """
 
     __slots__ = (
         "_asked_for",
         "_closed",
         "_finished",
+        "_gathering",
         "_gives_reasons",
         "_head",
+        "_is_plain",
         "_open",
         "_stop_reason",
         "_texts",
         "done",
         "finish_reason",
         "spliceable",
-        "storable",
         "tokens",
         "usage",
     )
 
-    def __init__(self, *, capture: bool, choices: int = 1, gives_reasons: bool = False) -> None:
+    def __init__(self, *, capture: bool, choices: int = 1, gives_reasons: bool = False, gather: bool = False) -> None:
         self.tokens = 0
         self.done = False
         self.finish_reason: str | None = None
@@ -89,7 +91,8 @@ class Transcript:
         self._closed: set[int] = set()
         self._finished = False
         self._texts: dict[str, list[str]] = {}
-        self.spliceable = self.storable = capture and choices == 1
+        self.spliceable = self._is_plain = capture and choices == 1
+        self._gathering = Gathering() if gather else None
         self._stop_reason: Any = None
         self._head: dict[str, Any] = {}
 
@@ -99,6 +102,11 @@ class Transcript:
         if self._finished or not (self.done and self.tokens):
             return self._finished
         return not self._open if self.finish_reason else not self._gives_reasons
+
+    @property
+    def storable(self) -> bool:
+        """Is `to_body` the whole answer?"""
+        return self._is_plain or self._gathering is not None
 
     def read(self, data: bytes | None) -> Reading:
         """Take in one event's data (None: a comment). Raises AttemptFailed for an error or a senseless event."""
@@ -114,15 +122,18 @@ class Transcript:
             raise AttemptFailed(Cause.BROKEN, "sent an event that is no completion chunk", body=data[:2000]) from None
         if chunk.get("error") is not None or (not choices and chunk.get("object") == "error"):
             raise AttemptFailed(Cause.BROKEN, "sent an error in its stream", body=data[:2000])
-        if self.storable and _says_more(chunk, _CHUNK_FIELDS):
-            self.storable = False
+        if self._is_plain and _says_more(chunk, _CHUNK_FIELDS):
+            self._is_plain = False
         usage = chunk.get("usage")
         if usage and isinstance(usage, dict):
             self.usage = usage
             if not choices:
                 return _USAGE
         self._head = self._head or (chunk if choices else {})
-        return self._read_choices(choices)
+        reading = self._read_choices(choices)
+        if self._gathering is not None:
+            self._gathering.add(chunk)
+        return reading
 
     def _read_choices(self, choices: list[dict[str, Any]]) -> Reading:
         token = False
@@ -146,10 +157,10 @@ class Transcript:
 
     def _said_something(self, choice: dict[str, Any], index: int) -> bool:
         delta = choice.get("delta") or {}
-        if self.storable and (_says_more(choice, _CHOICE_FIELDS) or _says_more(delta, _DELTA_FIELDS)):
-            self.storable = False
+        if self._is_plain and (_says_more(choice, _CHOICE_FIELDS) or _says_more(delta, _DELTA_FIELDS)):
+            self._is_plain = False
         if index:
-            self.spliceable = self.storable = False
+            self.spliceable = self._is_plain = False
         said = False
         for name, value in delta.items():
             if value and name in SPOKEN:
@@ -162,7 +173,7 @@ class Transcript:
 
     def _keep(self, name: str, value: Any) -> None:
         if self._closed or name in _NO_TEXT or not isinstance(value, str):
-            self.storable = False
+            self._is_plain = False
             self.spliceable = self.spliceable and not self._closed and self._keep_calls(name, value)
         elif self.spliceable:
             self._texts.setdefault(name, []).append(value)
@@ -190,10 +201,13 @@ class Transcript:
         """Another attempt had told this much before: the answer is what both said."""
         own = self._texts
         self._texts = {name: [text, *own.pop(name, ())] for name, text in told.items()} | own
-        self.storable = self.storable and storable
+        self._is_plain = self._is_plain and storable and self._gathering is None
+        self._gathering = None
 
     def to_body(self, operation: Operation, *, model: str, created: int) -> dict[str, Any]:
         """The reply that the operation's non-streaming route would have given; right only if `storable`."""
+        if self._gathering is not None:
+            return self._gathering.body(operation, model=model, usage=self.usage, now=created)
         texts = self.texts()
         choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": self.finish_reason}
         if operation is COMPLETION:
