@@ -90,7 +90,7 @@ class Flight:
             self._fail(ApiError(INSIDE))
         finally:
             if not self.shown.is_over:
-                self._fail(NothingAlive("The edge is closing."))
+                self._fail(_closing())
 
     async def _go(self) -> None:
         claim = await self._take(self._turn)
@@ -232,7 +232,10 @@ class Flight:
             log.error("a shared answer failed inside the edge", exc_info=failure)
         self._outcome = _outcome(generation, failure, was_left=telling.cancelled(), has_text=self.shown.text.size > 0)
         self.is_lost = self.is_lost or self._outcome is not Outcome.UNKEPT
-        self.shown.land(generation.answer, failure)
+        if self._outcome is Outcome.LEFT and self._is_called_off:
+            self._fail(_closing())
+        else:
+            self.shown.land(generation.answer, failure)
 
     def _teller(self, lease: Lease | None) -> Telling | None:
         if lease is None or self._generations is None:
@@ -300,6 +303,10 @@ def _outcome(generation: Generation, failure: BaseException | None, *, was_left:
     if has_text:
         return Outcome.BROKEN
     return Outcome.REFUSED if is_final(failure) else Outcome.FAILED
+
+
+def _closing() -> ApiError:
+    return NothingAlive("The edge is closing.")
 
 
 def _told(failure: BaseException) -> dict[str, Any]:

@@ -110,12 +110,12 @@ class Broadcast:
 
     async def room(self) -> None:
         """Wait until it is not too far ahead of those who read. Who waits for the whole is not kept waiting."""
-        while self.text.size - self._furthest > AHEAD_BYTES and self._is_only_read():
+        while self.text.size - self._furthest > AHEAD_BYTES and self._is_read_only():
             self._room = self._loop.create_future()
             await self._room
 
-    def _is_only_read(self) -> bool:
-        return len(self._readers) == len(self.present) > 0 and not self.is_heard_elsewhere
+    def _is_read_only(self) -> bool:
+        return bool(self.present) and not self.is_heard_elsewhere and all(asker.stream for asker in self.present)
 
     def land(self, answer: Answer | None = None, failure: BaseException | None = None, *, share: bool = False) -> None:
         """Nothing more comes. A failure that nobody else should meet is shared with all; others make them move on.
@@ -148,6 +148,7 @@ class Broadcast:
         now = self._loop.time()
         patience = asker.ends_at if self._is_last else (now + asker.ends_at) / 2
         self.present.add(asker)
+        self._make_room()
         reply = None
         try:
             while (reply := self._reply_to(asker)) is None:
