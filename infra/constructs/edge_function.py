@@ -22,13 +22,16 @@ from infra.constructs.function_parts import (
 from infra.constructs.secrets import secret_arn
 from infra.settings import Deployment
 from isochrone.settings import table_name
-from isochrone.stores.tables import ANSWERS
+from isochrone.stores.tables import ANSWERS, DIRECTORY
 
 TABLE_ACTIONS: TableActions = {
-    "answers": ("GetItem", "PutItem"),
+    "answers": ("DeleteItem", "GetItem", "PutItem"),
+    "directory": ("Query",),
     "fleet": ("GetItem", "UpdateItem"),
-    "ledger": ("PutItem", "Query"),
+    "ledger": ("PutItem", "Query", "UpdateItem"),
 }
+# What tenants lay down in the directory by themselves; the rest of it is the operator's.
+TENANTS_PARTITIONS = ("revoked",)
 MEMORY_MB = 512
 TIMEOUT = Duration.minutes(15)
 
@@ -68,6 +71,7 @@ class EdgeFunction(Construct):
 
     def _role(self, deployment: Deployment) -> iam.Role:
         role = own_role(self, log_group=self.log_group, deployment=deployment, table_actions=TABLE_ACTIONS)
+        role.add_to_policy(_lay_down(self, deployment))
         if elsewhere := [home for home in deployment.slot_homes if home != Stack.of(self).region]:
             fleet = table_name(deployment.settings, "fleet")
             role.add_to_policy(
@@ -89,6 +93,15 @@ class EdgeFunction(Construct):
                 )
             )
         return role
+
+
+def _lay_down(scope: Construct, deployment: Deployment) -> iam.PolicyStatement:
+    """To write what tenants may say, and nothing else, into the directory."""
+    return iam.PolicyStatement(
+        actions=["dynamodb:DeleteItem", "dynamodb:PutItem"],
+        resources=[table_arn(scope, table_name(deployment.settings, DIRECTORY.name))],
+        conditions={"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": list(TENANTS_PARTITIONS)}},
+    )
 
 
 def _similar(scope: Construct, deployment: Deployment) -> Iterator[iam.PolicyStatement]:

@@ -162,19 +162,25 @@ def function_of(template: Template, name: str) -> dict[str, Any]:
     return found
 
 
+def actions_of(statement: dict[str, Any]) -> list[str]:
+    """A template writes a single action without a list."""
+    actions = statement["Action"]
+    return [actions] if isinstance(actions, str) else list(actions)
+
+
 def granted_actions(template: Template, name: str, *, region: str = "eu-west-1") -> dict[str, tuple[str, ...]]:
     """What the role of that function may do with the tables of a region, by table; nothing else of DynamoDB there is
-    granted to it."""
+    granted to it without a condition."""
     role = function_of(template, name)["Role"]["Fn::GetAtt"][0]
     statements = [
         statement
         for policy in resources(template, "AWS::IAM::Policy")
         if {"Ref": role} in policy["Roles"]
         for statement in policy["PolicyDocument"]["Statement"]
-        if "dynamodb:" in json.dumps(statement["Action"])
+        if "dynamodb:" in json.dumps(statement["Action"]) and "Condition" not in statement
     ]
     return {
-        table: tuple(action.removeprefix("dynamodb:") for action in statement["Action"])
+        table: tuple(action.removeprefix("dynamodb:") for action in actions_of(statement))
         for statement in statements
         for table in re.findall(rf':dynamodb:{region}:.*?:table/iso-([a-z]+)"', json.dumps(statement["Resource"]))
     }

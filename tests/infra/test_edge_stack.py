@@ -13,6 +13,7 @@ import pytest
 from infra.constructs.edge_function import TABLE_ACTIONS
 from infra.layers import ROOT
 from isochrone import wiring
+from isochrone.answers.revocations import PARTITION
 from isochrone.ledger.emf import Pulse
 from isochrone.stores.tables import TABLES, Table
 from tests.infra.conftest import BASE, Synthesis, Synthesise, function_of, granted_actions, only, resources
@@ -223,10 +224,22 @@ def test_prober_takes_no_slots_and_reaches_into_no_other_region(synthesise: Synt
 
 
 @pytest.mark.parametrize("name", ["edge", "prober"])
-def test_no_function_may_delete_or_look_through_a_table(app: Synthesis, name: str) -> None:
+def test_no_function_may_look_through_a_table_or_delete_what_is_no_answer(app: Synthesis, name: str) -> None:
     """Nothing that they do needs it."""
-    granted = {action for actions in granted_actions(app.edge(), name).values() for action in actions}
-    assert granted <= {"GetItem", "PutItem", "Query", "UpdateItem"}
+    granted = granted_actions(app.edge(), name)
+    assert {action for actions in granted.values() for action in actions} <= {
+        "DeleteItem", "GetItem", "PutItem", "Query", "UpdateItem",
+    }  # fmt: skip
+    assert {table for table, actions in granted.items() if "DeleteItem" in actions} <= {"answers"}
+
+
+def test_edge_may_write_into_the_directory_only_what_tenants_take_back(app: Synthesis) -> None:
+    """Keys, policies and curated answers are the operator's, whatever runs in the function."""
+    policies = resources(app.edge(), "AWS::IAM::Policy")
+    statements = [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
+    (writing,) = [s for s in statements if "iso-directory" in json.dumps(s["Resource"]) and "Condition" in s]
+    assert writing["Action"] == ["dynamodb:DeleteItem", "dynamodb:PutItem"]
+    assert writing["Condition"] == {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [PARTITION]}}
 
 
 @pytest.mark.parametrize("stack", ["iso-edge-eu-west-1", "iso-pool-eu-west-1"])
