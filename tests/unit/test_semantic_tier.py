@@ -16,6 +16,8 @@ from isochrone.answers.library import Library
 from isochrone.answers.memory_tier import MemoryTier
 from isochrone.answers.semantic.decision import Experience, Judge, Lessons, Verdict, Weighed
 from isochrone.answers.semantic.embedder import Embedder
+from isochrone.answers.semantic.embeddings import Embeddings
+from isochrone.answers.semantic.pending import Pending
 from isochrone.answers.semantic.standing import Standings
 from isochrone.answers.semantic.tier import Candidate, SemanticTier
 from isochrone.answers.semantic.vectors import DIMENSIONS, cosine, pack
@@ -86,7 +88,14 @@ class WatchedStore(MemoryAnswerStore):
 class Room:
     """A tier over stores in memory, and all that its parts were told."""
 
-    def __init__(self, settings: Semantic | None = None, *, fleet: MemoryFleetStore | None = None) -> None:
+    def __init__(
+        self,
+        settings: Semantic | None = None,
+        *,
+        fleet: MemoryFleetStore | None = None,
+        embedder: Embedder | None = None,
+        pending: Pending | None = None,
+    ) -> None:
         self.store = WatchedStore()
         self.library = Library(self.store, MemoryTier(max_bytes=100_000, ttl=300), chance=lambda: 0.5)
         self.embed = CountingEmbedder()
@@ -97,11 +106,12 @@ class Room:
         self.tier = SemanticTier(
             self.store,
             self.library,
-            Embedder(lambda: self.embed),
+            Embeddings(embedder or Embedder(lambda: self.embed), count=self.counts.append),
             self.judge,
             self.standings,
             settings=settings or Semantic(shadow=0.1),
             chance=lambda: self.chance,
+            pending=pending,
             patience=0.05,
             count=self.counts.append,
         )
@@ -331,8 +341,7 @@ async def test_without_the_model_only_equal_words_are_known(caplog: pytest.LogCa
     def load() -> CountingEmbedder:
         raise OSError("no such file")
 
-    room = Room()
-    room.tier._embedder = Embedder(load)
+    room = Room(embedder=Embedder(load))
     room.judge.verdict = DOUBT
     await room.know()
     await room.ask()
@@ -430,3 +439,64 @@ async def test_a_document_of_another_version_is_begun_anew() -> None:
     fleet = MemoryFleetStore(clock=lambda: NOW)
     await fleet.write("semantic/t/m", {"experience": "?"}, version=0, expires=NOW + 100)
     assert math.isclose((await Standings(fleet).of("t", "m", now=NOW)).watch.same, 0.0)
+
+
+def merging(fleet: MemoryFleetStore | None = None, window: float = 30.0) -> Room:
+    return Room(fleet=fleet, pending=Pending(fleet, window=window))
+
+
+async def test_a_similar_question_follows_the_one_that_is_being_answered() -> None:
+    room = merging()
+    assert await room.ask(KNOWN, mark="a" * 64) == NOTHING_FOUND
+    assert (await room.ask()).follow == "a" * 64
+
+
+async def test_it_follows_in_another_process_too() -> None:
+    fleet = MemoryFleetStore(clock=lambda: NOW)
+    await merging(fleet).ask(KNOWN, mark="a" * 64)
+    assert (await merging(fleet).ask()).follow == "a" * 64
+
+
+async def test_an_answer_that_came_meanwhile_is_given_at_once_although_no_search_finds_it_yet() -> None:
+    room = merging()
+    await room.ask(KNOWN, mark="a" * 64)
+    await room.library.keep(asking(KNOWN, "a" * 64), answer(SAID), entry=None)
+    found = await room.ask()
+    assert found.follow is None
+    assert found.known is not None
+    assert (found.known.tier, found.known.mark) == ("semantic", "a" * 64)
+
+
+async def test_nobody_follows_after_the_window_or_in_doubt_or_what_a_guard_rules_out() -> None:
+    room = merging(window=30.0)
+    await room.ask("How do I increase my limit?", mark="a" * 64)
+    assert (await room.ask("How do I decrease my limit?", mark="c" * 64)).follow is None
+    assert (await room.ask("How can I increase my limit?", mark="d" * 64, now=NOW + 30)).follow is None
+    room.judge.verdict = DOUBT
+    assert (await room.ask("What would increase my limit?", mark="e" * 64)).follow is None
+
+
+async def test_nobody_follows_in_another_scope_or_without_a_window() -> None:
+    room = merging()
+    await room.ask(KNOWN, mark="a" * 64)
+    assert (await room.ask(tenant="other")).follow is None
+    plain = Room()
+    await plain.ask(KNOWN, mark="a" * 64)
+    assert (await plain.ask()).follow is None
+
+
+async def test_of_many_questions_at_once_the_newest_can_be_followed() -> None:
+    pending = Pending(None, window=30.0)
+    for n in range(40):
+        await pending.begin("s", f"mark-{n}", f"question {n}", now=NOW + n / 10)
+    underway = await pending.of("s", now=NOW + 4)
+    assert [one.mark for one in underway] == [f"mark-{n}" for n in range(24, 40)]
+
+
+async def test_without_the_fleet_table_nobody_is_followed_and_nothing_fails() -> None:
+    fleet = MemoryFleetStore(clock=lambda: NOW)
+    room = merging(fleet)
+    await room.ask(KNOWN, mark="a" * 64)
+    fleet.failing = True
+    assert await room.ask() == NOTHING_FOUND
+    assert room.counts[-1] == "semantic_unavailable"

@@ -184,6 +184,8 @@ def _similar(
         return None
     from isochrone.answers.semantic.decision import Judge
     from isochrone.answers.semantic.embedder import find_embedder
+    from isochrone.answers.semantic.embeddings import Embeddings
+    from isochrone.answers.semantic.pending import Pending
     from isochrone.answers.semantic.standing import Standings
     from isochrone.answers.semantic.tier import EMULATOR_PATIENCE, PATIENCE, SemanticTier
 
@@ -195,11 +197,12 @@ def _similar(
     return SemanticTier(
         life.stores.answers,
         library,
-        embedder,
+        Embeddings(embedder, count=counters.add),
         Judge(settings.semantic.max_error),
         Standings(life.stores.fleet),
         settings=settings.semantic,
         chance=chance,
+        pending=Pending(life.stores.fleet, window=window) if (window := settings.semantic.merge_window) else None,
         patience=EMULATOR_PATIENCE if settings.state.endpoint_url else PATIENCE,
         count=counters.add,
     )

@@ -27,11 +27,13 @@ class Candidate(Protocol):
 class Found(NamedTuple):
     """`known` may be past its time: `known.stale_for` says so, and the terms say what it is still good for.
 
-    With both, `known` is the candidate's answer, and to be checked beside giving it.
+    With both, `known` is the candidate's answer, and to be checked beside giving it. `follow` is the fingerprint of a
+    similar question that is being answered now, whose generation serves this one too.
     """
 
     known: Known | None = None
     candidate: Candidate | None = None
+    follow: str | None = None
 
 
 NOTHING_FOUND = Found()

@@ -78,9 +78,12 @@ class Standings:
             await self._refresh(self._store, name, held, now)
         return held.standing
 
-    async def teach(self, tenant: str, model: str, lesson: Lesson, *, now: float, at_once: bool = False) -> None:
-        """Learn here now, and share it with the next lesson that comes five seconds after the last that was shared, or
-        `at_once`. When another edge was faster, the lessons are learned again on top of its."""
+    async def teach(self, tenant: str, model: str, lesson: Lesson, *, now: float, at_once: bool = False) -> Standing:
+        """Learn here now, and give the standing after it.
+
+        It is shared with the next lesson that comes five seconds after the last that was, or `at_once`. When another
+        edge was faster, it is learned again on top of what that one wrote.
+        """
         name = _name(tenant, model)
         held = self._all.get(name) or self._begin(name)
         held.learn(lesson)
@@ -89,6 +92,7 @@ class Standings:
         elif at_once or len(held.untold) >= _MOST_UNTOLD or now - held.shared_at >= _SHARE_SECONDS:
             held.shared_at = now
             await self._share(self._store, name, held, now)
+        return held.standing
 
     def _begin(self, name: str) -> _Held:
         held = self._all[name] = _Held(Standing(), 0, -inf)
