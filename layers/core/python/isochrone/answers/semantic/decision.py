@@ -1,0 +1,201 @@
+"""May the answer to a known question be given to this one? Answer, explore (answer anew and learn), or miss.
+
+The decision is Bayesian. How likely one answer serves both questions is a logistic function of their features, whose
+weights are a normal distribution and not numbers: `Belief`. It starts from a prior that was fitted on public pairs
+(`priors`), one for each language, and is made sharper by every request that had to be generated although a similar
+question was known: then there are two answers to compare. The update is that of the extended Kalman filter for a
+logistic observation (Fahrmeir 1992). What is uncertain counts against a hit: the predictive probability is averaged
+over the weights (MacKay 1992), so that a judge that knows little says little.
+
+Each known question has a belief of its own on top (`Lessons`): how much better or worse than others it generalises.
+The thought that each entry needs a boundary of its own, learned online under an error bound, is vCache's (Schroeder et
+al. 2025).
+
+The bound: a hit is given only when the predictive probability that it is wrong, multiplied by what audits have shown
+about such predictions, is at most `bound`. As long as the predictions are calibrated, the expected share of wrong hits
+stays below it, whatever is asked. When they are not, audits notice: a small share of would-be hits is answered anew
+and compared, and where more of them were wrong than was predicted, all later doubts are raised by that factor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from math import exp, pi, sqrt
+from operator import mul
+from typing import NamedTuple
+
+import msgspec
+
+from isochrone.answers.semantic.features import features
+from isochrone.answers.semantic.guards import objection
+from isochrone.answers.semantic.priors import MEANS, SPREADS
+from isochrone.answers.semantic.words import read
+
+_SAME_TEXT = 0.9999
+_HOPELESS = 0.2
+
+
+class Verdict(Enum):
+    """HIT: give the known answer. EXPLORE: answer anew and compare, there is something to learn. MISS: neither."""
+
+    HIT = "hit"
+    EXPLORE = "explore"
+    MISS = "miss"
+
+
+class Weighed(NamedTuple):
+    """`probability` that one answer serves both; `reason` for header and log; `audit`: it would have been a hit."""
+
+    verdict: Verdict
+    probability: float
+    reason: str
+    features: tuple[float, ...] = ()
+    language: str = ""
+    audit: bool = False
+
+
+class Lessons(msgspec.Struct, array_like=True):
+    """What was learned on one known question: how far its log-odds lie from those of others, and how sure that is."""
+
+    shift: float = 0.0
+    spread: float = 0.5
+    same: int = 0
+    different: int = 0
+
+    def learn(self, weighed: Weighed, same: bool) -> None:
+        """One comparison of this question's answer with a new one."""
+        self.same += same
+        self.different += not same
+        surprise = same - weighed.probability
+        doubt = weighed.probability * (1.0 - weighed.probability)
+        self.shift += self.spread * surprise / (1.0 + doubt * self.spread)
+        self.spread /= 1.0 + doubt * self.spread
+
+
+class Belief(msgspec.Struct, array_like=True):
+    """A normal distribution over the weights: its mean and its covariance, row by row."""
+
+    mean: list[float]
+    spread: list[list[float]]
+
+    def odds(self, measured: tuple[float, ...]) -> tuple[float, float]:
+        """Mean and variance of the log-odds."""
+        return _dot(self.mean, measured), _dot(self._reach(measured), measured)
+
+    def learn(self, measured: tuple[float, ...], same: bool) -> None:
+        """One step of the extended Kalman filter."""
+        reach = self._reach(measured)
+        probability = _logistic(_dot(self.mean, measured))
+        doubt = max(_LEAST_DOUBT, probability * (1.0 - probability))
+        gain = 1.0 / (1.0 + doubt * _dot(reach, measured))
+        self.mean = [m + r * (same - probability) * gain for m, r in zip(self.mean, reach, strict=True)]
+        self.spread = [
+            [s - mine * theirs * doubt * gain for s, theirs in zip(row, reach, strict=True)]
+            for row, mine in zip(self.spread, reach, strict=True)
+        ]
+
+    def _reach(self, measured: tuple[float, ...]) -> list[float]:
+        return [_dot(row, measured) for row in self.spread]
+
+
+class Experience(msgspec.Struct, array_like=True):
+    """What was learned for one tenant and model. Of would-be hits `audited` were compared, and `wrong` of them were,
+    where `feared` had been expected.
+    """
+
+    beliefs: dict[str, Belief] = msgspec.field(default_factory=dict)
+    learned: int = 0
+    audited: int = 0
+    wrong: int = 0
+    feared: float = 0.0
+
+    def belief(self, language: str) -> Belief:
+        """What is believed of a language: what was learned, or else the prior."""
+        return self.beliefs.get(language) or Belief(MEANS[language], SPREADS[language])
+
+    def learn(self, weighed: Weighed, same: bool) -> None:
+        """One comparison of a known answer with a new one."""
+        if not weighed.features:
+            return
+        if weighed.audit:
+            self.audited += 1
+            self.wrong += not same
+            self.feared += 1.0 - weighed.probability
+        before = self.belief(weighed.language)
+        belief = Belief(before.mean, before.spread)
+        belief.learn(weighed.features, same)
+        self.beliefs[weighed.language] = belief
+        self.learned += 1
+
+    @property
+    def caution(self) -> float:
+        """By what factor would-be hits were wrong more often than predicted; at least 1."""
+        return max(1.0, (self.wrong + _PATIENCE) / (self.feared + _PATIENCE))
+
+    @property
+    def audit_share(self) -> float:
+        """Which share of would-be hits is answered anew: a quarter of the first ones, 2 % in the long run."""
+        return max(_LEAST_AUDITED, 1.0 / (4.0 + self.audited))
+
+
+class Judge:
+    """`bound`: the largest share of hits that may be wrong."""
+
+    def __init__(self, bound: float) -> None:
+        self._bound = bound
+
+    def is_hopeless(self, sketch_score: float) -> bool:
+        """Whether so small a cosine of the cheap vectors makes an embedding not worth while."""
+        return sketch_score < _HOPELESS
+
+    def weigh(
+        self,
+        asked: str,
+        known: str,
+        cosine: float | None,
+        *,
+        rivals: Sequence[float] = (),
+        lessons: Lessons,
+        experience: Experience,
+        chance: float,
+    ) -> Weighed:
+        """Decide on one candidate.
+
+        `cosine` is that of the two embeddings, None when there is none; `rivals` are those of the other candidates;
+        `chance` lies in [0, 1).
+        """
+        one = read(asked)
+        if one.text == read(known).text:
+            return Weighed(Verdict.HIT, _SAME_TEXT, "same text")
+        if reason := objection(asked, known):
+            return Weighed(Verdict.MISS, 0.0, reason)
+        if cosine is None:
+            return Weighed(Verdict.MISS, 0.0, "no embedding")
+        language = "zh" if one.chinese else "en"
+        measured = features(asked, known, cosine, rivals)
+        mean, variance = experience.belief(language).odds(measured)
+        probability = _predicted(mean + lessons.shift, variance + lessons.spread)
+        if (1.0 - probability) * experience.caution > self._bound:
+            return Weighed(Verdict.EXPLORE, probability, "doubt", measured, language)
+        if chance < experience.audit_share:
+            return Weighed(Verdict.EXPLORE, probability, "audit", measured, language, audit=True)
+        return Weighed(Verdict.HIT, probability, "similar", measured, language)
+
+
+_PATIENCE = 1.0
+_LEAST_AUDITED = 0.02
+_LEAST_DOUBT = 0.01
+
+
+def _predicted(mean: float, variance: float) -> float:
+    """The logistic of a normal variable, averaged (MacKay's approximation)."""
+    return _logistic(mean / sqrt(1.0 + pi * variance / 8.0))
+
+
+def _logistic(odds: float) -> float:
+    return 1.0 / (1.0 + exp(-max(-40.0, min(40.0, odds))))
+
+
+def _dot(one: Sequence[float], other: Sequence[float]) -> float:
+    return sum(map(mul, one, other))
