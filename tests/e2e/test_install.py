@@ -45,6 +45,7 @@ def clone(tmp_path: Path) -> Path:
     for name in (
         "requirements.txt",
         "requirements-dev.txt",
+        "requirements-light.txt",
         "requirements-model.txt",
         "pyproject.toml",
         "package-lock.json",
@@ -84,11 +85,12 @@ def test_fresh_clone_gets_every_step_in_order(clone: Path) -> None:
         ["python", "-m", "pip", "install"],
         ["python", "-m", "pip", "install"],
         ["python", "-m", "pip", "install"],
+        ["python", "-m", "pip", "install"],
         ["npm", "ci", "--ignore-scripts", "--no-audit"],
         ["python", "scripts/build_layers.py"],
         ["python", "scripts/build_layers.py", "--platform-of-this-machine"],
     ]
-    assert all("--require-hashes" in call for call in calls(clone)[1:3])
+    assert all("--require-hashes" in call for call in calls(clone)[1:4])
 
 
 def test_second_install_is_silent_and_does_nothing(clone: Path) -> None:

@@ -11,6 +11,7 @@
     ├── BodyTooLarge          413
     ├── WrongContentType      415
     ├── UpstreamRefused       4xx  the backend refused the request, or has no such route (501); its words are passed on
+    ├── NotInstalled          501  light work whose libraries are not there
     ├── Saturated             429  every eligible backend is full or asks to wait
     ├── UpstreamFailed        502  every backend is set up wrongly (key, model); or, inside a stream, it ended too early
     ├── NothingAlive          503  every attempt failed otherwise: not reached, or answered with an error
@@ -99,6 +100,10 @@ class BodyTooLarge(ApiError):
 
 class WrongContentType(ApiError):
     status, type, default_code = 415, "invalid_request_error", "unsupported_media_type"
+
+
+class NotInstalled(ApiError):
+    status, type, default_code = 501, "server_error", "not_installed"
 
 
 class Saturated(ApiError):
