@@ -90,7 +90,8 @@ class Rooms(NamedTuple):
 class Errand(NamedTuple):
     """One generating request on its way: `begun` and `ends_at` are on the event loop's clock.
 
-    `candidate` is a known answer to a similar question, to be compared with the one that is generated.
+    `candidate` is a known answer to a similar question, to be compared with the one that is generated; `follow` is the
+    fingerprint of a similar one that is being answered now.
     """
 
     ask: Ask
@@ -102,6 +103,7 @@ class Errand(NamedTuple):
     ends_at: float
     inquiry: Inquiry
     candidate: Candidate | None = None
+    follow: str | None = None
 
 
 def _why(step: Step, asked_for: str) -> str:
@@ -148,7 +150,7 @@ class Pipeline:
     ) -> Reply:
         """Answer an admitted request of this caller; `begun` and `ends_at` are on the event loop's clock."""
         inquiry = self.inquire(caller, ask, controls)
-        known, candidate = await self._look_up(inquiry, ends_at)
+        known, candidate, follow = await self._look_up(inquiry, ends_at)
         errand = Errand(
             ask=ask,
             caller=caller,
@@ -159,6 +161,7 @@ class Pipeline:
             ends_at=ends_at,
             inquiry=inquiry,
             candidate=candidate,
+            follow=follow,
         )
         if known and known.stale_for <= inquiry.terms.revalidate:
             return self._replay(known, errand)
@@ -233,11 +236,11 @@ class Pipeline:
         )
 
     async def _answer(self, errand: Errand) -> Reply:
-        """A backend's answer, shared with all who ask the same at this time. Raises ApiError."""
+        """A backend's answer, shared with all who ask the same at this time, or nearly. Raises ApiError."""
         inquiry = errand.inquiry
         if inquiry.mark is None or not inquiry.may_share or errand.controls.recovery is not Recovery.SPLICE:
             return self._relay(await self._attempt(errand), errand)
-        reply = await self.rooms.flights.share(self._asker(errand, inquiry.mark))
+        reply = await self.rooms.flights.share(self._asker(errand, errand.follow or inquiry.mark))
         if reply.headers["x-isochrone-cache"] == "coalesced":
             self.rooms.counters.add("cache_coalesced")
         return reply
@@ -250,16 +253,16 @@ class Pipeline:
             ends_at=errand.ends_at,
             priority=errand.controls.priority,
             generate=partial(self._generate, errand),
-            recall=partial(self._recall, errand),
+            recall=partial(self._recall, errand.inquiry._replace(mark=mark)),
             replay=partial(self._replay_shared, errand),
         )
 
     async def _generate(self, errand: Errand, generation: Generation) -> Reply:
         return self._relay(await self._attempt(errand), errand, generation)
 
-    async def _recall(self, errand: Errand) -> Answer | None:
+    async def _recall(self, inquiry: Inquiry) -> Answer | None:
         """What another process has kept since we looked."""
-        known = await self.rooms.desk.recall(errand.inquiry, now=self._now())
+        known = await self.rooms.desk.recall(inquiry, now=self._now())
         return known.answer if known else None
 
     def _replay_shared(self, errand: Errand, answer: Answer) -> Reply:
