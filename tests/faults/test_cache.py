@@ -8,8 +8,22 @@ from typing import Any
 
 import pytest
 
+from isochrone.api.requests import CHAT
+from isochrone.upstream.gathering import Gathering
 from tests.faults.harness import Answer, RunningEdge, backend, eventually, running_edge
-from tests.upstream import REASONING, TEXT, USAGE, Exchange, Upstream, chunk, words
+from tests.upstream import (
+    DONE,
+    FUNCTION,
+    REASONING,
+    TEXT,
+    USAGE,
+    Exchange,
+    Upstream,
+    chunk,
+    completion,
+    event,
+    words,
+)
 
 KEYS = [
     {"id": tenant, "tenant": tenant, "sha256": sha256(f"key-of-{tenant}".encode()).hexdigest()} for tenant in ("a", "b")
@@ -123,6 +137,68 @@ async def test_answer_that_may_not_be_kept_says_bypass(near: Upstream, more: dic
     async with running_edge(backend(near)) as edge:
         assert cache(await asked_and_settled(edge, **more)) == "bypass"
         assert cache(await edge.chat(**more)) == "bypass"
+
+
+async def two_choices(exchange: Exchange) -> None:
+    """Both at once, one of them cut off by its limit, with log probabilities."""
+    logprobs = {"content": [{"token": "An ", "logprob": -0.5, "bytes": None, "top_logprobs": []}], "refusal": None}
+    body = completion()
+    choices = [
+        {**body["choices"][0], "index": index, "logprobs": logprobs, "finish_reason": finish}
+        for index, finish in enumerate(("stop", "length"))
+    ]
+    if not exchange.wants_stream:
+        await exchange.json({**body, "choices": choices})
+        return
+    pieces = [
+        event({**body, "object": "chat.completion.chunk", "usage": None, "choices": [piece]})
+        for choice in choices
+        for piece in (
+            {"index": choice["index"], "delta": choice["message"], "logprobs": logprobs, "finish_reason": None},
+            {"index": choice["index"], "delta": {}, "logprobs": None, "finish_reason": choice["finish_reason"]},
+        )
+    ]
+    await exchange.stream([*pieces, event({**body, "choices": []}), DONE])
+
+
+def told(answer: Answer) -> list[Any]:
+    """The choices of an answer in either form."""
+    if not answer.chunks:
+        return [(one["message"], one["logprobs"], one["finish_reason"]) for one in answer.fields["choices"]]
+    gathering = Gathering()
+    for one in answer.chunks:
+        gathering.add(one)
+    body = gathering.body(CHAT, model="m", usage=None, now=0)
+    return [(one["message"], one["logprobs"], one["finish_reason"]) for one in body["choices"]]
+
+
+@pytest.mark.parametrize(
+    ("script", "more", "also"),
+    [
+        ("tools", {"tools": [{"type": "function", "function": FUNCTION}]}, ["tools"]),
+        ("two-choices", {"n": 2, "logprobs": True}, ["choices", "logprobs", "length"]),
+    ],
+)
+@pytest.mark.parametrize("first", [False, True], ids=["body first", "stream first"])
+@pytest.mark.parametrize("second", [False, True], ids=["then body", "then stream"])
+async def test_what_the_operator_wants_kept_too_is_kept_and_told_again_whole(
+    near: Upstream, script: str, more: dict[str, Any], also: list[str], first: bool, second: bool
+) -> None:
+    near.scripts["two-choices"] = two_choices
+    async with running_edge(backend(near, script), answers={"also": also}) as edge:
+        miss = await asked_and_settled(edge, stream=first, **more)
+        hit = await edge.chat(stream=second, **more)
+        assert (cache(miss), cache(hit)) == ("miss", "hit")
+        assert told(hit) == told(miss)
+        assert len(near.requests) == 1
+
+
+async def test_hit_tells_usage_also_where_the_engine_told_none(near: Upstream) -> None:
+    async with running_edge(backend(near, "without-usage")) as edge:
+        await asked_and_settled(edge, stream=True)
+        hit = await edge.chat()
+        assert cache(hit) == "hit"
+        assert hit.fields["usage"]["completion_tokens"] > 0
 
 
 async def test_memory_forgets_when_its_time_is_over(near: Upstream) -> None:
