@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from tests.faults.harness import Answer, RunningEdge, backend, running_edge
+from isochrone.stores.dynamodb.client import Timeouts, connect
+from isochrone.stores.dynamodb.tables import create_tables
+from tests.faults.harness import REGIONS, Answer, RunningEdge, backend, eventually, running_edge, settings_with
 from tests.upstream import Exchange, Upstream, chunk, completion, ending
 
 SEMANTIC = {"semantic": True, "coalesce": False}
@@ -51,10 +56,13 @@ def upstream(near: Upstream) -> Upstream:
     return near
 
 
+def asked(text: str, system: str = "Be brief.") -> list[dict[str, str]]:
+    return [{"role": "system", "content": system}, {"role": "user", "content": text}]
+
+
 async def ask(edge: RunningEdge, text: str, *, system: str = "Be brief.", **more: Any) -> Answer:
     """Ask, and wait until the background has learned from it."""
-    messages = [{"role": "system", "content": system}, {"role": "user", "content": text}]
-    answer = await edge.chat(messages=messages, **more)
+    answer = await edge.chat(messages=asked(text, system), **more)
     await edge.settled()
     return answer
 
@@ -163,3 +171,46 @@ async def test_each_checked_answer_is_generated_anew_beside_it(upstream: Upstrea
         assert len(upstream.requests) == 2
         counters = (await edge.status())["counters"]
         assert counters["semantic_shadow_same"] == 1
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
+async def test_within_the_merge_window_a_similar_question_follows_the_one_being_answered(
+    upstream: Upstream, stream: bool
+) -> None:
+    async def slowly(exchange: Exchange) -> None:
+        await upstream.gate.wait()
+        await by_question(exchange)
+
+    upstream.scripts["m"] = slowly
+    merging: dict[str, Any] = {
+        "answers": {"semantic": True},
+        "semantic": {"merge_window": 30.0},
+        "deadlines": {"first_token": 5.0},
+    }
+    async with running_edge(backend(upstream, "m"), **merging) as edge:
+        first = asyncio.create_task(edge.chat(messages=asked("How do I reset my password?"), stream=stream))
+        await eventually(lambda: len(upstream.requests) == 1)
+        other = asyncio.create_task(edge.chat(messages=asked("how do i  reset my password"), stream=stream))
+        twin = asyncio.create_task(edge.chat(messages=asked("How do I reset my pin?"), stream=stream))
+        await eventually(lambda: len(upstream.requests) == 2)
+        upstream.gate.set()
+        answers = [await first, await other, await twin]
+    assert [cache(answer) for answer in answers] == ["miss", "coalesced", "miss"]
+    assert answers[0].text() == answers[1].text() == "The answer to: How do I reset my password?"
+    assert answers[2].text() == "The answer to: How do I reset my pin?"
+
+
+async def test_edges_of_a_region_answer_what_another_one_knows(
+    upstream: Upstream, ministack: str, tmp_path: Path
+) -> None:
+    state = {"kind": "dynamodb", "endpoint_url": ministack, "spool": str(tmp_path)}
+    shared: dict[str, Any] = {"service": {"name": f"s{uuid4().hex[:12]}"}, "state": state}
+    async with connect(REGIONS[0], endpoint_url=ministack, timeouts=Timeouts(10, 60), environ={}) as client:
+        await create_tables(client, settings_with(backend(upstream, "m"), **shared), lambda line: None)
+    sections: dict[str, Any] = {**shared, "answers": SEMANTIC, "semantic": {"shadow": 0.0}}
+    pool = backend(upstream, "m")
+    async with running_edge(pool, **sections) as here, running_edge(pool, **sections) as there:
+        await ask(here, "How do I reset my password?")
+        answer = await ask(there, "how do i reset my password")
+    assert (cache(answer), answer.text()) == ("semantic", "The answer to: How do I reset my password?")
+    assert len(upstream.requests) == 1
