@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from isochrone.answers import revocations
-from isochrone.settings import Settings
+from isochrone.answers import revocations, rulebook
+from isochrone.settings import Settings, table_name
+from isochrone.stores.dynamodb.answers import DynamoAnswerStore
 from isochrone.stores.dynamodb.client import connect
 from isochrone.stores.dynamodb.tables import create_tables
 from tests.contract.conftest import PATIENT
@@ -111,3 +113,24 @@ async def test_answer_that_is_taken_back_leaves_nothing_in_the_table(
         client = await stack.enter_async_context(connect(REGIONS[0], endpoint_url=ministack, environ={}))
         scan = {"TableName": f"{settings.service.name}-answers"}
         assert (await client.call("Scan", scan, dict[str, Any]))["Items"] == []
+
+
+async def test_answer_of_after_it_is_kept_in_place_of_one_whose_leases_had_counted_further(
+    pool: Upstream, shared: dict[str, Any], settings: Settings, ministack: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocations, "READ_SECONDS", 5.0)
+    monkeypatch.setattr(rulebook, "SKEW_SECONDS", 0.0)
+    async with AsyncExitStack() as stack:
+        here, there = await two(stack, pool, shared)
+        mark = await asked_everywhere([here, there])
+        client = await stack.enter_async_context(connect(REGIONS[0], endpoint_url=ministack, environ={}))
+        store = DynamoAnswerStore(client, table_name(settings, "answers"))
+        now = time.time()
+        value = await store.get(mark, now=now)
+        assert value
+        assert await store.put(mark, value, tenant="anonymous", expires=now + 60, fresh_until=now + 60, fence=50)
+        await here.request("DELETE", "/v1/answers?pattern=*")
+        assert (await here.chat()).headers["x-isochrone-cache"] == "miss"
+        await here.settled()
+        late = await stack.enter_async_context(running_edge(backend(pool), **shared))
+        assert (await known_at(late)).status == 200

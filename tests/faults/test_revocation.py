@@ -223,3 +223,16 @@ async def test_tenant_that_takes_back_without_end_is_stopped_until_it_takes_back
         assert replies[-1].error["code"] == "too_many_revocations"
         assert (await revoke(edge, "?pattern=*")).status == 200
         assert (await revoke(edge, "?pattern=*", "b")).status == 200
+
+
+async def test_who_asks_after_it_does_not_follow_a_generation_of_before(near: Upstream) -> None:
+    async with running_edge(backend(near, "gated"), deadlines={"first_token": 5.0}, **TENANTS) as edge:
+        before = [asyncio.create_task(asked(edge)) for _ in range(2)]
+        await eventually(lambda: len(near.requests) == 1)
+        await revoke(edge, "?pattern=*far*")
+        after = [asyncio.create_task(asked(edge)) for _ in range(2)]
+        await eventually(lambda: len(near.requests) == 2)
+        near.gate.set()
+        answers = await asyncio.gather(*before, *after)
+        assert [cache(answer) for answer in answers] == ["miss", "coalesced"] * 2
+        assert len(near.requests) == 2

@@ -240,14 +240,16 @@ class Pipeline:
         inquiry = errand.inquiry
         if inquiry.mark is None or not inquiry.may_share or errand.controls.recovery is not Recovery.SPLICE:
             return self._relay(await self._attempt(errand), errand)
-        reply = await self.rooms.flights.share(self._asker(errand, errand.follow or inquiry.mark))
+        mark = errand.follow or inquiry.mark
+        flight = mark + await self.rooms.desk.stamp(inquiry, mark)
+        reply = await self.rooms.flights.share(self._asker(errand, mark, flight))
         if reply.headers["x-isochrone-cache"] == "coalesced":
             self.rooms.counters.add("cache_coalesced")
         return reply
 
-    def _asker(self, errand: Errand, mark: str) -> Asker:
+    def _asker(self, errand: Errand, mark: str, flight: str) -> Asker:
         return Asker(
-            mark=mark + self.rooms.desk.stamp(errand.inquiry),
+            mark=flight,
             stream=errand.ask.stream,
             include_usage=errand.ask.include_usage,
             ends_at=errand.ends_at,

@@ -131,11 +131,13 @@ class Desk:
         known = await self.library.look_up(inquiry, now=now, consistent=True)
         return None if known is None or known.stale_for or await self._is_revoked(inquiry, known) else known
 
-    def stamp(self, inquiry: Inquiry) -> str:
-        """Names what was revoked of it, "" for nothing: who asks since then wants no answer that was begun before."""
-        if self._revocations is None or inquiry.mark is None:
+    async def stamp(self, inquiry: Inquiry, mark: str) -> str:
+        """Names what was revoked of the answer `mark`, "" for nothing: who asks since then wants none that was begun
+        before."""
+        if self._revocations is None:
             return ""
-        return self._revocations.stamp(inquiry.tenant, inquiry.mark, inquiry.text, inquiry.ask.model)
+        await self._revocations.refresh()
+        return self._revocations.stamp(inquiry.tenant, mark, inquiry.text, inquiry.ask.model)
 
     async def _is_revoked(self, inquiry: Inquiry, known: Known) -> bool:
         if self._revocations is None:
@@ -153,5 +155,7 @@ class Desk:
             return False
         if self._revocations and self._revocations.covers(inquiry.tenant, inquiry.mark, answer):
             return False
+        if await self.stamp(inquiry, inquiry.mark):
+            fence = None  # the leases of since then count anew; what was revoked must not fence off what is not
         entry = self._similar.entry_of(inquiry) if self._similar else None
         return await self.library.keep(inquiry, answer, fence=fence, entry=entry)
