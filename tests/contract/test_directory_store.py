@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from isochrone.settings import Region, Settings, State
+from isochrone.stores.dynamodb.client import connect
+from isochrone.stores.dynamodb.directory import open_directory
+from isochrone.stores.dynamodb.tables import create_tables
 from isochrone.stores.limits import VALUE_BYTES
+from tests.contract.conftest import PATIENT
 
 DATA = {"pattern": "*天气*", "count": 3, "share": 0.5, "on": True, "until": None}
 
@@ -60,3 +67,30 @@ async def test_item_that_can_never_be_stored_is_refused_before_it_is_sent(stores
 async def test_item_without_a_name_is_refused(stores: Any, partition: str, key: str) -> None:
     with pytest.raises(ValueError, match="it needs both names"):
         await stores.directory.put(partition, key, {})
+
+
+async def test_emulated_directory_is_written_in_every_region_that_is_there(ministack: str, settings: Settings) -> None:
+    """On AWS a global table does that; an emulator keeps a table for each region."""
+    regions = ("eu-west-1", "us-east-1", "ap-southeast-1")
+    settings = structs.replace(
+        settings, region=tuple(map(Region, regions)), state=State(kind="dynamodb", endpoint_url=ministack)
+    )
+    async with AsyncExitStack() as stack:
+        clients = {
+            name: await stack.enter_async_context(connect(name, endpoint_url=ministack, timeouts=PATIENT, environ={}))
+            for name in regions
+        }
+        for name in regions[:2]:
+            await create_tables(clients[name], settings, lambda line: None)
+        here, there = (open_directory(clients.__getitem__, settings, name) for name in regions[:2])
+        await here.put("p", "k", {"said": 1})
+        await there.put("p", "l", {"said": 2})
+        assert await there.items("p", consistent=True) == await here.items("p", consistent=True)
+        await there.delete("p", "k")
+        assert list(await here.items("p", consistent=True)) == ["l"]
+
+
+def test_directory_of_aws_is_replicated_by_aws(settings: Settings) -> None:
+    opened: list[str] = []
+    open_directory(opened.append, settings, "eu-west-1")  # type: ignore[arg-type]
+    assert opened == ["eu-west-1"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from isochrone.answers.rulebook import Rule
     from isochrone.stores.dynamodb.answers import DynamoAnswerStore
     from isochrone.stores.dynamodb.client import DynamoClient
-    from isochrone.stores.dynamodb.directory import DynamoDirectoryStore
+    from isochrone.stores.protocols import DirectoryStore
 
 T = TypeVar("T")
 _SHOWN = 100
@@ -171,10 +171,11 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
         raise click.ClickException(f"a table does not answer: {error}") from None
 
 
-async def _directory(stack: AsyncExitStack, settings: Settings, region: str) -> DynamoDirectoryStore:
-    from isochrone.stores.dynamodb.directory import DynamoDirectoryStore
+async def _directory(stack: AsyncExitStack, settings: Settings, region: str) -> DirectoryStore:
+    from isochrone.stores.dynamodb.directory import open_directory
 
-    return DynamoDirectoryStore(await _client(stack, settings, region), table_name(settings, "directory"))
+    clients = {known.name: await _client(stack, settings, known.name) for known in settings.region}
+    return open_directory(clients.__getitem__, settings, region)
 
 
 async def _answers(stack: AsyncExitStack, settings: Settings, region: str) -> DynamoAnswerStore:

@@ -132,7 +132,7 @@ def open_stores(settings: Settings, region: str, environ: Mapping[str, str]) -> 
         return Stores(answers, ledger, MemoryRollupStore(), directory=MemoryDirectoryStore())
     from isochrone.stores.dynamodb.answers import DynamoAnswerStore
     from isochrone.stores.dynamodb.clients import Clients
-    from isochrone.stores.dynamodb.directory import DynamoDirectoryStore
+    from isochrone.stores.dynamodb.directory import open_directory
     from isochrone.stores.dynamodb.fleet import DynamoFleetStore
     from isochrone.stores.dynamodb.ledger import DynamoLedgerStore
     from isochrone.stores.dynamodb.rollups import DynamoRollupStore
@@ -149,7 +149,7 @@ def open_stores(settings: Settings, region: str, environ: Mapping[str, str]) -> 
         fleet_in(region),
         fleet_in,
         clients.aclose,
-        DynamoDirectoryStore(clients.of(region), table_name(settings, "directory")),
+        open_directory(clients.of, settings, region),
     )
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from msgspec import Struct, field
 
+from isochrone.settings import Settings, table_name
 from isochrone.stores.dynamodb.client import DynamoClient
 from isochrone.stores.dynamodb.items import Done, Item, from_item, to_item
 from isochrone.stores.limits import check_item
+from isochrone.stores.protocols import DirectoryStore, StoreUnavailable
+
+log = logging.getLogger("isochrone.stores")
 
 
 class _Page(Struct):
@@ -45,6 +51,45 @@ class DynamoDirectoryStore:
 
     async def delete(self, partition: str, key: str) -> None:
         await self._client.call("DeleteItem", {"TableName": self._table, "Key": _names(partition, key)}, Done)
+
+
+class EmulatedReplicas:
+    """What a global table does by itself, where an emulator keeps one for each region: writes go to all of them.
+
+    Only the own region's counts: another one that is gone, or has no tables yet, is left out.
+    """
+
+    def __init__(self, own: DirectoryStore, others: Sequence[DirectoryStore]) -> None:
+        self._own = own
+        self._others = others
+
+    async def items(self, partition: str, *, consistent: bool = False) -> dict[str, dict[str, Any]]:
+        return await self._own.items(partition, consistent=consistent)
+
+    async def put(self, partition: str, key: str, data: dict[str, Any]) -> None:
+        await self._own.put(partition, key, data)
+        await self._at_the_others(lambda other: other.put(partition, key, data))
+
+    async def delete(self, partition: str, key: str) -> None:
+        await self._own.delete(partition, key)
+        await self._at_the_others(lambda other: other.delete(partition, key))
+
+    async def _at_the_others(self, write: Callable[[DirectoryStore], Awaitable[None]]) -> None:
+        for other in self._others:
+            try:
+                await write(other)
+            except StoreUnavailable as error:
+                log.info("emulated directory: another region has not heard of a write: %s", error)
+
+
+def open_directory(client_of: Callable[[str], DynamoClient], settings: Settings, region: str) -> DirectoryStore:
+    """The directory as the edges of `region` see it; `client_of` gives the client of a region."""
+    table = table_name(settings, "directory")
+    own = DynamoDirectoryStore(client_of(region), table)
+    if not settings.state.endpoint_url:
+        return own
+    elsewhere = [known.name for known in settings.region if known.name != region]
+    return EmulatedReplicas(own, [DynamoDirectoryStore(client_of(name), table) for name in elsewhere])
 
 
 def _names(partition: str, key: str) -> Item:
