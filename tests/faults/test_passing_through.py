@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.faults.harness import RunningEdge, backend, running_edge
-from tests.upstream import TEXT, USAGE, Upstream
+from tests.upstream import TEXT, USAGE, Exchange, Upstream, chunk, completion, ending, words
 
 RICH: dict[str, Any] = {
     "model": "m",
@@ -197,3 +197,25 @@ async def test_health_and_readiness_ask_nobody(near: Upstream) -> None:
 
 async def _statuses(edge: RunningEdge, *paths: str) -> list[int]:
     return [(await edge.request("GET", path)).status for path in paths]
+
+
+async def half_characters(exchange: Exchange) -> None:
+    """An engine that cuts its text by UTF-16 units, and ends it with half a character."""
+    if exchange.wants_stream:
+        texts = (r"far \ud83c", r"\udf0d, or near", r" \ud83c.")
+        pieces = [chunk({"content": "TEXT"}).replace(b"TEXT", text.encode()) for text in texts]
+        await exchange.stream([*words()[:1], *pieces, *ending(exchange)])
+    else:
+        await exchange.json(completion({"content": "far 🌍, or near \ud83c."}))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("told_as_stream", [False, True])
+async def test_half_a_character_costs_no_more_than_itself(near: Upstream, stream: bool, told_as_stream: bool) -> None:
+    near.scripts["half-characters"] = half_characters
+    async with running_edge(backend(near, "half-characters", assemble=told_as_stream)) as edge:
+        answer = await edge.chat(stream=stream)
+        assert (answer.status, answer.text()) == (200, "far 🌍, or near \ufffd.")
+        await edge.settled()
+        assert (await edge.chat(stream=not stream)).text() == answer.text()
+        assert len(near.requests) == 1

@@ -24,6 +24,7 @@ from isochrone.upstream.alarm import Alarm
 from isochrone.upstream.failure import AttemptFailed, Cause, failure_of_status, out_of_time, told_in_band
 from isochrone.upstream.gathering import can_be_gathered
 from isochrone.upstream.stream import StreamAnswer
+from isochrone.upstream.surrogates import may_hold_halves, mend
 from isochrone.upstream.transcript import Transcript, broken_off
 
 # Below the keep-alive of common engines (uvicorn's is 5 s), so that a pooled connection is not one just closed there.
@@ -240,7 +241,7 @@ async def _whole_body(response: aiohttp.ClientResponse, limits: _Limits, operati
     await bounded(_read_into(read, response.content, limit=_MAX_BODY), limits.first_by, limits.alarm)
     if len(read) > _MAX_BODY:
         raise AttemptFailed(Cause.BROKEN, f"sent a body of more than {_MAX_BODY} bytes")
-    raw = bytes(read)
+    raw = mend(bytes(read)) if may_hold_halves(read) else bytes(read)
     try:
         body = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

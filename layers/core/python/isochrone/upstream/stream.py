@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from isochrone.api.sse import Event, EventTooLong, SseDecoder
 from isochrone.upstream.failure import AttemptFailed, Cause, out_of_time, told_in_band
+from isochrone.upstream.surrogates import Mender, may_hold_halves
 from isochrone.upstream.transcript import Reading, Transcript
 
 # After finish_reason only usage and [DONE] can follow; an engine that sends neither must not cost the stall deadline.
@@ -38,6 +39,7 @@ class StreamAnswer:
         self.first: list[Read] = []
         self._read_chunk = read_chunk
         self._decoder = SseDecoder()
+        self._mender = Mender()
         self._stall = stall
         self._ends_at = ends_at
         self._close = close
@@ -123,7 +125,8 @@ class StreamAnswer:
         read: list[Read] = []
         for event in events:
             try:
-                read.append((event, self.transcript.read(event.data)))
+                whole = self._mended(event)
+                read.append((whole, self.transcript.read(whole.data)))
             except AttemptFailed as failure:
                 self._failure, self._at_end = told_in_band(failure), True
                 break
@@ -135,6 +138,13 @@ class StreamAnswer:
                 self._fail("said [DONE] before its finish_reason")
                 return [pair for pair in read if pair[1] is not Reading.DONE]
         return read
+
+    def _mended(self, event: Event) -> Event:
+        """An event that has only whole characters."""
+        if event.data is None or not may_hold_halves(event.data):
+            return event
+        data = self._mender.mend(event.data)
+        return event if data == event.data else Event(b"data: %b\n\n" % data.replace(b"\n", b" "), data)
 
     def _fail(self, detail: str) -> None:
         self._failure = self._failure or AttemptFailed(Cause.CUT, detail)
