@@ -17,6 +17,7 @@ from isochrone.answers.memory_tier import MemoryTier
 from isochrone.answers.semantic.decision import Experience, Judge, Lessons, Verdict, Weighed
 from isochrone.answers.semantic.embedder import Embedder
 from isochrone.answers.semantic.embeddings import Embeddings
+from isochrone.answers.semantic.guards import objection
 from isochrone.answers.semantic.pending import Pending
 from isochrone.answers.semantic.standing import Standings
 from isochrone.answers.semantic.tier import Candidate, SemanticTier
@@ -37,11 +38,13 @@ UNLIKELY = Weighed(Verdict.EXPLORE, 0.01, "doubt", FEATURES, "en")
 
 
 class ScriptedJudge(Judge):
-    """Says `verdict` of every pair, and remembers what it was told."""
+    """Says `verdict` of every pair that no guard objects to, and remembers what it was told of whom at the last; of
+    the best case, which it is asked about before anything is embedded, it says `at_best`."""
 
     def __init__(self) -> None:
         super().__init__(0.01)
         self.verdict = HIT
+        self.at_best = HIT
         self.told: list[tuple[str, str, float | None, Lessons]] = []
 
     def weigh(
@@ -55,6 +58,10 @@ class ScriptedJudge(Judge):
         experience: Experience,
         chance: float,
     ) -> Weighed:
+        if reason := objection(asked, known):
+            return Weighed(Verdict.MISS, 0.0, reason)
+        if chance == 1.0:
+            return self.at_best
         self.told.append((asked, known, cosine, lessons))
         return self.verdict
 
@@ -203,6 +210,13 @@ async def test_a_guard_rules_out_before_anything_is_embedded_and_is_counted(room
     assert await room.ask("How do I decrease my limit?") == NOTHING_FOUND
     assert (room.embed.texts, room.judge.told) == ([], [])
     assert room.counts == ["semantic_refused_opposites"]
+
+
+async def test_what_could_not_be_trusted_even_if_it_were_as_near_as_can_be_is_not_embedded(room: Room) -> None:
+    await room.know()
+    room.judge.at_best = DOUBT
+    assert await room.ask() == NOTHING_FOUND
+    assert (room.embed.texts, room.judge.told) == ([], [])
 
 
 async def test_an_answer_that_is_gone_or_past_its_time_is_not_given(room: Room) -> None:

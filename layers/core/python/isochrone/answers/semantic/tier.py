@@ -28,7 +28,6 @@ from isochrone.answers.library import Library
 from isochrone.answers.semantic.agreement import agree
 from isochrone.answers.semantic.decision import Judge, Lessons, Verdict, Weighed
 from isochrone.answers.semantic.embeddings import Embeddings
-from isochrone.answers.semantic.guards import objection
 from isochrone.answers.semantic.pending import Pending, Underway
 from isochrone.answers.semantic.question import Question, question_of
 from isochrone.answers.semantic.standing import Standing, Standings
@@ -43,6 +42,10 @@ PATIENCE = 0.25
 # An emulator looks at every item of the table for each search.
 EMULATOR_PATIENCE = 1.0
 _NEIGHBOURS = 8
+# The cosine of two questions that differ in a letter; and how many times the error may be more than what is allowed
+# for an embedding to be worth its time: there is something to learn there.
+_NEAREST = 0.998
+_NEARLY = 5.0
 # What is hardly ever the same teaches hardly anything, and each lesson is two writes.
 _WORTH_COMPARING = 0.05
 
@@ -152,37 +155,40 @@ class SemanticTier:
 
     async def _best(self, asked: _Asked, neighbours: Sequence[Neighbour]) -> Candidate | None:
         """The most probable one, if it is worth to be looked at."""
-        promising = self._promising(asked.question, neighbours)
+        promising = [neighbour for neighbour in neighbours if self._is_promising(asked, neighbour)]
         cosines = await self._embeddings.cosines(asked.question.text, promising)
         chance = self._chance()
 
-        def weigh(neighbour: Neighbour) -> Weighed:
-            mark = neighbour.fingerprint
-            return self._judge.weigh(
-                asked.question.text,
-                neighbour.question,
-                cosines[mark],
-                rivals=[other for rival, other in cosines.items() if rival != mark and other is not None],
-                lessons=_lessons_of(neighbour),
-                experience=asked.standing.experience,
-                chance=chance,
-            )
+        def candidate(neighbour: Neighbour) -> Candidate:
+            mine = cosines[neighbour.fingerprint]
+            rivals = [one for mark, one in cosines.items() if mark != neighbour.fingerprint and one is not None]
+            return Candidate(asked.inquiry, neighbour, self._weigh(asked, neighbour, mine, chance, rivals))
 
-        candidates = [Candidate(asked.inquiry, one, weigh(one)) for one in promising if one.fingerprint in cosines]
+        candidates = [candidate(neighbour) for neighbour in promising if neighbour.fingerprint in cosines]
         best = max(candidates, key=lambda candidate: candidate.weighed.probability, default=None)
         return best if best and best.weighed.probability >= _WORTH_COMPARING else None
 
-    def _promising(self, question: Question, neighbours: Sequence[Neighbour]) -> list[Neighbour]:
-        """Those that nothing speaks against, as far as can be told without an embedding."""
-        promising = []
-        for neighbour in neighbours:
-            if self._judge.is_hopeless(neighbour.score):
-                continue
-            if reason := objection(question.text, neighbour.question):
-                self._count(f"semantic_refused_{reason.replace(' ', '_')}")
-            else:
-                promising.append(neighbour)
-        return promising
+    def _is_promising(self, asked: _Asked, neighbour: Neighbour) -> bool:
+        """Could it be trusted, or nearly, if its embedding were as near as those of two questions ever are?"""
+        if self._judge.is_hopeless(neighbour.score):
+            return False
+        weighed = self._weigh(asked, neighbour, _NEAREST, chance=1.0)
+        if weighed.verdict is Verdict.MISS:
+            self._count(f"semantic_refused_{weighed.reason.replace(' ', '_')}")
+        return weighed.probability >= 1.0 - _NEARLY * self._settings.max_error
+
+    def _weigh(
+        self, asked: _Asked, neighbour: Neighbour, cosine: float | None, chance: float, rivals: Sequence[float] = ()
+    ) -> Weighed:
+        return self._judge.weigh(
+            asked.question.text,
+            neighbour.question,
+            cosine,
+            rivals=rivals,
+            lessons=_lessons_of(neighbour),
+            experience=asked.standing.experience,
+            chance=chance,
+        )
 
     async def _found(self, candidate: Candidate, now: float) -> Found:
         weighed, mark = candidate.weighed, candidate.neighbour.fingerprint
