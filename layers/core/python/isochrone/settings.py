@@ -203,7 +203,6 @@ class Warm(_Table, frozen=True):
     requests: Count = 100
     interval: Annotated[int, Meta(ge=60, le=86_400)] = 900
     second_worth: Money = 0.001
-    second_worth: Money = 0.001
 
 
 class Auth(_Table, frozen=True):
@@ -278,7 +277,15 @@ def load(path: str | Path) -> Settings:
         raise SettingsError(f"{path}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path}: not UTF-8 text (byte {error.start})") from None
-    return parse(text, name=str(path))
+    return _placed(parse(text, name=str(path)), path.parent)
+
+
+def _placed(settings: Settings, folder: Path) -> Settings:
+    """With the path of the file that stands beside the configuration as it is from here."""
+    if not settings.answers.curated:
+        return settings
+    answers = msgspec.structs.replace(settings.answers, curated=str(folder / settings.answers.curated))
+    return msgspec.structs.replace(settings, answers=answers)
 
 
 def parse(text: str, name: str = "isochrone.toml") -> Settings:
