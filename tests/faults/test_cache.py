@@ -141,7 +141,7 @@ async def test_answer_that_may_not_be_kept_says_bypass(near: Upstream, more: dic
 
 async def two_choices(exchange: Exchange) -> None:
     """Both at once, one of them cut off by its limit, with log probabilities."""
-    logprobs = {"content": [{"token": "An ", "logprob": -0.5, "bytes": None, "top_logprobs": []}], "refusal": None}
+    logprobs: Any = {"content": [{"token": "An ", "logprob": -0.5, "bytes": None, "top_logprobs": []}], "refusal": None}
     body = completion()
     choices = [
         {**body["choices"][0], "index": index, "logprobs": logprobs, "finish_reason": finish}

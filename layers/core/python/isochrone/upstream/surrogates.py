@@ -20,7 +20,7 @@ _ESCAPE = re.compile(
 )
 
 
-def may_hold_halves(data: bytes) -> bool:
+def may_hold_halves(data: bytes | bytearray) -> bool:
     """Quick, and true of Korean too."""
     return b"\\ud" in data or b"\\uD" in data
 
