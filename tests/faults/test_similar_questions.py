@@ -169,8 +169,9 @@ async def test_each_checked_answer_is_generated_anew_beside_it(upstream: Upstrea
         await ask(edge, "How do I reset my password?", model="m")
         assert cache(await ask(edge, "how do i reset my password", model="m")) == "semantic"
         assert len(upstream.requests) == 2
-        counters = (await edge.status())["counters"]
-        assert counters["semantic_shadow_same"] == 1
+        answers = (await edge.status())["answers"]
+        assert [(one["model"], one["checked"], one["off_until"]) for one in answers["similar"]] == [("m", 1, None)]
+        assert answers["false_hits"]["judged"] == 1
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])

@@ -553,7 +553,8 @@ def table_name(settings: Settings, table: str) -> str:
 
 def semantic_somewhere(settings: Settings) -> bool:
     """Is there a key or a model for which answers to similar questions may be known?"""
-    return settings.answers.semantic or any(own.answers.semantic for own in (*settings.model, *settings.key))
+    own = [*(model.answers for model in settings.model), *(key.answers for key in settings.key)]
+    return settings.answers.semantic or any(answers.semantic for answers in own)
 
 
 def main_region(settings: Settings) -> str:

@@ -12,12 +12,13 @@ from isochrone.routing.hybrid import Hybrid
 def of(rooms: Rooms, caller: Caller, *, now: float, only_own: bool) -> dict[str, Any]:
     """Plain data, for JSON; `now` is on the clock of the fleet, in seconds. `only_own`: of answers, what the caller's
     own tenant had."""
+    tenant = caller.principal.tenant if only_own else None
     return {
         "backends": [_backend(state, now) for state in rooms.fleet.states],
         "models": [_model(name, hybrid) for name, hybrid in rooms.planner.hybrids.items()],
         "ledger": {"waiting": len(rooms.book), "lost": rooms.book.lost, "unwritten": rooms.book.unwritten},
         "fleet": _sharing(rooms),
-        "answers": rooms.savings.status(caller.principal.tenant if only_own else None),
+        "answers": {**rooms.savings.status(tenant), "similar": rooms.desk.similar(tenant)},
         "client": _client(caller),
     }
 

@@ -205,6 +205,7 @@ def _similar(
         pending=Pending(life.stores.fleet, window=window) if (window := settings.semantic.merge_window) else None,
         patience=EMULATOR_PATIENCE if settings.state.endpoint_url else PATIENCE,
         count=counters.add,
+        checked=life.savings.checked,
     )
 
 

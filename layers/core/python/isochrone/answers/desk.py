@@ -6,7 +6,7 @@ inquire -> look up: curated, memory, table, similar questions -> (a backend answ
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from isochrone.answers.completion import Answer
 from isochrone.answers.fingerprint import fingerprint, storable
@@ -53,6 +53,8 @@ class Similar(Protocol):
     def entry_of(self, inquiry: Inquiry) -> Entry | None: ...
 
     async def settle(self, candidate: Candidate, answer: Answer) -> None: ...
+
+    def report(self, tenant: str | None) -> list[dict[str, Any]]: ...
 
 
 class Revocations(Protocol):
@@ -123,6 +125,10 @@ class Desk:
             return NOTHING_FOUND
         found = await self._similar.look_up(inquiry, now=now)
         return NOTHING_FOUND if found.known and await self._is_revoked(inquiry, found.known) else found
+
+    def similar(self, tenant: str | None) -> list[dict[str, Any]]:
+        """What was learned of similar questions, by model: of one tenant, or of all (None)."""
+        return self._similar.report(tenant) if self._similar else []
 
     async def recall(self, inquiry: Inquiry, *, now: float) -> Known | None:
         """The fresh answer that was kept a moment ago, past what this process remembers."""

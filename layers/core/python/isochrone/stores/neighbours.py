@@ -6,7 +6,7 @@ A vector of a short text is mostly zeros, so a search touches a small part of al
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import nlargest
 from typing import NamedTuple
 
@@ -79,7 +79,7 @@ class Neighbours:
 
     def _scores(self, scope: str, vector: Sequence[float]) -> dict[str, float]:
         scores: dict[str, float] = {}
-        postings = self._scopes.get(scope, {})
+        postings: Mapping[int, Mapping[str, float]] = self._scopes.get(scope, {})
         for dimension, weight in _said(vector):
             for fingerprint, other in postings.get(dimension, {}).items():
                 scores[fingerprint] = scores.get(fingerprint, 0.0) + weight * other

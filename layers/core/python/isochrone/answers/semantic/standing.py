@@ -68,14 +68,13 @@ class Standings:
 
     def __init__(self, store: FleetStore | None) -> None:
         self._store = store
-        self._all: OrderedDict[str, _Held] = OrderedDict()
+        self._all: OrderedDict[tuple[str, str], _Held] = OrderedDict()
 
     async def of(self, tenant: str, model: str, *, now: float) -> Standing:
         """At most ten seconds old; the last one known while the table cannot be reached."""
-        name = _name(tenant, model)
-        held = self._all.get(name) or self._begin(name)
+        held = self._hold(tenant, model)
         if self._store and now - held.read_at >= _FRESH_SECONDS:
-            await self._refresh(self._store, name, held, now)
+            await self._refresh(self._store, _name(tenant, model), held, now)
         return held.standing
 
     async def teach(self, tenant: str, model: str, lesson: Lesson, *, now: float, at_once: bool = False) -> Standing:
@@ -84,18 +83,33 @@ class Standings:
         It is shared with the next lesson that comes five seconds after the last that was, or `at_once`. When another
         edge was faster, it is learned again on top of what that one wrote.
         """
-        name = _name(tenant, model)
-        held = self._all.get(name) or self._begin(name)
+        held = self._hold(tenant, model)
         held.learn(lesson)
         if self._store is None:
             held.untold.clear()
         elif at_once or len(held.untold) >= _MOST_UNTOLD or now - held.shared_at >= _SHARE_SECONDS:
             held.shared_at = now
-            await self._share(self._store, name, held, now)
+            await self._share(self._store, _name(tenant, model), held, now)
         return held.standing
 
-    def _begin(self, name: str) -> _Held:
-        held = self._all[name] = _Held(Standing(), 0, -inf)
+    def report(self, tenant: str | None) -> list[dict[str, Any]]:
+        """What this process knows of one tenant, or of all (None), for people: `off_until` is epoch seconds."""
+        return [
+            {
+                "tenant": whose,
+                "model": model,
+                "learned": held.standing.experience.learned,
+                "checked": round(held.standing.watch.same + held.standing.watch.different),
+                "different": round(held.standing.watch.different),
+                "off_until": held.standing.watch.off_until or None,
+            }
+            for (whose, model), held in self._all.items()
+            if tenant in (None, whose)
+        ]
+
+    def _hold(self, tenant: str, model: str) -> _Held:
+        held = self._all.setdefault((tenant, model), _Held(Standing(), 0, -inf))
+        self._all.move_to_end((tenant, model))
         while len(self._all) > _PAIRS_AT_ONCE:
             self._all.popitem(last=False)
         return held

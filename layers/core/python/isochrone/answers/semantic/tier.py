@@ -17,7 +17,7 @@ import logging
 from collections.abc import Callable, Sequence
 from math import inf
 from operator import mul
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -70,13 +70,26 @@ class _Asked(NamedTuple):
     now: float
 
 
+Said = Literal["same", "different", "unclear"]
+
+
+class Checked(Protocol):
+    """Is told what came of each hit that was checked; `now` is epoch seconds."""
+
+    def __call__(self, tenant: str, verdict: Said, *, now: float) -> None: ...
+
+
 def _count_nothing(name: str) -> None:
     pass
 
 
+def _check_nothing(tenant: str, verdict: Said, *, now: float) -> None:
+    pass
+
+
 class SemanticTier:
-    """`chance` gives numbers from 0 to 1; `count` is told of each event: `semantic_explored`, `semantic_refused_WHY`,
-    `semantic_same`, `semantic_different`, `semantic_untold`, `semantic_shadow_same`, `semantic_shadow_different`,
+    """`chance` gives numbers from 0 to 1. `count` is told of each event: `semantic_refused_WHY` (a guard),
+    `semantic_explored_VERDICT` and `semantic_checked_VERDICT` (two answers were compared: same, different, unclear),
     `semantic_switched_off`, `semantic_unavailable`."""
 
     def __init__(
@@ -92,6 +105,7 @@ class SemanticTier:
         pending: Pending | None = None,
         patience: float = PATIENCE,
         count: Callable[[str], object] = _count_nothing,
+        checked: Checked = _check_nothing,
     ) -> None:
         self._store = store
         self._library = library
@@ -103,6 +117,7 @@ class SemanticTier:
         self._pending = pending
         self._patience = patience
         self._count = count
+        self._checked = checked
 
     async def look_up(self, inquiry: Inquiry, *, now: float) -> Found:
         """The answer to a similar question, a candidate, one to follow, or nothing.
@@ -126,16 +141,22 @@ class SemanticTier:
             return None
         return Entry(question.scope, question.text, sketch(question.text), self._embeddings.get(question.text))
 
+    def report(self, tenant: str | None) -> list[dict[str, Any]]:
+        """How it stands with each model of this tenant, or of all (None), for people."""
+        return self._standings.report(tenant)
+
     async def settle(self, candidate: object, answer: Answer) -> None:
         """Compare the candidate's answer with the one that was generated for the question itself, and learn from it."""
         assert isinstance(candidate, Candidate)
         inquiry, neighbour = candidate.inquiry, candidate.neighbour
         known = await self._library.look_up(inquiry._replace(mark=neighbour.fingerprint), now=answer.created)
         same = agree(_said(known.answer), _said(answer)) if known else None
+        verdict: Said = "unclear" if same is None else "same" if same else "different"
+        self._count(f"semantic_{'checked' if candidate.shadow else 'explored'}_{verdict}")
+        if candidate.shadow:
+            self._checked(inquiry.tenant, verdict, now=answer.created)
         if same is None:
-            self._count("semantic_untold")
             return
-        self._count(f"semantic_{'shadow_' if candidate.shadow else ''}{'same' if same else 'different'}")
         await self._teach_entry(neighbour, candidate.weighed, same)
         await self._teach_standing(candidate, same, answer.created)
 
@@ -193,7 +214,6 @@ class SemanticTier:
     async def _found(self, candidate: Candidate, now: float) -> Found:
         weighed, mark = candidate.weighed, candidate.neighbour.fingerprint
         if weighed.verdict is not Verdict.HIT:
-            self._count("semantic_explored")
             return Found(None, candidate)
         known = await self._library.look_up(candidate.inquiry._replace(mark=mark), now=now)
         if known is None or known.stale_for:

@@ -25,7 +25,7 @@ def cosine(one: bytes, other: bytes) -> float | None:
     """From -1.0 to 1.0; None when one of them is empty, or of another model."""
     if not _is_ours(one) or not _is_ours(other):
         return None
-    dot = sum(map(mul, _halves.unpack_from(one, 1), _halves.unpack_from(other, 1)))
+    dot: float = sum(map(mul, _halves.unpack_from(one, 1), _halves.unpack_from(other, 1)))
     return max(-1.0, min(1.0, dot))
 
 
