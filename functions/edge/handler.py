@@ -70,14 +70,23 @@ class BufferedDoor:
 
 _settings = load(os.environ["ISOCHRONE_CONFIG"])
 _pulse = Pulse(_settings.service.name, partial(print, flush=True))
+_saved = Pulse(_settings.service.name, partial(print, flush=True))
 
 
 async def _settle(edge: Edge) -> None:
-    """After a reply, before Lambda may freeze us: finish what is open, and say how the pools are (for the alarm)."""
+    """After a reply, before Lambda may freeze us: finish what is open, and say how the pools are (for the alarm) and
+    what known answers saved."""
     try:
         await edge.flush()
     finally:
-        _pulse.beat({"HealthyPools": edge.healthy_pools()}, {"Region": edge.region}, now=time.time())
+        _say(edge, time.time())
+
+
+def _say(edge: Edge, now: float) -> None:
+    where = {"Region": edge.region}
+    _pulse.beat({"HealthyPools": edge.healthy_pools()}, where, now=now)
+    if _saved.is_due(now):
+        _saved.beat(edge.saved(), where, now=now)
 
 
 def _build() -> Edge:

@@ -31,6 +31,11 @@ for event in json.loads(sys.stdin.read()):
 
 async def called(folder: Path, url: str, *events: dict[str, Any]) -> list[dict[str, Any]]:
     """The results of these events, answered one after another by one process that warns of nothing."""
+    return [line for line in await said(folder, url, *events) if "_aws" not in line]
+
+
+async def said(folder: Path, url: str, *events: dict[str, Any]) -> list[dict[str, Any]]:
+    """These results, and the lines of metrics between them."""
     config = folder / "isochrone.toml"
     config.write_text(CONFIG.format(url=url))
     path = os.pathsep.join([str(ROOT / "functions/edge"), str(ROOT / "layers/core/python")])
@@ -41,9 +46,9 @@ async def called(folder: Path, url: str, *events: dict[str, Any]) -> list[dict[s
     output, errors = await process.communicate(json.dumps(events).encode())
     assert errors.decode() == ""
     assert process.returncode == 0
-    lines = [json.loads(line) for line in output.splitlines()]
-    assert sum("_aws" in line for line in lines) == 1, "one metric line, however many events"
-    return [line for line in lines if "_aws" not in line]
+    lines: list[dict[str, Any]] = [json.loads(line) for line in output.splitlines()]
+    assert sum("HealthyPools" in line for line in lines) == 1, "one line of a metric, however many events"
+    return lines
 
 
 def chat(**fields: Any) -> dict[str, Any]:
@@ -75,3 +80,12 @@ async def test_event_that_is_no_http_request_is_an_error_and_the_next_is_answere
     results = await called(tmp_path, "http://127.0.0.1:1", {"source": "aws.events"}, rest_event(path="/healthz"))
     assert "not an HTTP event" in results[0]["error"]
     assert results[1]["statusCode"] == 200
+
+
+async def test_what_answers_saved_is_said_in_a_line_of_its_own_once_a_minute(tmp_path: Path) -> None:
+    async with backend_running() as (_, url):
+        lines = await said(tmp_path, url, chat(), chat(), chat())
+    assert [line["headers"]["x-isochrone-cache"] for line in lines if "headers" in line] == ["miss", "hit", "hit"]
+    (saved,) = [line for line in lines if "Misses" in line]
+    assert (saved["Misses"], saved["Region"]) == (1, "us-east-1")
+    assert saved["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Isochrone/isochrone"

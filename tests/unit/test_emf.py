@@ -32,3 +32,11 @@ def test_pulse_is_silent_about_what_is_not_known_and_speaks_as_soon_as_it_is() -
     pulse.beat({"HealthyPools": None}, HERE, now=0)
     pulse.beat({"HealthyPools": 0}, HERE, now=1)
     assert [json.loads(line)["HealthyPools"] for line in said] == [0]
+
+
+def test_pulse_tells_whether_it_would_speak() -> None:
+    pulse = Pulse("isochrone", lambda line: None, interval=60)
+    assert pulse.is_due(0)
+    pulse.beat({"Misses": 1}, HERE, now=0)
+    assert not pulse.is_due(59.9)
+    assert pulse.is_due(60)

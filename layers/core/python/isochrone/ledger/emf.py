@@ -28,10 +28,14 @@ class Pulse:
         self._interval = interval
         self._said_at = float("-inf")
 
+    def is_due(self, now: float) -> bool:
+        """Would something be said now?"""
+        return now - self._said_at >= self._interval
+
     def beat(self, metrics: Mapping[str, float | None], dimensions: Mapping[str, str], *, now: float) -> None:
         """`now` is epoch seconds. A metric of which nothing is known (None) is not said, and costs no beat."""
         known = {name: value for name, value in metrics.items() if value is not None}
-        if not known or now - self._said_at < self._interval:
+        if not known or not self.is_due(now):
             return
         self._said_at = now
         self._say(emf_line(self._namespace, known, dimensions, now=now))

@@ -22,26 +22,33 @@ class MemoryRollupStore:
     def __init__(self, *, capacity: int = 10_000) -> None:
         self.failing = False
         self._capacity = capacity
-        self._kept: dict[tuple[str, str], _Kept] = {}
+        self._held = 0
+        self._partitions: dict[str, dict[str, _Kept]] = {}
 
     async def add(self, partition: str, key: str, amounts: Mapping[str, float], *, expires: float) -> None:
         self._check()
         check_amounts(f"{partition} {key}", amounts)
-        found = self._kept.get((partition, key))
-        sums = defaultdict(float, found.sums if found else {})
+        kept = self._partitions.setdefault(partition, {})
+        self._held += key not in kept
+        sums = defaultdict(float, kept[key].sums if key in kept else {})
         for name, amount in amounts.items():
             sums[name] += amount
-        self._kept[partition, key] = _Kept(dict(sums), expires)
-        if len(self._kept) > self._capacity:
-            del self._kept[min(self._kept, key=lambda name: self._kept[name].expires)]
+        kept[key] = _Kept(dict(sums), expires)
+        if self._held > self._capacity:
+            self._make_room()
 
     async def sums(self, partition: str, *, now: float) -> dict[str, dict[str, float]]:
         self._check()
-        return {
-            key: dict(kept.sums)
-            for (where, key), kept in sorted(self._kept.items())
-            if where == partition and kept.expires > now
-        }
+        kept = self._partitions.get(partition, {})
+        return {key: dict(one.sums) for key, one in sorted(kept.items()) if one.expires > now}
+
+    def _make_room(self) -> None:
+        ends = (
+            (one.expires, partition, key) for partition, kept in self._partitions.items() for key, one in kept.items()
+        )
+        _, partition, key = min(ends)
+        del self._partitions[partition][key]
+        self._held -= 1
 
     def _check(self) -> None:
         if self.failing:

@@ -5,15 +5,16 @@ Three kinds, tried in this order; the first that fits is the forecast:
 * periodic: most of the hours with an ask are hours of the day, or of the week, that come back. The chance of an ask in
   such an hour is in how many it was asked for, of those there were; in any other hour it is 0.
 * rising: the last hours had significantly more asks than the day before. Their rate, halved every 6 hours.
-* popular: all the others. Their rate, in which a day ago counts half.
+* popular: all the others. Their rate, in which a day ago counts half, if they are still asked for at all.
 
-A rate r gives the chance 1 - exp(-r) of an ask in an hour (Poisson). All pure; hours are counted from the epoch (UTC).
+Rates are per hour of an average load: by night there are fewer asks for anything, which says nothing of one answer. A
+rate r gives the chance 1 - exp(-r) of an ask in such an hour (Poisson). Hours are counted from the epoch (UTC).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil, exp, sqrt
 from typing import Literal, NamedTuple
 
@@ -30,9 +31,15 @@ _RECENT, _BEFORE = 3, 24
 _FEWEST_RISING = 4
 _SIGMAS_RISING = 3.0
 _RISING_HALVES_IN = 6.0
-_POPULAR_HALVES_IN = 24.0
-# Two asks within a minute are no rate of 120 an hour.
-_SHORTEST_HISTORY = 6
+_FADE: float = 0.5 ** (1 / 24)
+# In hours: longer ago than this is as good as forgotten.
+_MEMORY = 168
+# Two asks within a minute are no rate of 120 an hour: it is as if there had been so many hours without any.
+_SILENCE_BEFORE = 12.0
+# What people ask about is forgotten after a week, as a rule.
+_FORGOTTEN_IN = 168.0
+# No hour is so quiet that an ask in it would be a wonder.
+_LEAST_LOAD = 0.1
 
 Series = Mapping[int, float]
 """Asks by hour; an hour that is not there had none."""
@@ -55,10 +62,29 @@ class Forecast(NamedTuple):
         return 1 - none
 
 
-def forecast(series: Series, now: float) -> Forecast:
+class Day(tuple[float, ...]):
+    """How much is asked for in each hour of the day, whatever it is, where 1 is the average."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, load: Sequence[float]) -> Day:
+        """`load` has the asks of each hour (24, UTC); where there were none, all hours are alike."""
+        mean = sum(load) / len(load)
+        return cls(_LEAST_LOAD + (1 - _LEAST_LOAD) * asks / mean if mean else 1.0 for asks in load)
+
+    def hours(self, hours: Iterable[int]) -> float:
+        """How many average hours these are worth."""
+        return sum(self[hour % _DAY] for hour in hours)
+
+
+EVEN = Day.of([1.0] * _DAY)
+
+
+def forecast(series: Series, now: float, day: Day = EVEN) -> Forecast:
     """The forecast at `now` (epoch seconds); `series` has an ask at the least."""
     this = int(now // HOUR)
-    return _periodic(series, this) or _rising(series, this) or _popular(series, this)
+    return _periodic(series, this) or _rising(series, this, day) or _popular(series, this, day)
 
 
 def _periodic(series: Series, this: int) -> Forecast | None:
@@ -92,27 +118,49 @@ def _hours(regular: Mapping[int, float], period: int) -> str:
     return f"hour ({slot % _DAY:02} h UTC)"
 
 
-def _rising(series: Series, this: int) -> Forecast | None:
-    recent = sum(series.get(hour, 0.0) for hour in range(this - _RECENT + 1, this + 1))
-    before = sum(series.get(hour, 0.0) for hour in range(this - _RECENT - _BEFORE + 1, this - _RECENT + 1))
-    expected = before * _RECENT / _BEFORE
+def _rising(series: Series, this: int, day: Day) -> Forecast | None:
+    late = range(this - _RECENT + 1, this + 1)
+    early = range(late.start - _BEFORE, late.start)
+    recent, before = (sum(series.get(hour, 0.0) for hour in hours) for hours in (late, early))
+    expected = before * day.hours(late) / day.hours(early)
     if recent < _FEWEST_RISING or recent - expected < _SIGMAS_RISING * sqrt(max(expected, 1.0)):
         return None
-    usual = before / _BEFORE
-    extra = recent / _RECENT - usual
+    usual = before / day.hours(early)
+    extra = recent / day.hours(late) - usual
     rates = (usual + extra * 0.5 ** (ahead / _RISING_HALVES_IN) for ahead in range(HORIZON))
-    hourly = tuple(1 - exp(-rate) for rate in rates)
-    return Forecast("rising", this, hourly, f"{recent:g} asks in {_RECENT} h after {expected:.2g} expected")
+    return Forecast(
+        "rising", this, _chances(rates, this, day), f"{recent:g} asks in {_RECENT} h after {expected:.2g} expected"
+    )
 
 
-def _popular(series: Series, this: int) -> Forecast:
-    rate = _rate(series, this)
-    return Forecast("popular", this, (1 - exp(-rate),) * HORIZON, f"{rate * _DAY:.2g} asks a day")
+def _popular(series: Series, this: int, day: Day) -> Forecast:
+    rate = _rate(series, this, day) * _still_asked(series, this, day)
+    return Forecast("popular", this, _chances([rate] * HORIZON, this, day), f"{rate * _DAY:.2g} asks a day")
 
 
-def _rate(series: Series, this: int) -> float:
-    """Asks an hour, in which what is a day older counts half."""
-    hours = max(_SHORTEST_HISTORY, this - min(series, default=this) + 1)
-    fade: float = 0.5 ** (1 / _POPULAR_HALVES_IN)
-    weights = (1 - fade**hours) / (1 - fade)
-    return sum(asks * fade ** (this - hour) for hour, asks in series.items()) / weights
+def _chances(rates: Iterable[float], this: int, day: Day) -> tuple[float, ...]:
+    return tuple(1 - exp(-rate * day[(this + ahead) % _DAY]) for ahead, rate in enumerate(rates))
+
+
+def _rate(series: Series, this: int, day: Day) -> float:
+    """Asks an average hour, what is a day older counting half. The first ask is why we look: it is no repeat."""
+    first = max(min(series, default=this), this - _MEMORY)
+    asks = sum(count * _FADE ** (this - hour) for hour, count in series.items() if hour >= first)
+    repeats = asks - _FADE ** (this - first)
+    hours = sum(day[hour % _DAY] * _FADE ** (this - hour) for hour in range(first, this + 1))
+    return max(0.0, repeats) / (hours + _SILENCE_BEFORE)
+
+
+def _still_asked(series: Series, this: int, day: Day) -> float:
+    """The chance that nobody has lost interest, after a silence since the last ask.
+
+    Schmittlein, Morrison and Colombo (1987), for a known rate while there was interest, and a known rate at which it is
+    lost.
+    """
+    asked = [hour for hour, count in series.items() if count]
+    first, last = min(asked, default=this), max(asked, default=this)
+    rate = (sum(series.values()) - 1) / (1 + day.hours(range(first, last)))
+    lost = 1 / _FORGOTTEN_IN
+    both = max(0.0, rate) + lost
+    silence = day.hours(range(last + 1, this + 1))
+    return 1 / (1 + lost / both * (exp(min(both * silence, 100.0)) - 1))

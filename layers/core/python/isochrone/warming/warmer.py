@@ -22,7 +22,7 @@ from isochrone.pipeline import Pipeline
 from isochrone.routing.leases import Leases
 from isochrone.settings import Settings
 from isochrone.stores.protocols import AnswerStore, FleetStore, LedgerStore, RollupStore
-from isochrone.warming.forecast import Forecast, forecast
+from isochrone.warming.forecast import Day, Forecast, forecast
 from isochrone.warming.history import OWN_REQUESTS, History, Name, history
 from isochrone.warming.plan import Held, Line, Means, Plan, plan
 from isochrone.warming.stock import Item, Stock
@@ -135,7 +135,8 @@ class Warmer:
         return Means(warm.budget, spent, warm.requests, warm.interval, warm.second_worth)
 
     async def _held(self, past: History, now: float) -> tuple[list[Held], Counter[str]]:
-        foreseen = {name: forecast(asks, now) for name, asks in past.asks.items()}
+        day = Day.of(past.load)
+        foreseen = {name: forecast(asks, now, day) for name, asks in past.asks.items()}
         likely = sorted(foreseen, key=lambda name: (-foreseen[name].chance(now, now + _SOON_SECONDS), name))
         held: list[Held] = []
         left: Counter[str] = Counter({"not among the likeliest": max(0, len(likely) - MOST_READ)})
