@@ -25,6 +25,8 @@ log = logging.getLogger("isochrone")
 
 PRIVATE = {"cache-control": "private, no-store", "vary": "authorization"}
 _MAX_LEDGER_PAGE = 1000
+# Counters that say nothing of what a tenant asked.
+_FOR_ALL_TO_SEE = ("answered_", "status_", "streams_")
 
 Handler = Callable[[Request], Awaitable[Reply]]
 Hook = Callable[[], Awaitable[None]]
@@ -188,10 +190,10 @@ class Edge:
         return _json({**about, **status.of(self._rooms, caller, now=self._clock(), only_own=only_own)})
 
     def _shown_counters(self) -> dict[str, int]:
-        """Where there are tenants, none may see by a count that another one's answer was known."""
+        """Where there are tenants, none may see by a count that another one's answer was known, or one like it."""
         counts = self._rooms.counters.as_dict()
         if self.pipeline.settings.auth.required:
-            return {name: count for name, count in counts.items() if not name.startswith("cache_")}
+            return {name: count for name, count in counts.items() if name.startswith(_FOR_ALL_TO_SEE)}
         return counts
 
     async def list_ledger(self, request: Request) -> Reply:
