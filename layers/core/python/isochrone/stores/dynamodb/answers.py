@@ -7,8 +7,8 @@
 Parts are written before their head and have the digest of the whole in their key, so nobody ever puts parts of two
 answers together; one that is missing makes a miss.
 
-A put is one call, with a fence or without, and costs a write unit for each KB begun of the item; one that is fenced off
-costs those of the item that stands there.
+A put is one call, with a fence or without, and costs a write unit for each KB begun of the item, or of the one that it
+replaces if that is larger; one that is fenced off costs those of the item that stands there.
 """
 
 from __future__ import annotations
