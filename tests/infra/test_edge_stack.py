@@ -15,6 +15,7 @@ from infra.layers import ROOT
 from isochrone import wiring
 from isochrone.answers.revocations import PARTITION
 from isochrone.ledger.emf import Pulse
+from isochrone.stores.dynamodb import directory
 from isochrone.stores.tables import TABLES, Table
 from tests.infra.conftest import BASE, Synthesis, Synthesise, function_of, granted_actions, only, resources
 
@@ -187,7 +188,8 @@ def test_streaming_wrapper_can_be_executed(app: Synthesis) -> None:
 
 
 def test_function_may_touch_the_tables_that_its_code_opens_and_only_as_declared(app: Synthesis) -> None:
-    opened = set(re.findall(r'table_name\(settings, "([a-z]+)"\)', inspect.getsource(wiring)))
+    sources = inspect.getsource(wiring) + inspect.getsource(directory)
+    opened = set(re.findall(r'table_name\(settings, "([a-z]+)"\)', sources))
     assert opened == set(TABLE_ACTIONS)
     assert granted_actions(app.edge(), "edge") == TABLE_ACTIONS
 
