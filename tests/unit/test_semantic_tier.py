@@ -361,7 +361,7 @@ async def test_without_the_model_only_equal_words_are_known(caplog: pytest.LogCa
     await room.ask("Please, how do I reset my password?")
     assert {similarity for _, _, similarity, _ in room.judge.told} == {None}
     assert [record.message for record in caplog.records if "embedder cannot be loaded" in record.message] == [
-        "semantic answers: the embedder cannot be loaded, so only equal texts are known: no such file"
+        "semantic answers: the embedder cannot be loaded, so only equal words are known: no such file"
     ]
 
 

