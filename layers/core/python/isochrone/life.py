@@ -26,13 +26,14 @@ from isochrone.routing.fleet import UNKNOWN_RTT_MS, Fleet
 from isochrone.routing.leases import Leases
 from isochrone.routing.places import Home, Places
 from isochrone.routing.rtt import rtt_between_regions
-from isochrone.settings import Backend, Settings, home_of
+from isochrone.settings import Backend, Settings, home_of, semantic_somewhere
 from isochrone.stores.protocols import AnswerStore, DirectoryStore, FleetStore, LedgerStore, RollupStore
 from isochrone.upstream.attempt import open_session
 from isochrone.upstream.budget import RetryBudget
 from isochrone.upstream.credentials import Credentials
 
 if TYPE_CHECKING:
+    from isochrone.answers.curated.book import Likeness
     from isochrone.stores.dynamodb.client import DynamoClient
 
 _LEDGER_FLUSH_SECONDS = 1.0
@@ -64,6 +65,15 @@ class Stores(NamedTuple):
 def _own_name() -> str:
     """A name that no other process has."""
     return os.urandom(8).hex()
+
+
+def _likeness(settings: Settings) -> Likeness | None:
+    """What finds curated answers to similar questions, loaded only where those are on for somebody."""
+    if not semantic_somewhere(settings):
+        return None
+    from isochrone.answers.curated.wording import Wordings
+
+    return Wordings
 
 
 class Life:
@@ -111,7 +121,9 @@ class Life:
             clock=time.monotonic,
             wall=time.time,
         )
-        self.shelf = Shelf(stores.directory, standards, estimate=estimate, background=self.background)
+        self.shelf = Shelf(
+            stores.directory, standards, estimate=estimate, background=self.background, likeness=_likeness(settings)
+        )
         self.revocations = (
             Revocations(stores.directory, life=longest_life(settings), clock=time.time, monotonic=time.monotonic)
             if stores.directory

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from isochrone.answers.completion import Answer
 from isochrone.answers.composed import Estimate, compose
@@ -56,11 +56,30 @@ class Standard(NamedTuple):
         return bool(same_tenants and (not self.models or self.models & other.models))
 
 
-class CuratedBook:
-    """All standard answers; `written` (epoch seconds) is when they were laid down. Raises BookError for too many of
-    them, and for two that answer the same question for the same tenant and model."""
+class Similar(Protocol):
+    """Standard questions by what is the same when they are put in another way."""
 
-    def __init__(self, entries: Iterable[Entry] = (), *, estimate: Estimate, written: float = 0.0) -> None:
+    def standard_for(self, question: str, *, tenant: str, model: str, now: float) -> Standard | None: ...
+
+
+Likeness = Callable[[Iterable[Standard]], Similar]
+
+
+class CuratedBook:
+    """All standard answers; `written` (epoch seconds) is when they were laid down. `likeness` is what finds those to
+    similar questions, None where only the same ones are answered.
+
+    Raises BookError for too many answers, and for two that answer the same question for the same tenant and model.
+    """
+
+    def __init__(
+        self,
+        entries: Iterable[Entry] = (),
+        *,
+        estimate: Estimate,
+        written: float = 0.0,
+        likeness: Likeness | None = None,
+    ) -> None:
         self._estimate = estimate
         self._written = written
         self.entries = {entry.id: entry for entry in entries}
@@ -70,6 +89,7 @@ class CuratedBook:
         self._by_question = {question: _in_order(rivals) for question, rivals in found.items()}
         # Spaces and punctuation can make a question longer, but one far longer is another one: not worth reading.
         self._longest = 100 + 2 * max(map(len, found), default=0)
+        self._similar = likeness(self.candidates()) if likeness else None
 
     def _by_words(self) -> dict[str, list[Standard]]:
         found: dict[str, list[Standard]] = {}
@@ -104,10 +124,15 @@ class CuratedBook:
         question = question_of(inquiry.ask)
         if question is None:
             return None
-        standard = self.standard_for(question, tenant=inquiry.tenant, model=inquiry.ask.model, now=now)
-        return self.known(standard, inquiry) if standard else None
+        whose = {"tenant": inquiry.tenant, "model": inquiry.ask.model}
+        if standard := self.standard_for(question, **whose, now=now):
+            return self._known(standard, inquiry)
+        if self._similar is None or not inquiry.terms.semantic or len(question) > self._longest:
+            return None
+        standard = self._similar.standard_for(question, **whose, now=now)
+        return self._known(standard, inquiry, ", similar question") if standard else None
 
-    def known(self, standard: Standard, inquiry: Inquiry, *, why: str = "") -> Known | None:
+    def _known(self, standard: Standard, inquiry: Inquiry, how: str = "") -> Known | None:
         """The answer as a backend would have given it; None where it is longer than the caller takes."""
         ask = inquiry.ask
         usage = self._estimate(ask.fields, standard.answer)
@@ -115,7 +140,7 @@ class CuratedBook:
         if room is not None and usage["completion_tokens"] > room:
             return None
         answer: Answer = compose(ask, standard.answer, backend="curated", created=self._written, usage=usage)
-        said = f"curated {standard.id} version {standard.version}{why}"
+        said = f"curated {standard.id} version {standard.version}{how}"
         return Known(answer, f"curated/{standard.id}", "curated", why=said)
 
 

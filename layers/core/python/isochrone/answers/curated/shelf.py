@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from isochrone.answers.composed import Estimate
 from isochrone.answers.curated.archive import Archive, Version
-from isochrone.answers.curated.book import BookError, CuratedBook
+from isochrone.answers.curated.book import BookError, CuratedBook, Likeness
 from isochrone.answers.curated.entry import Entry
 from isochrone.answers.curated.sheet import Row, SheetError, read
 from isochrone.answers.inquiry import Inquiry
@@ -40,14 +41,15 @@ class Shelf:
         *,
         estimate: Estimate,
         background: Background,
+        likeness: Likeness | None = None,
     ) -> None:
         self._archive = Archive(store) if store else None
         self._background = background
         self._fixed = {entry.id: entry for entry in fixed}
-        self._estimate = estimate
+        self._make_book = partial(CuratedBook, estimate=estimate, likeness=likeness)
         self._version: Version | None = None
         self._looked_at = float("-inf")
-        self.book = CuratedBook(fixed, estimate=estimate)
+        self.book = self._make_book(fixed)
 
     @property
     def version(self) -> int:
@@ -84,9 +86,7 @@ class Shelf:
             return
         merged = self._fixed | {entry.id: entry for entry in entries}
         # A large book takes tenths of a second to index; other requests go on meanwhile.
-        self.book = await asyncio.to_thread(
-            CuratedBook, merged.values(), estimate=self._estimate, written=version.written
-        )
+        self.book = await asyncio.to_thread(self._make_book, merged.values(), written=version.written)
         self._version = version
 
 
