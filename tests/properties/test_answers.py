@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from copy import deepcopy
-from typing import Any
+from typing import Any, Literal
 from unicodedata import normalize
 
 from hypothesis import assume, given, settings
@@ -72,7 +72,7 @@ def test_same_request_written_otherwise_has_the_same_fingerprint(body: dict[str,
     for name in ("seed", "max_tokens"):  # options of which a whole number with a point would be refused
         if name in body:
             other[name] = body[name]
-    form = draw.draw(st.sampled_from(["NFC", "NFD"]))
+    form: Literal["NFC", "NFD"] = draw.draw(st.sampled_from(("NFC", "NFD")))
     for turn in other["messages"]:
         turn["content"] = normalize(form, turn["content"])
     assert mark(other, indent=draw.draw(st.none() | st.integers(0, 3)), ensure_ascii=False) == mark(body)
@@ -151,7 +151,7 @@ logprobs = st.none() | st.fixed_dictionaries({"content": st.lists(token, min_siz
 def chat_bodies(draw: st.DrawFn) -> dict[str, Any]:
     choices = []
     for index in range(draw(st.integers(1, 3))):
-        message = draw(messages)
+        message: dict[str, Any] = dict(draw(messages))
         if called := draw(st.lists(calls, max_size=3)):
             message["tool_calls"] = called
         reason = "tool_calls" if called else draw(st.sampled_from(["stop", "length"]))

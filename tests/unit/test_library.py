@@ -138,7 +138,7 @@ async def test_answers_kept_at_one_moment_end_within_a_tenth_of_their_time_of_ea
 
 @pytest.mark.parametrize("terms", [{"revalidate": 60.0}, {"on_error": 60.0}])
 async def test_answer_past_its_time_is_known_as_stale_for_as_long_as_the_terms_allow(
-    shelves: Shelves, terms: dict[str, float]
+    shelves: Shelves, terms: dict[str, Any]
 ) -> None:
     patient = inquiry(**terms)
     await shelves.library.keep(patient, answer())
