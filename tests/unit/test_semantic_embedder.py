@@ -42,6 +42,14 @@ async def test_the_loop_goes_on_while_a_text_is_embedded() -> None:
     assert turns > 10
 
 
+async def test_a_crowd_does_not_queue_up_behind_one_core() -> None:
+    found = find_embedder()
+    waiting = [asyncio.ensure_future(found.embed([text])) for text in ENGLISH * 4]
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [isinstance(result, TimeoutError) for result in results] == [False] * 8 + [True] * 4
+    assert await found.embed(ENGLISH) == [result[0] for result in results[:3] if not isinstance(result, BaseException)]
+
+
 async def test_a_package_that_is_not_there_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     found = find_embedder("isochrone_no_such_package")
     assert await found.embed(["a", "b"]) == [b"", b""]

@@ -21,6 +21,8 @@ from isochrone.answers.semantic.vectors import DIMENSIONS, pack
 log = logging.getLogger("isochrone.answers")
 
 _AS_QUERY = 1
+# A call takes some 15 to 60 ms; nobody is to wait for more than a handful of others.
+_MOST_WAITING = 8
 
 
 class Embed(Protocol):
@@ -36,6 +38,7 @@ class Embedder:
         self._load = load
         self._embed: Embed | None = None
         self._broken = False
+        self._waiting = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedder")
 
     def prepare(self) -> None:
@@ -43,8 +46,17 @@ class Embedder:
         self._thread.submit(self._do, ())
 
     async def embed(self, texts: Sequence[str]) -> list[bytes]:
-        """One packed embedding for each text; an empty one each while the model cannot be loaded."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._do, texts)
+        """One packed embedding for each text; an empty one each while the model cannot be loaded.
+
+        Raises TimeoutError at once when so many wait already that it would take too long.
+        """
+        if self._waiting >= _MOST_WAITING:
+            raise TimeoutError("the embedder is busy")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._do, texts)
+        finally:
+            self._waiting -= 1
 
     def _do(self, texts: Sequence[str]) -> list[bytes]:
         if self._embed is None and not self._broken:
