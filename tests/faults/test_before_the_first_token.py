@@ -16,6 +16,8 @@ from tests.faults.harness import Answer, backend, eventually, running_edge
 from tests.upstream import BEFORE_THE_FIRST_TOKEN, RETRY_AFTER, TEXT, Exchange, Upstream, ok, refusal
 
 # These keep the connection open. A request that is no stream has no first token: only its deadline ends the waiting.
+# Shares no generation with another request.
+ALONE = {"x-isochrone-cache": "no-store"}
 HANGING = {"silent", "silent-after-headers", "only-comments", "error-first"}
 FULL_NOT_SICK = {"busy", "busy-until-a-date", "busy-forever", "not-loaded"}
 
@@ -348,9 +350,9 @@ async def test_hedges_never_exceed_their_ratio(near: Upstream, far: Upstream) ->
     near.gate.set()
     async with running_edge(backend(near, "gated"), backend(far, "gated", place=1), deadlines=PATIENT, **rare) as edge:
         for _ in range(10):
-            await edge.chat(stream=True, headers={"x-isochrone-cache": "no-store"})
+            await edge.chat(stream=True, headers=ALONE)
         near.gate.clear()
-        late = [asyncio.create_task(edge.chat(stream=True)) for _ in range(8)]
+        late = [asyncio.create_task(edge.chat(stream=True, headers=ALONE)) for _ in range(8)]
         await eventually(lambda: len(near.requests) + len(far.requests) >= 18)
         await asyncio.sleep(0.2)
         near.gate.set()
@@ -492,7 +494,7 @@ async def test_error_names_the_backend_that_another_request_tries_after_an_outag
         await eventually(lambda: sick.circuit.state(time.monotonic()) is State.HALF_OPEN)
         trial = asyncio.create_task(edge.chat(stream=True))
         await eventually(lambda: len(near.requests) == 1)
-        answer = await edge.chat(stream=True)
+        answer = await edge.chat(stream=True, headers=ALONE)
         assert (answer.status, answer.error["code"]) == (503, "nothing_alive")
         assert "pool-0 was sick and is being tried" in answer.error["message"]
         near.gate.set()
