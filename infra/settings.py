@@ -74,6 +74,11 @@ class Deployment(NamedTuple):
         return self.settings.state.kind == "dynamodb" and self.settings.routing.probe_interval > 0
 
     @property
+    def warms(self) -> bool:
+        """Is there a warmer function? Only a table has answers that it can make anew."""
+        return self.settings.state.kind == "dynamodb" and self.settings.answers.warm
+
+    @property
     def semantic(self) -> bool:
         """Is any answer semantic? Then the edge function needs the embedder, and the right to search."""
         return semantic_somewhere(self.settings)

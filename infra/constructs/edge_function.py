@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from aws_cdk import Acknowledgment, Duration, Stack, Validations
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.acknowledge import acknowledge
@@ -55,7 +56,7 @@ class EdgeFunction(Construct):
             layers=list(layers.by_name.values()),
             memory_size=MEMORY_MB,
             timeout=TIMEOUT,
-            role=self._role(deployment),
+            role=edge_role(self, log_group=self.log_group, deployment=deployment),
             log_group=self.log_group,
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS,
             environment=_environment(layers),
@@ -69,30 +70,32 @@ class EdgeFunction(Construct):
         )
         self.alias = lambda_.Alias(self, "Live", alias_name="live", version=self.function.current_version)
 
-    def _role(self, deployment: Deployment) -> iam.Role:
-        role = own_role(self, log_group=self.log_group, deployment=deployment, table_actions=TABLE_ACTIONS)
-        role.add_to_policy(_lay_down(self, deployment))
-        if elsewhere := [home for home in deployment.slot_homes if home != Stack.of(self).region]:
-            fleet = table_name(deployment.settings, "fleet")
-            role.add_to_policy(
-                iam.PolicyStatement(
-                    actions=[f"dynamodb:{action}" for action in TABLE_ACTIONS["fleet"]],
-                    resources=[table_arn(self, fleet, region=region) for region in elsewhere],
-                )
+
+def edge_role(scope: Construct, *, log_group: logs.LogGroup, deployment: Deployment) -> iam.Role:
+    """What an edge may and nothing else: use its tables, the slots that other regions keep, its backends' keys."""
+    role = own_role(scope, log_group=log_group, deployment=deployment, table_actions=TABLE_ACTIONS)
+    role.add_to_policy(_lay_down(scope, deployment))
+    if elsewhere := [home for home in deployment.slot_homes if home != Stack.of(scope).region]:
+        fleet = table_name(deployment.settings, "fleet")
+        role.add_to_policy(
+            iam.PolicyStatement(
+                actions=[f"dynamodb:{action}" for action in TABLE_ACTIONS["fleet"]],
+                resources=[table_arn(scope, fleet, region=region) for region in elsewhere],
             )
-            for statement in table_key_use(self, deployment, *elsewhere):
-                role.add_to_policy(statement)
-        if deployment.semantic:
-            for statement in _similar(self, deployment):
-                role.add_to_policy(statement)
-        if deployment.secrets:
-            role.add_to_policy(
-                iam.PolicyStatement(
-                    actions=["secretsmanager:GetSecretValue"],
-                    resources=[secret_arn(self, name) for name in deployment.secrets],
-                )
+        )
+        for statement in table_key_use(scope, deployment, *elsewhere):
+            role.add_to_policy(statement)
+    if deployment.semantic:
+        for statement in _similar(scope, deployment):
+            role.add_to_policy(statement)
+    if deployment.secrets:
+        role.add_to_policy(
+            iam.PolicyStatement(
+                actions=["secretsmanager:GetSecretValue"],
+                resources=[secret_arn(scope, name) for name in deployment.secrets],
             )
-        return role
+        )
+    return role
 
 
 def _lay_down(scope: Construct, deployment: Deployment) -> iam.PolicyStatement:

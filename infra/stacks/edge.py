@@ -1,4 +1,4 @@
-"""One region's entry point: API, edge and prober functions, tables, records, alarms."""
+"""One region's entry point: API, edge, prober and warmer functions, tables, records, alarms."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from infra.constructs.records import EdgeRecords
 from infra.constructs.streaming_api import StreamingApi
 from infra.constructs.tables import Tables
 from infra.constructs.waf import RateRule
+from infra.constructs.warmer_function import WarmerFunction
 from infra.layers import Layers
 from infra.settings import Deployment
 from isochrone.stores.tables import TABLES
@@ -38,6 +39,8 @@ class EdgeStack(Stack):
         edge = EdgeFunction(self, "Edge", deployment=deployment, layers=versions)
         if deployment.probes:
             ProberFunction(self, "Prober", deployment=deployment, layers=versions)
+        if deployment.warms:
+            WarmerFunction(self, "Warmer", deployment=deployment, layers=versions)
         front = StreamingApi(
             self, "Front", name=f"{deployment.name}-{region}", handler=edge.alias, only_by_domain=domain is not None
         )

@@ -73,6 +73,19 @@ def test_an_answer_is_left_to_expire_where_the_wait_is_worth_less_than_its_cost(
     assert found.left == {"not worth it": 1}
 
 
+def test_an_answer_that_was_just_made_is_not_made_again() -> None:
+    young = held(fresh_until=MIDNIGHT + 540, ttl=600.0, forecast=always(1.0))
+    assert planned(young).left == {"expires before it is worth it": 1}
+    old = held(fresh_until=MIDNIGHT + 300, ttl=600.0, forecast=always(1.0))
+    assert [line.at for line in planned(old).lines] == [MIDNIGHT]
+
+
+def test_a_quiet_hour_that_is_too_early_is_not_taken() -> None:
+    """From 7 h, a life of 12 h would add but 4 h to that until 15 h."""
+    (line,) = planned(held(ttl=12 * HOUR)).lines
+    assert line.at == MIDNIGHT + 14.75 * HOUR
+
+
 def test_where_a_second_is_worth_nothing_nothing_is_made_in_advance() -> None:
     assert planned(held(), second_worth=0.0).left == {"not worth it": 1}
 

@@ -11,7 +11,8 @@ spares one generation and one wait at the most, and only if somebody asks in the
 
 and costs the dollars of a generation. A line is planned where it saves more than it costs, and an ask is more likely
 than not. It is made as late as there is a quiet hour before the answer expires, because the span begins at that expiry
-and ends one `ttl` after the generation; where there is none, in the last run before it.
+and ends one `ttl` after the generation; where there is none, in the last run before it. A span of less than half of
+that is not worth a generation.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from isochrone.warming.forecast import HOUR, Forecast
 
 _DAY = 86_400
 _LEAST_CHANCE = 0.5
+# The part of its `ttl` that a generation must add: made anew in each run, an answer would cost all of them.
+_LEAST_ADDED = 0.5
 
 
 class Held(NamedTuple):
@@ -146,11 +149,12 @@ def _spared(one: Held, means: Means) -> float:
 
 def _place(one: Held, quiet: frozenset[int], means: Means, room: _Room, now: float) -> tuple[Line | None, str]:
     """The line of this answer in the best run that has room, or None and why there is none."""
-    why = "unlikely"
+    why = "expires before it is worth it"
     for runs in _runs(one, quiet, means, now):
         for at in runs:
             chance = _chance(one, at)
             if chance < _LEAST_CHANCE:
+                why = "unlikely"
                 break  # earlier ones add a shorter span
             saves = chance * _spared(one, means)
             why = _obstacle(one, at, saves, room)
@@ -160,12 +164,13 @@ def _place(one: Held, quiet: frozenset[int], means: Means, room: _Room, now: flo
 
 
 def _runs(one: Held, quiet: frozenset[int], means: Means, now: float) -> tuple[list[float], list[float]]:
-    """The runs before it expires, from the last on: those in quiet hours, and the last of all.
+    """The runs that add enough to its life, from the last before it expires on: those in quiet hours, and the last.
 
     The last is a whole interval before it expires: one run may fail.
     """
     count = max(1, int((one.fresh_until - now) // means.interval))
-    runs = [now + number * means.interval for number in reversed(range(count))]
+    times = (now + number * means.interval for number in reversed(range(count)))
+    runs = [at for at in times if min(one.ttl, at + one.ttl - one.fresh_until) >= one.ttl * _LEAST_ADDED]
     return [at for at in runs if _hour(at) in quiet], runs[:1]
 
 
