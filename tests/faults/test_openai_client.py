@@ -97,7 +97,9 @@ async def test_json_mode_reaches_the_engine(client: AsyncOpenAI, near: Upstream)
 
 
 async def test_models(client: AsyncOpenAI) -> None:
-    assert [model.id async for model in client.models.list()] == list(NAMES)
+    light = ["edge/keywords", "edge/language", "edge/schema", "edge/tokens"]
+    assert [model.id async for model in client.models.list()] == [*NAMES, *light]
+    assert (await client.models.retrieve("edge/tokens")).owned_by == "isochrone"
     assert (await client.models.retrieve("ok")).id == "ok"
     with pytest.raises(openai.NotFoundError):
         await client.models.retrieve("gpt-9")

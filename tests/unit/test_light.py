@@ -192,6 +192,11 @@ async def test_task_whose_library_is_missing_says_what_to_install(monkeypatch: p
         await told("x", "tokens")
 
 
+def test_model_whose_library_is_missing_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "missing", lambda packages: [name for name in packages if name == "tokenizers"])
+    assert working(Light(task="tokens", model="count")).models == ("edge/keywords", "edge/language", "edge/schema")
+
+
 async def test_panic_of_a_library_fails_this_request_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     class Panic(BaseException):
         """As pyo3 raises it."""

@@ -169,15 +169,18 @@ class Edge:
         return Reply(status=200, headers=headers, body=text.encode())
 
     async def list_models(self, request: Request) -> Reply:
-        """Every public model name, in the order of the configuration."""
+        """Every public model name, in the order of the configuration, and those of light work."""
         self.pipeline.identify(request)
-        return _json({"object": "list", "data": [_model(name) for name in self._rooms.fleet.models]})
+        return _json({"object": "list", "data": [_model(name) for name in self._models()]})
+
+    def _models(self) -> tuple[str, ...]:
+        return (*self._rooms.fleet.models, *self._rooms.light.models)
 
     async def show_model(self, request: Request) -> Reply:
         """One model."""
         self.pipeline.identify(request)
         name = unquote(request.path.removeprefix("/v1/models/"))
-        if not self._rooms.fleet.offers(name):
+        if name not in self._models():
             raise NotFound(f"The model {name[:200]!r} does not exist.", code="model_not_found", param="model")
         return _json(_model(name))
 

@@ -33,6 +33,7 @@ from isochrone.ledger.counters import Counters
 from isochrone.ledger.demand import Demand
 from isochrone.ledger.savings import Savings
 from isochrone.ledger.usage import cost_of, usage_in, usage_of
+from isochrone.light.work import Job, LightWork
 from isochrone.routing import affinity
 from isochrone.routing.exchange import Exchange
 from isochrone.routing.fleet import Fleet
@@ -84,6 +85,7 @@ class Rooms(NamedTuple):
     savings: Savings
     demand: Demand
     flights: Flights
+    light: LightWork
     exchange: Exchange | None = None
 
 
@@ -141,8 +143,10 @@ class Pipeline:
         begun, controls = time.monotonic(), controls_of(request.headers)
         ends_at = self._ends_at(controls, request)
         caller = self.identify(request)
-        ask = self.admit(operation, request)
-        request_id = request.headers["x-request-id"]
+        ask, request_id = self.admit(operation, request), request.headers["x-request-id"]
+        if job := self.rooms.light.job_of(ask):
+            return await self._do_light(job, ask, request_id)
+        self._check_model(ask)
         return await self.answer(caller, ask, controls, request_id=request_id, begun=begun, ends_at=ends_at)
 
     async def answer(
@@ -186,18 +190,26 @@ class Pipeline:
         return Caller(principal, address, self.rooms.locator.locate(address) if address else None)
 
     def admit(self, operation: Operation, request: Request) -> Ask:
-        """The checked request. Raises BadRequest and its kin, NotFound for a model that nobody serves."""
+        """The checked request. Raises BadRequest and its kin."""
         limits = self.settings.limits
         if len(request.body) > limits.body_bytes:
             raise BodyTooLarge(f"The body is larger than {limits.body_bytes} bytes.")
-        ask = parse(operation, request.body, request.headers.get("content-type"), max_messages=limits.messages)
+        return parse(operation, request.body, request.headers.get("content-type"), max_messages=limits.messages)
+
+    def _check_model(self, ask: Ask) -> None:
         if not self.rooms.fleet.offers(ask.model):
             raise NotFound(
                 f"The model {ask.model!r} does not exist; GET /v1/models lists those that do.",
                 code="model_not_found",
                 param="model",
             )
-        return ask
+
+    async def _do_light(self, job: Job, ask: Ask, request_id: str) -> Reply:
+        """Work that needs no backend. Raises BadRequest, NotInstalled."""
+        answer = await self.rooms.light.answer(job, ask, now=self._now())
+        why = f"light work: {job.task}"
+        headers = self._counted_headers(cache="bypass", backend=answer.backend, attempts=0, why=why)
+        return self._told_again(answer, ask, request_id, headers)
 
     def inquire(self, caller: Caller, ask: Ask, controls: Controls) -> Inquiry:
         """What an admitted request asks of the answers. Raises Forbidden, BadRequest."""
@@ -269,7 +281,7 @@ class Pipeline:
 
     def _replay_shared(self, errand: Errand, answer: Answer) -> Reply:
         headers = _headers(cache="coalesced", backend=answer.backend, attempts=0, why="shared generation")
-        return self._told_again(answer, errand, headers)
+        return self._told_again(answer, errand.ask, errand.request_id, headers)
 
     async def _attempt(self, errand: Errand) -> Won:
         won = await self._pursue(errand)
@@ -404,14 +416,14 @@ class Pipeline:
                 self._background.start(self._refresh(errand))
         elif errand.candidate:
             self._background.start(self._refresh(errand))
-        return self._told_again(answer, errand, headers)
+        return self._told_again(answer, errand.ask, errand.request_id, headers)
 
-    def _told_again(self, answer: Answer, errand: Errand, headers: dict[str, str]) -> Reply:
-        ask, now = errand.ask, self._now()
+    def _told_again(self, answer: Answer, ask: Ask, request_id: str, headers: dict[str, str]) -> Reply:
+        now = self._now()
         if not ask.stream:
-            body = replay_body(answer, request_id=errand.request_id, now=now)
+            body = replay_body(answer, request_id=request_id, now=now)
             return Reply(status=200, headers={**headers, **JSON}, body=body)
-        body = replay_stream(answer, request_id=errand.request_id, now=now, include_usage=ask.include_usage)
+        body = replay_stream(answer, request_id=request_id, now=now, include_usage=ask.include_usage)
         return Reply(status=200, headers={**headers, **EVENT_STREAM}, body=body)
 
     def _count(self, known: Known, errand: Errand, now: float) -> None:

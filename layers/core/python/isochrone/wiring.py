@@ -25,6 +25,7 @@ from isochrone.edge_answers import AnswerRoutes
 from isochrone.ledger.counters import Counters
 from isochrone.ledger.usage import estimate
 from isochrone.life import Life, Stores
+from isochrone.light.work import LightWork
 from isochrone.pipeline import Pipeline, Rooms
 from isochrone.routing.fleet import Fleet
 from isochrone.routing.geo import GeoError, Locator, open_locator
@@ -84,6 +85,7 @@ def build_edge(
         savings=life.savings,
         demand=life.demand,
         flights=Flights(life.background, Rejoin, generations),
+        light=LightWork(settings.light, served=life.fleet.models, estimate=estimate),
         exchange=life.exchange,
     )
     pipeline = Pipeline(settings, rooms, life.background)

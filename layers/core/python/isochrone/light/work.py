@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cached_property
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -49,15 +50,17 @@ class LightWork:
         self._rules = [rule for rule in every if rule.model not in served or rule.pattern]
         self._estimate = estimate
         self._for_any_model = any(rule.model is None or rule.model in served for rule in self._rules)
-        self.models = tuple(
-            dict.fromkeys(rule.model for rule in self._rules if rule.model and rule.model not in served)
-        )
-        """Those that there are beside the models of backends."""
+        self._task_of = {rule.model: rule.task for rule in self._rules if rule.model and rule.model not in served}
+
+    @cached_property
+    def models(self) -> tuple[str, ...]:
+        """Those that there are beside the models of backends, and whose libraries are installed."""
+        return tuple(model for model, task in self._task_of.items() if not missing(_module(task).NEEDS))
 
     def job_of(self, ask: Ask) -> Job | None:
         """What to do for a request, or None when it is for a backend. Raises BadRequest for a request by name that
         light work cannot answer."""
-        by_name = ask.model in self.models
+        by_name = ask.model in self._task_of
         if not by_name and not self._for_any_model:
             return None
         text = asked_last(ask)
@@ -73,7 +76,7 @@ class LightWork:
     async def answer(self, job: Job, ask: Ask, *, now: float) -> Answer:
         """The answer, as JSON in the place of words; `now` is epoch seconds. Raises BadRequest, and NotInstalled where
         the libraries for it are missing."""
-        task = cast(_Task, import_module(f"isochrone.light.{job.task}"))
+        task = _module(job.task)
         if len(job.text) > task.MAX_CHARS:
             raise BadRequest(f"{_OWN}{job.task} takes at most {task.MAX_CHARS:,} characters.", param=_place_of(ask))
         if lacking := missing(task.NEEDS):
@@ -102,6 +105,10 @@ class _Rule(NamedTuple):
         if found is None:
             return None
         return found.group("text") if "text" in self.pattern.groupindex else text
+
+
+def _module(task: str) -> _Task:
+    return cast(_Task, import_module(f"isochrone.light.{task}"))
 
 
 def _run(task: _Task, text: str, fields: Mapping[str, Any]) -> Any:
