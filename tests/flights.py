@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from isochrone.answers.completion import Answer, replay_body, replay_stream
@@ -38,6 +38,7 @@ class Source:
         self.closed = asyncio.Event()
         self.generation: Generation | None = None
         self.fences: list[int | None] = []
+        self.keep: Callable[[Answer, int | None], bool] = lambda answer, fence: True
         self._says: asyncio.Queue[Any] = asyncio.Queue()
         self.say(*said)
 
@@ -69,7 +70,7 @@ class Source:
             raise said
         return said
 
-    async def _tell(self, first: bytes, generation: Generation) -> AsyncIterator[bytes]:
+    async def _tell(self, first: bytes, generation: Generation) -> AsyncGenerator[bytes, None]:
         try:
             said = first
             while said is not None:
@@ -82,21 +83,26 @@ class Source:
     def _settle(self, generation: Generation) -> None:
         async def keep(fence: int | None) -> bool:
             self.fences.append(fence)
-            return self.kept
+            return self.kept and self.keep(answer(), fence)
 
         generation.settle(answer(), keep)
 
 
 class Process:
-    """The flights of one process, and the store where its answers are found by `recall`."""
+    """The flights of one process; its answers go into a store by `keep` and are found there by `recall`."""
 
     def __init__(
-        self, generations: Generations | None = None, recall: Callable[[], Answer | None] = lambda: None
+        self,
+        generations: Generations | None = None,
+        *,
+        recall: Callable[[], Answer | None] = lambda: None,
+        keep: Callable[[Answer, int | None], bool] = lambda answer, fence: True,
     ) -> None:
         self.background = Background()
         self.flights = Flights(self.background, Rejoin, generations)
         self.sources: list[Source] = []
         self._recall = recall
+        self._keep = keep
 
     def asker(self, source: Source | None = None, *, stream: bool = True, seconds: float = 60.0, **more: Any) -> Asker:
         """One that has `source` generate if it comes to that, or fails the test."""
@@ -108,6 +114,7 @@ class Process:
         async def generate(generation: Generation) -> Reply:
             assert source, "nobody was to generate"
             self.sources.append(source)
+            source.keep = self._keep
             return await source(generation)
 
         def replay(known: Answer) -> Reply:

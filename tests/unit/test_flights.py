@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
@@ -159,7 +160,7 @@ async def test_what_comes_after_the_end_but_before_it_is_kept_is_answered_too(pr
         return True
 
     settle = source.generation.settle
-    source.generation.settle = lambda known, _: settle(known, slowly)  # type: ignore[method-assign]
+    source.generation.settle = lambda answer, keep: settle(answer, slowly)  # type: ignore[method-assign]
     assert await read(reply) == WITHOUT_USAGE
     assert await process.ask() == WITHOUT_USAGE
     assert content(await process.ask(stream=False)) == TEXT
@@ -178,8 +179,8 @@ async def test_the_answer_is_kept_once(process: Process) -> None:
 # -- failures ----------------------------------------------------------------------------------------------------------
 
 
-async def outcomes(process: Process, *sources: Source | None, **more: object) -> list[object]:
-    asking = [asyncio.create_task(process.ask(source, **more)) for source in sources]  # type: ignore[arg-type]
+async def outcomes(process: Process, *sources: Source | None, **more: Any) -> list[object]:
+    asking = [asyncio.create_task(process.ask(source, **more)) for source in sources]
     return await asyncio.gather(*asking, return_exceptions=True)
 
 
@@ -285,7 +286,7 @@ async def test_nobody_gives_up_on_a_stream_that_tells(process: Process) -> None:
     follower = asyncio.create_task(process.ask(seconds=0.2))
     await asyncio.sleep(0.15)
     source.say(*STREAM[2:], None)
-    assert await asyncio.gather(lead, follower) == [WITHOUT_USAGE] * 2
+    assert [await lead, await follower] == [WITHOUT_USAGE] * 2
 
 
 async def test_no_follower_waits_past_its_own_deadline(process: Process) -> None:

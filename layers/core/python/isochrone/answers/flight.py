@@ -18,7 +18,7 @@ from typing import Any
 from isochrone.answers.completion import Answer
 from isochrone.answers.flight_broadcast import INSIDE, Asker, Broadcast, Generation, Head, is_final
 from isochrone.answers.flight_text import Cursor
-from isochrone.answers.generation_parts import POLL_SECONDS, Following, Part, Telling
+from isochrone.answers.generation_parts import Following, Part, Telling
 from isochrone.answers.generations import Ended, Generations, Held, Lease, Outcome
 from isochrone.api.errors import ApiError, NothingAlive, UpstreamFailed, UpstreamRefused, status_of
 
@@ -119,7 +119,7 @@ class Flight:
             self._last_turn = claim.turn + 1 if self._last_turn is None else self._last_turn
         # Somebody had it before, perhaps between our look into the store and now.
         if isinstance(claim, Lease) and claim.fence > 1 and (answer := await self._lead.recall()):
-            self.shown.land(answer)
+            self._land_known(answer)
             await self._generations.end(claim, Outcome.LEFT)
         return claim
 
@@ -142,7 +142,7 @@ class Flight:
             elif following.is_silent:
                 return await self._take_over(Ended(Outcome.FAILED, held.fence, held.turn, version=held.fence))
             else:
-                await asyncio.sleep(POLL_SECONDS)
+                await asyncio.sleep(following.interval)
         return Ended(Outcome.LEFT, held.fence, held.turn, 0)
 
     def _joining(self) -> Callable[[bytes], bytes]:
@@ -163,7 +163,7 @@ class Flight:
             return ended
         is_told = is_heard_out and self.shown.text.size > 0
         if answer := await self._recall(ended):
-            self._land_whole(answer, is_told)
+            self._land_known(answer, is_told=is_told)
         elif is_told:
             self.shown.land()
         elif ended.outcome is Outcome.LEFT:
@@ -174,10 +174,13 @@ class Flight:
         """A holder that keeps its answer may leave nothing else behind."""
         return await self._lead.recall() if ended.outcome in (Outcome.KEPT, Outcome.LEFT) else None
 
-    def _land_whole(self, answer: Answer, is_told: bool) -> None:
-        is_torn = self.shown.text.size > 0 and not is_told
-        self.shown.land(answer, UpstreamFailed("The rest of the answer got lost.") if is_torn else None)
-        self.is_lost = is_torn
+    def _land_known(self, answer: Answer, *, is_told: bool = False) -> None:
+        """It is known by now; who has heard the beginning of it gets the rest."""
+        readers = [asker for asker in self.shown.present if asker.stream]
+        if self.shown.text.size and readers and not is_told:
+            teller = max(readers, key=lambda asker: asker.include_usage)
+            self.shown.say(self._joining()(teller.replay(answer).body))
+        self.shown.land(answer)
 
     async def _take_over(self, ended: Ended) -> Claim:
         """It died, or failed: one goes on in its place, and nobody after that one."""
@@ -240,7 +243,8 @@ class Flight:
     def _teller(self, lease: Lease | None) -> Telling | None:
         if lease is None or self._generations is None:
             return None
-        return Telling(self._generations, lease, Cursor(self.shown.text, usage=True), self._headers)
+        text = Cursor(self.shown.text, usage=True)
+        return Telling(self._generations, lease, text, self._headers, clock=self._loop.time)
 
     def _headers(self) -> dict[str, str] | None:
         head = self.shown.head
@@ -254,7 +258,7 @@ class Flight:
             if self._attention.done():
                 self._attention = self._loop.create_future()
             if teller and not telling.done():
-                await teller.go_on()
+                await teller.go_on(is_deserted=not self.shown.present)
                 self.shown.heard_elsewhere(teller.is_wanted)
             if not self._is_wanted() and not telling.done():
                 self.is_lost = True

@@ -49,7 +49,7 @@ class Asker(Struct, frozen=True, eq=False, kw_only=True):
     """One request that wants the answer `mark`, in its own form and until `ends_at` (on the event loop's clock).
 
     `generate` asks a backend; its stream tells the usage, whether `include_usage` or not. `recall` looks into the
-    store, past what this process remembers. `replay` makes this asker's reply of a finished answer.
+    store, past what this process remembers. `replay` makes this asker's reply of a finished answer, all in its body.
     """
 
     mark: str

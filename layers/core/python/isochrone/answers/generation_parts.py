@@ -12,19 +12,25 @@ from typing import Any, NamedTuple
 from isochrone.answers.flight_text import Cursor
 from isochrone.answers.generations import Ended, Generations, Held, Lease
 
-LOOK_SECONDS = 1.0
-PART_SECONDS = 0.5
-POLL_SECONDS = 0.25
-SILENCE_SECONDS = 4.0
 # With the third that base64 adds it stays below the limit of an item.
 PART_BYTES = 256 * 1024
+
+
+# Who has not said for so many times that it still waits has left.
+_TIMES_MISSED = 3
 
 
 class Telling:
     """What the holder of `lease` says. `cursor` reads the text; `headers` gives those of the reply, None before it."""
 
     def __init__(
-        self, generations: Generations, lease: Lease, cursor: Cursor, headers: Callable[[], dict[str, str] | None]
+        self,
+        generations: Generations,
+        lease: Lease,
+        cursor: Cursor,
+        headers: Callable[[], dict[str, str] | None],
+        *,
+        clock: Callable[[], float],
     ) -> None:
         self.is_wanted = False
         self.parts = 0
@@ -32,16 +38,21 @@ class Telling:
         self._lease = lease
         self._cursor = cursor
         self._headers = headers
+        self._clock = clock
+        self._times_wanted = 0
+        self._wanted_at = 0.0
         self._unsaid: list[dict[str, Any]] = []
 
     @property
     def interval(self) -> float:
         """Seconds until `go_on` is due again."""
-        return PART_SECONDS if self.is_wanted else LOOK_SECONDS
+        pace = self._generations.pace
+        return pace.part if self.is_wanted else pace.look
 
-    async def go_on(self) -> None:
+    async def go_on(self, *, is_deserted: bool = False) -> None:
         """Look whether anybody wants it, and say what is new; where nothing is, that the holder lives."""
-        self.is_wanted = self.is_wanted or await self._generations.is_wanted(self._lease)
+        if is_deserted or not self.is_wanted:
+            await self._look()
         if not self.is_wanted:
             return
         self._unsaid += self._news()
@@ -49,6 +60,12 @@ class Telling:
         while self._unsaid and await self._generations.publish(self._lease, self.parts, self._unsaid[0]):
             del self._unsaid[0]
             self.parts += 1
+
+    async def _look(self) -> None:
+        times, now = await self._generations.wanted(self._lease), self._clock()
+        if times != self._times_wanted:
+            self._times_wanted, self._wanted_at = times, now
+        self.is_wanted = times > 0 and now - self._wanted_at < _TIMES_MISSED * self._generations.pace.want
 
     def _news(self) -> list[dict[str, Any]]:
         pieces = []
@@ -78,14 +95,19 @@ class Following:
         self._held = held
         self._clock = clock
         self._heard = 0
-        self._heard_at = clock()
+        self._heard_at = self._wanted_at = clock()
         self._said = b""
         self._end: Ended | None = None
 
     @property
+    def interval(self) -> float:
+        """Seconds until there may be something new."""
+        return self._generations.pace.poll
+
+    @property
     def is_silent(self) -> bool:
         """Nothing was heard for so long that there is nobody."""
-        return self._clock() - self._heard_at >= SILENCE_SECONDS
+        return self._clock() - self._heard_at >= self._generations.pace.silence
 
     @property
     def is_heard_out(self) -> bool:
@@ -104,6 +126,9 @@ class Following:
         while part := await self._generations.part(self._held, self._heard):
             if (whole := self._take_in(part)) is not None:
                 return whole
+        if self._clock() - self._wanted_at >= self._generations.pace.want:
+            self._wanted_at = self._clock()
+            await self._generations.want(self._held)
         seen = self._end or await self._generations.watch(self._held)
         if isinstance(seen, Ended):
             self._end = seen

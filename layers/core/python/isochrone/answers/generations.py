@@ -24,9 +24,6 @@ from isochrone.stores.protocols import FleetStore, StoreUnavailable
 
 log = logging.getLogger("isochrone.answers")
 
-# What a request may wait for the table before it generates as if there was none, and for how long none is asked then.
-PATIENCE_SECONDS = 0.25
-ALONE_SECONDS = 2.0
 # By how much the clocks of two processes may differ, once ahead and once behind.
 SKEW_SECONDS = 180.0
 # How long the end of a lease can be read, beyond what clocks may differ: followers look several times a second.
@@ -35,6 +32,23 @@ _TRIES = 4
 
 T = TypeVar("T")
 D = TypeVar("D")
+
+
+class Pace(NamedTuple):
+    """Seconds. What a request waits for the table before it goes on as if there was none, and for how long it does not
+    ask again. How often the holder looks whether it is wanted, and then says what is new. How often followers look for
+    that, after what silence the holder is dead to them, and how often they say that they still wait."""
+
+    patience: float = 0.25
+    alone: float = 2.0
+    look: float = 1.0
+    part: float = 0.5
+    poll: float = 0.25
+    silence: float = 4.0
+    want: float = 5.0
+
+
+USUAL_PACE = Pace()
 
 
 class Outcome(Enum):
@@ -82,7 +96,8 @@ class Ended(NamedTuple):
 class Generations:
     """The leases in a fleet store; `clock` gives epoch seconds. No method raises for a store that is gone."""
 
-    def __init__(self, store: FleetStore, *, clock: Callable[[], float]) -> None:
+    def __init__(self, store: FleetStore, *, clock: Callable[[], float], pace: Pace = USUAL_PACE) -> None:
+        self.pace = pace
         self._store = store
         self._clock = clock
         self._alone_until = 0.0
@@ -133,13 +148,16 @@ class Generations:
         await self._in_time(self._write(_name(lease.mark), document, version=lease.fence, seconds=seconds), 0)
 
     async def want(self, held: Held) -> None:
-        """Tell the holder that somebody waits."""
-        await self._in_time(self._write(f"{_path(held)}/wanted", {}, version=0, seconds=held.seconds), 0)
+        """Tell the holder that somebody waits (still)."""
+        await self._in_time(self._want(f"{_path(held)}/wanted", held.seconds), None)
 
-    async def is_wanted(self, lease: Lease) -> bool:
-        """Does somebody in another process wait?"""
-        found, _ = await self._in_time(self._read(f"{_path(lease)}/wanted"), (None, 0))
-        return found is not None
+    async def _want(self, name: str, seconds: float) -> None:
+        _, version = await self._read(name)
+        await self._write(name, {}, version=version, seconds=seconds)
+
+    async def wanted(self, lease: Lease) -> int:
+        """How often somebody in another process has said that it waits."""
+        return (await self._in_time(self._read(f"{_path(lease)}/wanted"), (None, 0)))[1]
 
     async def publish(self, lease: Lease, number: int, part: Mapping[str, Any]) -> bool:
         """Write part `number`; False when that is not certain. It may be written again as it was: nobody else does."""
@@ -158,7 +176,7 @@ class Generations:
 
     async def _in_time(self, call: Coroutine[Any, Any, T], default: D) -> T | D:
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(self.pace.patience):
                 result = await call
         except (TimeoutError, StoreUnavailable) as error:
             self._say_alone(error)
@@ -169,7 +187,7 @@ class Generations:
         now = self._clock()
         if now >= self._alone_until:
             log.warning("answers are shared in this process only until the fleet table answers again: %s", error)
-        self._alone_until = now + ALONE_SECONDS
+        self._alone_until = now + self.pace.alone
 
 
 _FAILURES = (Outcome.FAILED, Outcome.REFUSED)
