@@ -49,11 +49,13 @@ TROUBLES: dict[str, Trouble] = {"throttled": throttled, "slow": slow, "hanging":
 
 
 class Way:
-    """`trouble` is what becomes of calls to the table whose name ends in `table`; other calls go through."""
+    """`trouble` is what becomes of calls to the table whose name ends in `table`; other calls go through. `calls` and
+    `reads` count them by table."""
 
     def __init__(self, endpoint: str, session: aiohttp.ClientSession) -> None:
         self.url = ""
         self.calls: Counter[str] = Counter()
+        self.reads: Counter[str] = Counter()
         self.is_over = asyncio.Event()
         self._endpoint = endpoint
         self._session = session
@@ -75,6 +77,7 @@ class Way:
         body = await request.read()
         table = str(json.loads(body).get("TableName", "")).rpartition("-")[2]
         self.calls[table] += 1
+        self.reads[table] += request.headers["x-amz-target"].endswith("GetItem")
         if self._trouble and table == self._table and (reply := await self._trouble(self, request, table)):
             return reply
         headers = {name: value for name, value in request.headers.items() if name.lower() != "host"}

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 
-from isochrone.answers import revocations
+from isochrone.answers import library, revocations
 from isochrone.answers.codec import from_bytes
 from isochrone.stores.dynamodb.answers import DynamoAnswerStore
 from isochrone.stores.dynamodb.client import Timeouts, connect
@@ -170,6 +170,21 @@ async def test_known_answers_are_given_from_memory_while_a_table_hangs(
         assert_right(answers)
         assert {answer.headers["x-isochrone-cache"] for _, answer in answers} == {"hit"}
         assert len(near.requests) == asked
+
+
+@pytest.mark.parametrize("trouble", ["slow", "hanging"])
+async def test_table_that_keeps_silent_is_waited_for_by_the_first_request_and_not_by_all(
+    near: Upstream, ministack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    monkeypatch.setattr(library, "_SPARED_SECONDS", 60.0)
+    async with service(ministack, near, tmp_path) as running:
+        here = running.edges[0]
+        assert (await ask(here, QUESTIONS[0])).status == 200
+        await running.settle()
+        running.way.begin("answers", TROUBLES[trouble])
+        running.way.reads.clear()
+        assert [(await ask(here, question)).status for question in QUESTIONS[1:]] == [200] * 3
+        assert running.way.reads["answers"] == 1
 
 
 async def test_answer_that_was_taken_back_does_not_return_while_the_directory_is_gone(

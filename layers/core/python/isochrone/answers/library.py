@@ -33,6 +33,9 @@ log = logging.getLogger("isochrone.answers")
 JITTER = 0.1
 # A store that did not answer is left alone for so long about what memory has anyway.
 _STORE_REST_SECONDS = 5.0
+# One that kept a request waiting for so long, for nothing, is spared for a while: not every request must wait for it.
+_WAITED_SECONDS = 0.5
+_SPARED_SECONDS = 2.0
 
 
 class Read(NamedTuple):
@@ -66,6 +69,7 @@ class Library:
         self._also = also
         self._count = count
         self._reading: dict[str, asyncio.Future[Read | None]] = {}
+        self._spared_until = 0.0
 
     async def look_up(self, inquiry: Inquiry, *, now: float, consistent: bool = False) -> Known | None:
         """What is known, perhaps past its time. `consistent` asks the store for what was written a moment ago.
@@ -181,9 +185,8 @@ class Library:
         self, inquiry: Inquiry, mark: str, held: Held | None, now: float, *, consistent: bool = False
     ) -> Read | None:
         try:
-            value = await self._store.get(mark, now=now, consistent=consistent)
-        except StoreUnavailable as error:
-            log.warning("answers store unavailable, going on without it: %s", error)
+            value = await self._ask_store(mark, now=now, consistent=consistent)
+        except StoreUnavailable:
             if held:
                 self._memory.postpone(mark, held, seconds=_STORE_REST_SECONDS, now=now)
             return _read_of(held)
@@ -197,6 +200,19 @@ class Library:
         expires = answer.fresh_until + inquiry.terms.grace
         self._memory.put(mark, value, fresh_until=answer.fresh_until, expires=expires, now=now)
         return Read(answer, "store")
+
+    async def _ask_store(self, mark: str, *, now: float, consistent: bool) -> bytes | None:
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        if begun < self._spared_until:
+            raise StoreUnavailable("answers store did not answer in time a moment ago")
+        try:
+            return await self._store.get(mark, now=now, consistent=consistent)
+        except StoreUnavailable as error:
+            log.warning("answers store unavailable, going on without it: %s", error)
+            if clock() - begun >= _WAITED_SECONDS:
+                self._spared_until = clock() + _SPARED_SECONDS
+            raise
 
 
 def _read_of(held: Held | None) -> Read | None:
