@@ -197,6 +197,26 @@ async def test_old_answer_of_another_tenant_is_no_help_in_an_outage(upstream: Up
         assert (await ask(edge)).headers["x-isochrone-cache"] == "hit"
 
 
+async def test_nothing_that_a_private_key_asks_is_looked_up_or_kept(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = Calls(monkeypatch)
+    async with world(upstream, tmp_path, "semantic") as edge:
+        for stream in (False, True):
+            answer = await settled(edge, key="a-private", stream=stream)
+            assert answer.headers["x-isochrone-cache"] == "bypass"
+        assert [call for call in calls.made if call.startswith("MemoryAnswerStore")] == []
+        entries = (await edge.request("GET", "/v1/ledger", headers=bearer("a"))).fields["data"]
+        assert [entry["answer"] for entry in entries] == [None, None]
+        for question in (QUESTION, SIMILAR):
+            assert (await ask(edge, question, headers={"x-isochrone-cache": "only"})).status == 404
+
+
+async def test_private_key_is_told_what_the_operator_says_to_all(upstream: Upstream, tmp_path: Path) -> None:
+    async with world(upstream, tmp_path) as edge:
+        assert (await ask(edge, STANDARD, key="a-private")).headers["x-isochrone-cache"] == "curated"
+
+
 # -- what another tenant can see --------------------------------------------------------------------------------------
 
 

@@ -429,7 +429,8 @@ class Pipeline:
     def _count(self, known: Known, errand: Errand, now: float) -> None:
         tenant, took = errand.inquiry.tenant, time.monotonic() - errand.begun
         self.rooms.savings.hit(tenant, known.tier, known.answer, took=took, now=now)
-        self.rooms.demand.asked(tenant, known.mark, now)
+        if known.tier != "curated":  # nobody makes those anew
+            self.rooms.demand.asked(tenant, known.mark, now)
 
     async def _refresh(self, errand: Errand) -> None:
         """A new answer in place of one past its time, or to check one; nobody waits for it."""
