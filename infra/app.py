@@ -24,7 +24,7 @@ def from_context() -> App:
     deployment = load(
         Path(app.node.try_get_context("config") or "isochrone.toml"), app.node.try_get_context("profile") or "aws"
     )
-    compose(app, deployment, find_layers(deployment.profile, semantic=deployment.semantic))
+    compose(app, deployment, find_layers(deployment.profile, semantic=deployment.semantic, light=deployment.light))
     return app
 
 

@@ -17,6 +17,12 @@ LEFTOVERS = (
 )
 
 
+_WAYS = {
+    "semantic": ".venv/bin/python scripts/build_layers.py --semantic",
+    "dependencies-light": ".venv/bin/python scripts/build_layers.py --light",
+}
+
+
 class LayerMissing(Exception):
     """A layer has not been built; the message is one line that says how to."""
 
@@ -32,8 +38,9 @@ class Layers(NamedTuple):
     semantic: Path | None = None
 
 
-def find_layers(profile: Profile, root: Path = ROOT, *, semantic: bool = False) -> Layers:
-    """The layers of `profile`, with the embedder where it is used (`semantic`). Raises LayerMissing."""
+def find_layers(profile: Profile, root: Path = ROOT, *, semantic: bool = False, light: bool = False) -> Layers:
+    """The layers of `profile`, with the embedder (`semantic`) and the libraries of light work (`light`) where they are
+    used. Raises LayerMissing."""
     built = root / "build" / "layers"
     if profile == "local":
         # The emulator runs functions on this machine, which holds the database and the embedder already: 210 MB less
@@ -43,12 +50,12 @@ def find_layers(profile: Profile, root: Path = ROOT, *, semantic: bool = False) 
         found = Layers(
             root / "layers/core",
             root / "layers/streaming",
-            built / "lambda/dependencies",
+            built / ("lambda/dependencies-light" if light else "lambda/dependencies"),
             built / "lambda/geoip",
             built / "lambda/semantic" if semantic else None,
         )
     for folder in found:
         if folder is not None and not (folder / ".complete").exists() and built in folder.parents:
-            way = ".venv/bin/python scripts/build_layers.py --semantic" if folder == found.semantic else "make install"
+            way = _WAYS.get(folder.name, "make install")
             raise LayerMissing(f"layer {folder.relative_to(root)} is not built: run `{way}` first")
     return found

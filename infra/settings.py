@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple, cast, get_args
 from urllib.parse import urlsplit
 
+from isochrone.answers.curated.shelf import load_file
+from isochrone.ledger.usage import estimate
 from isochrone.settings import (
     Backend,
     KeyPath,
@@ -84,6 +86,19 @@ class Deployment(NamedTuple):
         return semantic_somewhere(self.settings)
 
     @property
+    def standards(self) -> Path | None:
+        """The file of curated answers, from the configuration's folder; it is deployed with the configuration."""
+        if not self.settings.answers.curated:
+            return None
+        file, folder = Path(self.settings.answers.curated), self.config.parent
+        return file.relative_to(folder) if file.is_relative_to(folder) else file
+
+    @property
+    def light(self) -> bool:
+        """Are there rules for light work? Then the edge function needs its libraries."""
+        return bool(self.settings.light)
+
+    @property
     def kms_key(self) -> str | None:
         """The ARN of the key that encrypts the tables, as it stands in the file; an emulator's are not encrypted."""
         return None if self.local else self.settings.state.kms_key
@@ -114,6 +129,8 @@ def load(path: Path, profile: str = "aws") -> Deployment:
     text = path.read_text(encoding="utf-8")
     for where, message in _contradictions(deployment):
         raise error_at(text, str(path), where, message)
+    if deployment.standards:
+        load_file(path.parent / deployment.standards, estimate=estimate)  # or the functions would fail when they start
     return deployment
 
 
@@ -148,6 +165,8 @@ def _certified_hosts(deployment: Deployment) -> Iterator[str]:
 
 def _contradictions(deployment: Deployment) -> Iterator[tuple[KeyPath, str]]:
     yield from _strange_regions(deployment.settings)
+    if (standards := deployment.standards) and (standards.is_absolute() or ".." in standards.parts):
+        yield ("answers", "curated"), "must be in the configuration's folder or below: the two are deployed together"
     service = deployment.settings.service
     if service.hosted_zone and not service.hosted_zone_id:
         how = f"aws route53 list-hosted-zones-by-name --dns-name {service.hosted_zone}"

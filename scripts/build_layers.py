@@ -1,6 +1,7 @@
-"""Build the Lambda layers that are not source: the pinned wheels, the GeoIP database and, if asked for, the embedder.
+"""Build the Lambda layers that are not source: the pinned wheels, the GeoIP database and, if asked for, the embedder
+and the libraries of light work.
 
-`make install` runs it without the embedder, which only semantic answers need. A layer that is up to date is left alone;
+`make install` runs it without these two, which not every configuration needs. A layer that is up to date is left alone;
 one that is half done is never taken for done.
 """
 
@@ -17,7 +18,7 @@ from typing import NamedTuple
 import click
 
 ROOT = Path(__file__).resolve().parent.parent
-BUDGET_MB = 250  # Lambda's limit for the function and its layers together, unpacked
+BUDGET_MB = 262  # Lambda's limit for the function and its layers together, unpacked: 250 MiB
 STAMP = ".complete"
 # A second model, a sparse head, the sources and a server of their own: 28 MB.
 UNUSED_BY_THE_EDGE = ("e5-small-enpt-q4.bin", "sae.bin", "server.py", "e5.c", "e5.h")
@@ -41,13 +42,15 @@ class Layer(NamedTuple):
     fill: Callable[[Path], None]
 
 
-def wheels(requirements: Path, options: tuple[str, ...]) -> Callable[[Path], None]:
-    """Installs the pinned, hashed requirements under python/."""
+def wheels(requirements: Path, options: tuple[str, ...], *more: Path) -> Callable[[Path], None]:
+    """Installs the pinned, hashed requirements under python/, and `more` of them."""
 
     def fill(folder: Path) -> None:
         target = folder / "python"
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--require-hashes"]
-        command += ["--requirement", str(requirements), "--target", str(target), *options]
+        for file in (requirements, *more):
+            command += ["--requirement", str(file)]
+        command += ["--target", str(target), *options]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise BuildError(f"pip could not install {requirements.name}: {_last_line(done.stderr)}")
@@ -120,6 +123,19 @@ def semantic_layer(output: Path, root: Path = ROOT) -> Layer:
     return Layer(output / "lambda/semantic", requirements, recipe, fill)
 
 
+def light_layer(output: Path, root: Path = ROOT) -> Layer:
+    """The pinned wheels with those of light work: a function has five layers at most, so they share one."""
+    usual, light = root / "requirements.txt", root / "requirements-light.txt"
+    recipe = " ".join((*FOR_LAMBDA, hashlib.sha256(usual.read_bytes()).hexdigest()))
+    install = wheels(usual, FOR_LAMBDA, light)
+
+    def fill(folder: Path) -> None:
+        install(folder)
+        shutil.copytree(root / "layers/light/licences", folder / "licences")
+
+    return Layer(output / "lambda/dependencies-light", light, recipe, fill)
+
+
 def size_mb(folder: Path) -> float:
     """Unpacked size in MB, as Lambda counts it."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
@@ -131,11 +147,16 @@ def size_mb(folder: Path) -> float:
     "--platform-of-this-machine", "machine", is_flag=True, help="Wheels of this machine, for the local edition."
 )
 @click.option("--semantic", is_flag=True, help="Lambda's layer for semantic answers too (91 MB to download).")
-def main(output: Path, machine: bool, semantic: bool) -> None:
-    if machine and semantic:
-        raise click.UsageError("--semantic is a layer for Lambda; on this machine `make install` brings the embedder")
-    wanted = (*layers(output, machine=machine), *([semantic_layer(output)] if semantic else []))
+@click.option("--light", is_flag=True, help="Lambda's wheels with those of light work too (12 MB to download).")
+def main(output: Path, machine: bool, semantic: bool, light: bool) -> None:
+    if machine and (semantic or light):
+        which = "--semantic" if semantic else "--light"
+        raise click.UsageError(f"{which} makes a layer for Lambda; on this machine `make install` brings what is in it")
+    wanted = [*layers(output, machine=machine)]
+    wanted += [semantic_layer(output)] if semantic else []
     try:
+        if light:
+            wanted[0] = light_layer(output)
         total = sum(_build_aloud(layer) for layer in wanted)
     except BuildError as error:
         raise click.ClickException(str(error)) from None

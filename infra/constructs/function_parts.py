@@ -79,24 +79,28 @@ def handler_code(name: str, deployment: Deployment) -> lambda_.Code:
         str(folder),
         asset_hash_type=AssetHashType.OUTPUT,
         bundling=BundlingOptions(
-            image=DockerImage.from_registry("scratch"), local=_HandlerAndConfiguration(folder, deployment.config)
+            image=DockerImage.from_registry("scratch"), local=_HandlerAndConfiguration(folder, deployment)
         ),
     )
 
 
 @jsii.implements(ILocalBundling)
 class _HandlerAndConfiguration:
-    """Puts both into the asset without a container."""
+    """Puts both into the asset without a container, and the curated answers that the configuration names."""
 
-    def __init__(self, folder: Path, config: Path) -> None:
+    def __init__(self, folder: Path, deployment: Deployment) -> None:
         self._folder = folder
-        self._config = config
+        self._config = deployment.config
+        self._standards = deployment.standards
 
     def try_bundle(self, output_dir: str, *_args: object, **_options: object) -> bool:
         output = Path(output_dir)
         for source in sorted(self._folder.glob("*.py")):
             shutil.copyfile(source, output / source.name)
         shutil.copyfile(self._config, output / "isochrone.toml")
+        if self._standards:
+            (output / self._standards).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self._config.parent / self._standards, output / self._standards)
         return True
 
 
