@@ -145,7 +145,7 @@ class Pipeline:
         caller = self.identify(request)
         ask, request_id = self.admit(operation, request), request.headers["x-request-id"]
         if job := self.rooms.light.job_of(ask):
-            return await self._do_light(job, ask, request_id)
+            return await self._do_light(job, caller, ask, request_id=request_id, begun=begun)
         self._check_model(ask)
         return await self.answer(caller, ask, controls, request_id=request_id, begun=begun, ends_at=ends_at)
 
@@ -177,7 +177,7 @@ class Pipeline:
             if known and status_of(error) in _NONE_CAN_BE_HAD:
                 return self._replay(known, errand, instead_of=error)
             raise
-        if inquiry.may_read:
+        if inquiry.may_read and reply.headers["x-isochrone-cache"] != "coalesced":
             self.rooms.savings.miss(inquiry.tenant, now=self._now())
         return reply
 
@@ -204,10 +204,11 @@ class Pipeline:
                 param="model",
             )
 
-    async def _do_light(self, job: Job, ask: Ask, request_id: str) -> Reply:
+    async def _do_light(self, job: Job, caller: Caller, ask: Ask, *, request_id: str, begun: float) -> Reply:
         """Work that needs no backend. Raises BadRequest, NotInstalled."""
-        answer = await self.rooms.light.answer(job, ask, now=self._now())
-        why = f"light work: {job.task}"
+        answer, why = await self.rooms.light.answer(job, ask, now=self._now()), f"light work: {job.task}"
+        took = time.monotonic() - begun
+        self.rooms.savings.hit(caller.principal.tenant, "light", answer, took=took, now=self._now())
         headers = self._counted_headers(cache="bypass", backend=answer.backend, attempts=0, why=why)
         return self._told_again(answer, ask, request_id, headers)
 
@@ -269,6 +270,7 @@ class Pipeline:
             generate=partial(self._generate, errand),
             recall=partial(self._recall, errand.inquiry._replace(mark=mark)),
             replay=partial(self._replay_shared, errand),
+            landed=partial(self._count, errand, mark, "coalesced"),
         )
 
     async def _generate(self, errand: Errand, generation: Generation) -> Reply:
@@ -408,7 +410,7 @@ class Pipeline:
         answer, now = known.answer, self._now()
         headers = self._counted_headers(cache=_CACHE_OF[known.tier], backend=answer.backend, attempts=0, why=known.why)
         headers["x-isochrone-answer"] = known.mark
-        self._count(known, errand, now)
+        self._count(errand, known.mark, known.tier, answer)
         if known.stale_for:
             headers["age"] = str(max(0, int(now - answer.created)))
             headers["x-isochrone-stale"] = "error" if instead_of else "revalidating"
@@ -426,11 +428,11 @@ class Pipeline:
         body = replay_stream(answer, request_id=request_id, now=now, include_usage=ask.include_usage)
         return Reply(status=200, headers={**headers, **EVENT_STREAM}, body=body)
 
-    def _count(self, known: Known, errand: Errand, now: float) -> None:
-        tenant, took = errand.inquiry.tenant, time.monotonic() - errand.begun
-        self.rooms.savings.hit(tenant, known.tier, known.answer, took=took, now=now)
-        if known.tier != "curated":  # nobody makes those anew
-            self.rooms.demand.asked(tenant, known.mark, now)
+    def _count(self, errand: Errand, mark: str, tier: str, answer: Answer) -> None:
+        tenant, now = errand.inquiry.tenant, self._now()
+        self.rooms.savings.hit(tenant, tier, answer, took=time.monotonic() - errand.begun, now=now)
+        if tier != "curated":  # nobody makes those anew
+            self.rooms.demand.asked(tenant, mark, now)
 
     async def _refresh(self, errand: Errand) -> None:
         """A new answer in place of one past its time, or to check one; nobody waits for it."""
