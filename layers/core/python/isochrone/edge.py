@@ -109,8 +109,10 @@ class Edge:
         await asyncio.gather(self._background.finish(), self._rooms.book.flush(), self._on_flush())
 
     async def close(self) -> None:
-        """Stop being ready, finish the background, write the ledger's last entries, close every connection."""
+        """Stop being ready, call off what is still generated, finish the background, write the ledger's last entries,
+        close every connection."""
         self.ready = False
+        self._rooms.flights.call_off()
         await self._background.finish()
         await self._on_close()
 
