@@ -132,11 +132,11 @@ async def test_rule_takes_light_work_out_of_other_requests(edge: RunningEdge) ->
     assert (await asked(edge, "the mobile banking app")).status == 503
 
 
-async def test_status_counts_what_was_answered_without_a_backend(edge: RunningEdge) -> None:
+async def test_status_counts_standard_answers_as_known_and_light_work_as_none(edge: RunningEdge) -> None:
     await asked(edge, "Bonjour", model="edge/language")
     await asked(edge, "When are you open?")
     tiers = (await edge.status())["answers"]["tiers"]
-    assert {name: tier["hits"] for name, tier in tiers.items()} == {"light": 1, "curated": 1}
+    assert {name: tier["hits"] for name, tier in tiers.items()} == {"curated": 1}
 
 
 async def test_completions_are_done_too(edge: RunningEdge) -> None:

@@ -145,7 +145,7 @@ class Pipeline:
         caller = self.identify(request)
         ask, request_id = self.admit(operation, request), request.headers["x-request-id"]
         if job := self.rooms.light.job_of(ask):
-            return await self._do_light(job, caller, ask, request_id=request_id, begun=begun)
+            return await self._do_light(job, ask, request_id)
         self._check_model(ask)
         return await self.answer(caller, ask, controls, request_id=request_id, begun=begun, ends_at=ends_at)
 
@@ -204,11 +204,9 @@ class Pipeline:
                 param="model",
             )
 
-    async def _do_light(self, job: Job, caller: Caller, ask: Ask, *, request_id: str, begun: float) -> Reply:
+    async def _do_light(self, job: Job, ask: Ask, request_id: str) -> Reply:
         """Work that needs no backend. Raises BadRequest, NotInstalled."""
         answer, why = await self.rooms.light.answer(job, ask, now=self._now()), f"light work: {job.task}"
-        took = time.monotonic() - begun
-        self.rooms.savings.hit(caller.principal.tenant, "light", answer, took=took, now=self._now())
         headers = self._counted_headers(cache="bypass", backend=answer.backend, attempts=0, why=why)
         return self._told_again(answer, ask, request_id, headers)
 
