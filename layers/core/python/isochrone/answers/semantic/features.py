@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import log
 
-from isochrone.answers.semantic.guards import kinds, reversed_roles
+from isochrone.answers.semantic.guards import kinds
+from isochrone.answers.semantic.roles import reversed_roles
 from isochrone.answers.semantic.words import read, unmatched
 
 NAMES = (
@@ -28,6 +29,8 @@ NAMES = (
 _MOST = 4.0
 _CLOSEST = 0.002
 _ALONE = 0.8
+# "How can I" and "what is the way to" ask the same.
+_COMMON_KINDS = frozenset(("manner", "whether"))
 
 
 def features(asked: str, known: str, cosine: float, rivals: Sequence[float] = ()) -> tuple[float, ...]:
@@ -48,7 +51,7 @@ def features(asked: str, known: str, cosine: float, rivals: Sequence[float] = ()
         min(_MOST, len(mine), len(theirs)),
         min(_MOST, strange / 2),
         log(1.0 + len(one.content) - len(mine)),
-        float(bool(kinds(one) ^ kinds(other))),
+        float(bool((kinds(one) ^ kinds(other)) - _COMMON_KINDS)),
         float(reversed_roles(one, other)),
         abs(log((1 + len(one.text)) / (1 + len(other.text)))),
     )

@@ -9,22 +9,25 @@ is why no threshold can replace this.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from itertools import combinations
+from itertools import pairwise
 
+from isochrone.answers.semantic.amounts import other_numbers, other_units
+from isochrone.answers.semantic.roles import reversed_roles
 from isochrone.answers.semantic.vocabulary import (
     CALENDAR,
+    FAILURES_CHINESE,
     KINDS_CHINESE,
     KINDS_ENGLISH,
     LANGUAGES,
     NEGATIONS_CHINESE,
     NEGATIONS_ENGLISH,
     NOT_NEGATIONS_CHINESE,
-    NUMBERS_ENGLISH,
     OPPOSITES_CHINESE,
     OPPOSITES_ENGLISH,
+    QUALITIES,
+    UNDOING,
     UNITS,
 )
 from isochrone.answers.semantic.words import MAX_CHARACTERS, Reading, alike, is_little, read
@@ -48,94 +51,7 @@ def objection(asked: str, known: str) -> str | None:
 def contradiction(one: str, other: str) -> bool:
     """Whether two answers (not questions) differ in what they say outright."""
     return any(
-        differ(read(one), read(other)) for differ in (_other_numbers, _other_units, _other_dates, _negated, _opposed)
-    )
-
-
-# --- numbers ---------------------------------------------------------------------------------------------------------
-
-_CHINESE_DIGITS = {digit: value for value, digit in enumerate("零一二三四五六七八九")} | {"两": 2, "〇": 0}
-_CHINESE_POWERS = {"十": 10, "百": 100, "千": 1000, "万": 10_000, "亿": 100_000_000}
-_CHINESE_NUMBER = re.compile(r"[零〇一二两三四五六七八九十百千万亿]+")
-_IDIOMS = re.compile(
-    r"万一|一下|一般|一样|一起|一直|一定|一些|一点|统一|唯一|第一时间|千万别|三星|十分|万能|百度|零钱|零食|零售|一共|一边|一旦|四川|九寨"
-)
-_UNIT = re.compile("|".join(map(re.escape, sorted(UNITS, key=len, reverse=True))))
-_NUMBER = re.compile(r"(?P<sign>[$€£¥])?(?P<digits>\d+(?:[.,:/]\d+)*)\s*(?P<unit>[a-z]+|[%°℃]|[\u3400-\u9fff]{0,3})")
-Amounts = Counter[tuple[float | str, str]]
-Values = Counter[float | str]
-
-
-def _spoken(run: str) -> int:
-    """三千五百 -> 3500; a row of digits (二零二四) as it is read."""
-    if not any(character in _CHINESE_POWERS for character in run):
-        return int("".join(str(_CHINESE_DIGITS[character]) for character in run))
-    total = part = digit = 0
-    for character in run:
-        if character in _CHINESE_DIGITS:
-            digit = _CHINESE_DIGITS[character]
-        elif (power := _CHINESE_POWERS[character]) >= 10_000:
-            total, part, digit = (total + (part + digit or 1)) * power, 0, 0
-        else:
-            part, digit = part + (digit or 1) * power, 0
-    return total + part + digit
-
-
-def _value(digits: str) -> float | str:
-    """A number, or the text itself for times, dates and versions."""
-    plain = digits.replace(",", "") if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", digits) else digits
-    try:
-        return float(plain)
-    except ValueError:
-        return digits
-
-
-def _unit(after: str) -> str:
-    whole = UNITS.get(after)
-    if whole or not after or after.isascii():
-        return whole or ""
-    match = _UNIT.match(after)
-    return UNITS[match[0]] if match else ""
-
-
-@lru_cache(maxsize=2048)
-def _amounts(reading: Reading) -> Amounts:
-    text = reading.text
-    if reading.chinese:
-        text = _CHINESE_NUMBER.sub(lambda run: f"{_spoken(run[0])}", _IDIOMS.sub(" ", text))
-    else:
-        text = re.sub(r"[a-z]+", lambda word: str(NUMBERS_ENGLISH.get(word[0], word[0])), text)
-    found: Amounts = Counter()
-    for match in _NUMBER.finditer(text):
-        unit = UNITS.get(match["sign"] or "", "") or _unit(match["unit"])
-        found[_value(match["digits"]), unit] += 1
-    return found
-
-
-def _other_numbers(one: Reading, other: Reading) -> bool:
-    """A single thing may be counted or not: "a banana", "one banana", 一个. A written 1 counts."""
-    mine, theirs = _values(one), _values(other)
-    return mine != theirs and _counted(one, mine) != _counted(other, theirs)
-
-
-def _values(reading: Reading) -> Values:
-    values: Values = Counter()
-    for (value, _), times in _amounts(reading).items():
-        values[value] += times
-    return values
-
-
-def _counted(reading: Reading, values: Values) -> Values:
-    return values if "1" in reading.tokens else Counter({value: n for value, n in values.items() if value != 1})
-
-
-def _other_units(one: Reading, other: Reading) -> bool:
-    mine, theirs = dict(_amounts(one)), dict(_amounts(other))
-    return any(
-        unit and unit_there and unit != unit_there
-        for (value, unit) in mine
-        for (value_there, unit_there) in theirs
-        if value == value_there and (value, unit) not in theirs and (value_there, unit_there) not in mine
+        differ(read(one), read(other)) for differ in (other_numbers, other_units, _other_dates, _negated, _opposed)
     )
 
 
@@ -165,7 +81,14 @@ def _other_dates(one: Reading, other: Reading) -> bool:
 
 
 def _other_languages(one: Reading, other: Reading) -> bool:
-    return _languages(one) != _languages(other)
+    """The language of the answer. "French" may also be what somebody is."""
+    mine, theirs = _languages(one), _languages(other)
+    asked_for = one.chinese or _in_a_language(one) or _in_a_language(other)
+    return mine != theirs and (asked_for or bool(mine and theirs))
+
+
+def _in_a_language(reading: Reading) -> bool:
+    return any(word == "in" and name in LANGUAGES for word, name in pairwise(reading.tokens))
 
 
 def _other_measures(one: Reading, other: Reading) -> bool:
@@ -177,13 +100,35 @@ def _other_measures(one: Reading, other: Reading) -> bool:
 # --- the kind of question --------------------------------------------------------------------------------------------
 
 
+# "When will it arrive" is answered by how long it takes.
+_MOMENTS = frozenset(("time", "duration"))
+_WHETHER = frozenset(("whether",))
+_WHETHER_ENGLISH = re.compile(
+    r"(?:is|are|was|were|am|do|does|did|may|should|has|have|(?:can|could|will|would)(?! you)) "
+)
+_WHETHER_CHINESE = re.compile(r"吗|(?!有没有|好不好)(\w{1,2})[不没]\1|是否|能否|可否|没有$|了没$")
+_HOW_IT_IS = re.compile("怎么样$|如何$")
+
+
 @lru_cache(maxsize=2048)
 def kinds(reading: Reading) -> frozenset[str]:
-    """Which kinds of answer are asked for: reason, time, place, person, amount, duration, frequency, manner."""
+    """Which kind of answer is asked for: reason, time, place, person, amount, duration, frequency, manner; or only
+    whether something is so. More than one where the first question word can mean several; none where there is none.
+    """
     if reading.chinese:
-        return _first_kind(reading.text, KINDS_CHINESE)
-    padded = f" {' '.join(reading.tokens)} "
-    return frozenset(kind for kind, forms in KINDS_ENGLISH if any(f" {form} " in padded for form in forms))
+        found = _first_kind(_HOW_IT_IS.sub("", reading.text), KINDS_CHINESE)
+        return found or (_WHETHER if _WHETHER_CHINESE.search(reading.text) else found)
+    text = " ".join(reading.tokens)
+    return _WHETHER if _WHETHER_ENGLISH.match(text) else _earliest_kinds(f" {text} ")
+
+
+def _earliest_kinds(text: str) -> frozenset[str]:
+    """The kinds that are asked for first. "How" alone asks for the manner, "how long" does not."""
+    places = {kind: [text.find(f" {form} ") for form in forms] for kind, forms in KINDS_ENGLISH}
+    first = {kind: min((at for at in found if at >= 0), default=len(text)) for kind, found in places.items()}
+    earliest = min(first.values())
+    found = frozenset(kind for kind, at in first.items() if at == earliest < len(text))
+    return found - {"manner"} or found
 
 
 def _first_kind(text: str, table: Iterable[tuple[str, tuple[str, ...]]]) -> frozenset[str]:
@@ -198,7 +143,7 @@ def _first_kind(text: str, table: Iterable[tuple[str, tuple[str, ...]]]) -> froz
 
 def _other_kind(one: Reading, other: Reading) -> bool:
     mine, theirs = kinds(one), kinds(other)
-    return bool(mine) and bool(theirs) and not mine & theirs
+    return bool(mine) and bool(theirs) and not mine & theirs and not mine | theirs <= _MOMENTS
 
 
 # --- negation --------------------------------------------------------------------------------------------------------
@@ -208,17 +153,27 @@ _HARMLESS = re.compile("|".join(NOT_NEGATIONS_CHINESE))
 _NEGATING = re.compile(f"[{NEGATIONS_CHINESE}](?!$|有吗?$)")
 _PREFIXES = ("un", "dis", "in", "im", "il", "ir", "non", "de", "mis", "anti")
 _LESS = "less"
+_UNDO = re.compile("|".join(rf"\b{form}" if form.isascii() else " ".join(form) for form in UNDOING))
 
 
 @lru_cache(maxsize=2048)
 def _denies(reading: Reading) -> bool:
     if any(token in NEGATIONS_ENGLISH for token in reading.tokens):
         return True
-    return reading.chinese and bool(_NEGATING.search(_HARMLESS.sub(" ", _A_NOT_A.sub(" ", reading.text))))
+    if not reading.chinese:
+        return False
+    return any(failure in reading.text for failure in FAILURES_CHINESE) or bool(
+        _NEGATING.search(_HARMLESS.sub(" ", _A_NOT_A.sub(" ", reading.text)))
+    )
 
 
 def _negated(one: Reading, other: Reading) -> bool:
     return _denies(one) != _denies(other) or any(_is_negation(a, b) for a, b in _different_words(one, other))
+
+
+def _undone(one: Reading, other: Reading) -> bool:
+    """Only one of two asks how to cancel, stop or turn off something."""
+    return bool(_UNDO.search(" ".join(one.tokens))) != bool(_UNDO.search(" ".join(other.tokens)))
 
 
 def _is_negation(one: str, other: str) -> bool:
@@ -268,49 +223,13 @@ def _only(forms: Iterable[str], here: str, there: str) -> bool:
     return any(form in here and form not in there for form in forms)
 
 
-# --- roles -----------------------------------------------------------------------------------------------------------
-
-_SYMMETRIC = frozenset(
-    ("and", "or", "vs", "versus", "with", "between", "和", "与", "跟", "或", "或者", "还是", "同", "以及")
-)
-_DIRECTED = frozenset(
-    ("to", "from", "than", "into", "for", "before", "after", "over", "under", "against", *"到从给比把对向于")
-)
-_REORDERING = frozenset(("by", "of", "被", "的"))
-_MOST_WORDS = 40
+def _other_qualities(one: Reading, other: Reading) -> bool:
+    """The cheapest against the fastest: each names a quality that the other does not."""
+    mine, theirs = _qualities(one), _qualities(other)
+    return bool(mine) and bool(theirs) and not mine & theirs
 
 
-def reversed_roles(one: Reading, other: Reading) -> bool:
-    """Whether two things have changed places around something that both texts say between them.
-
-    "Paris to Rome" and "Rome to Paris" have "to" between them in both; "账户怎么解冻" and "怎么解冻账户" have only
-    moved the topic; "London and New York" may be said in any order. Where one text alone has a passive or a genitive,
-    another order is what grammar asks for.
-    """
-    mine, theirs = _marks(one), _marks(other)
-    if any(mine.count(word) != theirs.count(word) for word in _REORDERING):
-        return False
-    here, there = _places(mine), _places(theirs)
-    placed = [(here[word], there[word]) for word in here if word in there and word not in _DIRECTED | _SYMMETRIC]
-    return any(
-        b_after < b and _turned(set(mine[a + 1 : a_after]), set(theirs[b_after + 1 : b]))
-        for (a, b), (a_after, b_after) in combinations(placed, 2)
-    )
-
-
-def _turned(between: set[str], between_there: set[str]) -> bool:
-    return bool(between & between_there) and not _SYMMETRIC & (between | between_there)
-
-
-def _places(tokens: list[str]) -> dict[str, int]:
-    """Where each word stands that occurs once."""
-    return {token: place for place, token in enumerate(tokens) if tokens.count(token) == 1}
-
-
-def _marks(reading: Reading) -> list[str]:
-    kept = _DIRECTED | _SYMMETRIC | _REORDERING
-    return [token for token in reading.tokens if token in kept or not is_little(token)][:_MOST_WORDS]
-
+_qualities = _named(QUALITIES)
 
 # --- names -----------------------------------------------------------------------------------------------------------
 
@@ -339,13 +258,15 @@ def _strange(text: str, other: str) -> set[str]:
 
 
 _GUARDS: tuple[tuple[str, Callable[[Reading, Reading], bool]], ...] = (
-    ("numbers", _other_numbers),
-    ("units", _other_units),
+    ("numbers", other_numbers),
+    ("units", other_units),
     ("dates", _other_dates),
     ("language", _other_languages),
     ("measures", _other_measures),
     ("question", _other_kind),
     ("negation", _negated),
     ("opposites", _opposed),
+    ("undone", _undone),
+    ("qualities", _other_qualities),
     ("reversed", reversed_roles),
 )

@@ -5,10 +5,29 @@ Written for this project by hand. Chinese is matched by the longest phrase first
 
 from __future__ import annotations
 
+import re
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
+
+_IRREGULAR = """
+        pay paid | buy bought | sell sold | send sent | win won | lose lost | build built | write wrote
+        written | find found | get got gotten | make made | take took taken | give gave given | go went gone
+        | come came | know knew known | see saw seen | tell told | say said | think thought | bring brought
+        | teach taught | catch caught | feel felt | keep kept | leave left | mean meant | meet met | sleep
+        slept | spend spent | begin began begun | break broke broken | choose chose chosen | drink drank
+        drunk | drive drove driven | eat ate eaten | fall fell fallen | fly flew flown | forget forgot
+        forgotten | freeze froze frozen | grow grew grown | hide hid hidden | ride rode ridden | rise rose
+        risen | run ran | sing sang sung | speak spoke spoken | steal stole stolen | swim swam swum | wear
+        wore worn | die died dying dead death | lie lying | child children | man men | woman women | foot
+        feet | tooth teeth | mouse mice | person people
+"""
+# Forms that do not begin like the word they are forms of.
+IRREGULAR: dict[str, str] = {
+    form: forms.split()[0] for forms in re.split(r"\|", _IRREGULAR) for form in forms.split()[1:]
+}
 
 LITTLE_ENGLISH = _words(
     """
@@ -39,7 +58,7 @@ LITTLE_CHINESE = _words(
 KINDS_ENGLISH: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "amount",
-        ("how much", "how many", "what amount", "what number of", "number of", "cost", "costs", "price", "count"),
+        ("how much", "how many", "what amount", "what number of", "the number of", "cost", "costs", "price", "count"),
     ),
     ("duration", ("how long", "how many minutes", "how many hours", "how many days", "how many years")),
     ("frequency", ("how often", "how frequently")),
@@ -47,7 +66,7 @@ KINDS_ENGLISH: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("place", ("where",)),
     ("person", ("who", "whom", "whose", "by whom")),
     ("reason", ("why", "how come", "what causes", "what caused", "what makes", "reason", "reasons", "cause", "causes")),
-    ("manner", ("how do", "how can", "how should", "how could", "how to", "how does", "how would", "how did")),
+    ("manner", ("how", "way", "ways", "steps")),
 )
 KINDS_CHINESE: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
@@ -78,8 +97,14 @@ KINDS_CHINESE: tuple[tuple[str, tuple[str, ...]], ...] = (
 NEGATIONS_ENGLISH = _words(
     """
     not no never without cannot none nobody nothing neither nor nowhere hardly except
+    fail fails failed failing failure error unable declined refused
     """
 )
+FAILURES_CHINESE = ("失败", "报错", "错误", "异常", "故障", "无法")
+UNDOING = (
+    "cancel", "undo", "stop", "quit", "disabl", "deactivat", "unsubscrib", "give up", "turn off", "switch off",
+    "shut off", "取消", "关闭", "关掉", "停止", "停用", "解除", "撤销", "退订", "戒",
+)  # fmt: skip
 NEGATIONS_CHINESE = "不没无未别勿莫非"
 # A negation here asks, or is part of a word, and denies nothing.
 NOT_NEGATIONS_CHINESE: tuple[str, ...] = (
@@ -130,7 +155,9 @@ benefit benefits advantage advantages pros|risk risks disadvantage disadvantages
 allow permit|forbid ban prohibit
 accept approve|reject decline refuse deny
 love like|hate dislike
-male man men boy boys husband father son brother him|female woman women girl girls wife mother daughter sister her
+male man boy guy boyfriend|female woman girl girlfriend
+boys guys him|girls her
+husband father son brother|wife mother daughter sister
 ascending|descending
 inside indoor indoors|outside outdoor outdoors
 left|right
@@ -153,6 +180,11 @@ teacher|student
 parent parents|child children kid kids
 prevent|cure treat
 symptom symptoms sign signs|cause causes treatment cure
+help helpful|cause causes
+together|instead apart
+common|difference differences
+set|turn cancel
+normal average|maximum minimum highest lowest
 input|output
 import|export
 rise|fall
@@ -161,6 +193,7 @@ friend|enemy
 question|answer
 marry|divorce
 hire|fire
+free|paid premium
 temporary temporarily|permanent permanently
 domestic|international
 vegetarian|meat
@@ -243,7 +276,10 @@ OPPOSITES_CHINESE = """
 公司 单位|个人
 前面|后面
 提前|延期 推迟 逾期
+设置 设|关闭 取消
+正常|最高 最低
 免费|收费 付费
+初期 早期|后期 晚期 末期
 阳|阴
 """
 
@@ -351,13 +387,38 @@ CALENDAR: dict[str, str] = {
         "friday": "friday fridays 周五 星期五 礼拜五",
         "saturday": "saturday saturdays 周六 星期六 礼拜六",
         "sunday": "sunday sundays 周日 周天 星期日 星期天 礼拜天",
-        "today": "today tonight 今天 今日 今晚",
-        "tomorrow": "tomorrow 明天 明日 明晚",
+        "today": "today tonight 今天 今日 今晚 今早",
+        "tomorrow": "tomorrow 明天 明日 明晚 明早",
         "yesterday": "yesterday 昨天 昨日 昨晚",
+        "this year": "今年",
+        "next year": "明年",
+        "last year": "去年",
+        "the day after tomorrow": "后天",
+        "the day before yesterday": "前天",
         "spring": "spring 春天 春季",
         "summer": "summer 夏天 夏季",
         "autumn": "autumn 秋天 秋季",
         "winter": "winter 冬天 冬季",
+    }.items()
+    for form in forms.split()
+}
+
+QUALITIES: dict[str, str] = {
+    form: quality
+    for quality, forms in {
+        "price": "cheap cheaper cheapest expensive priciest 便宜 贵",
+        "speed": "fast faster fastest quick quicker quickest slow slower slowest",
+        "size": "big bigger biggest large larger largest small smaller smallest 最大 更大 最小",
+        "age": "old older oldest young younger youngest new newest 最老 最新",
+        "height": "tall taller tallest high higher highest",
+        "weight": "heavy heavier heaviest 最重 更重 最轻",
+        "distance": "near nearest closest far farthest furthest 最近 最远 更近 更远",
+        "safety": "safe safer safest 最安全 更安全",
+        "ease": "easy easier easiest simple simplest hard harder hardest 最简单 最难 更难",
+        "strength": "strong stronger strongest 最强 更强",
+        "heat": "hot hotter hottest cold coldest 最热 最冷",
+        "norm": "normal average 正常 平均",
+        "merit": "better worse",
     }.items()
     for form in forms.split()
 }

@@ -17,7 +17,7 @@ from math import sqrt
 from unicodedata import normalize
 from zlib import crc32
 
-from isochrone.answers.semantic.vocabulary import LITTLE_CHINESE, LITTLE_ENGLISH
+from isochrone.answers.semantic.vocabulary import IRREGULAR, LITTLE_CHINESE, LITTLE_ENGLISH
 
 DIMENSIONS = 256
 MAX_CHARACTERS = 600
@@ -32,6 +32,7 @@ _CONTRACTIONS = (
     (re.compile(r"\b(what|who|where|when|how|why|it|that|there|here)(?:'s|s)\b(?<!its)"), r"\1 is"),
     (re.compile(r"'(?:m|re|ve|ll|d|s)\b"), ""),
 )
+_STATES = re.compile(r"\bU\.?S\.?(?:A\b\.?)?(?![\w.])")
 _TOKEN = re.compile(r"\d+(?:[.,:/]\d+)*|[a-z]+(?:[+#]+)?|[\u3400-\u9fff]+|[^\W\d_a-z\u3400-\u9fff]+|[$€£¥%°℃]")
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _LONGEST_LITTLE = max(map(len, LITTLE_CHINESE))
@@ -58,7 +59,7 @@ class Reading:
 def read(text: str) -> Reading:
     """Read at most the first 600 characters."""
     plain = normalised(text[:MAX_CHARACTERS])
-    spoken = plain
+    spoken = normalised(_STATES.sub("usa", text[:MAX_CHARACTERS]))
     for pattern, full in _CONTRACTIONS:
         spoken = pattern.sub(full, spoken)
     tokens = tuple(_tokens(spoken))[:_MAX_WORDS]
@@ -77,7 +78,7 @@ def _tokens(text: str) -> list[str]:
         if _HAN.match(token):
             found += _cut_chinese(token)
         else:
-            found.append(token)
+            found.append(IRREGULAR.get(token, token))
     return found
 
 
