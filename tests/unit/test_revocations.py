@@ -97,7 +97,7 @@ async def test_edge_that_never_could_read_the_rules_gives_no_known_answer(store:
     await here.refresh()
     assert not here.allows("a", "f", OLD)
     assert not here.covers("a", "f", OLD)  # so what is new can be kept, and given later
-    assert here.failures == 1
+    assert here.status("a") == {"rules": 0, "unread": 1}
 
 
 async def test_edge_goes_on_with_the_rules_it_knows_while_the_table_is_gone(store: CountingStore, clock: Clock) -> None:
@@ -168,7 +168,7 @@ async def test_what_somebody_else_tidied_away_is_forgotten_here(store: CountingS
     await store.delete(PARTITION, rule.key)
     clock.now += 60
     await here.refresh()
-    assert here.count == 0
+    assert here.status(None) == {"rules": 0, "unread": 0}
 
 
 async def test_what_is_no_rule_in_the_table_does_no_harm(store: CountingStore, clock: Clock) -> None:
@@ -190,7 +190,7 @@ async def test_rules_that_say_nothing_more_are_deleted_with_a_later_one(store: C
     another = await here.revoke("a", pattern="*moon*")
     left = await store.items(PARTITION)
     assert {key for key, data in left.items() if data["tenant"] == "a"} == {last.key, another.key}
-    assert here.count == len(left) == 3
+    assert here.status(None)["rules"] == len(left) == 3
 
 
 async def test_rules_that_all_answers_have_outlived_become_one(store: CountingStore, clock: Clock) -> None:
@@ -204,7 +204,7 @@ async def test_rules_that_all_answers_have_outlived_become_one(store: CountingSt
     there = edge(store, clock)
     await there.refresh()
     assert not any(there.allows("a", answer, OLD) for answer in "fghij")
-    assert there.count < 5
+    assert there.status("a")["rules"] < 5
 
 
 async def test_table_that_fails_while_rules_are_tidied_is_no_failure_of_the_revocation(

@@ -18,7 +18,11 @@ def of(rooms: Rooms, caller: Caller, *, now: float, only_own: bool) -> dict[str,
         "models": [_model(name, hybrid) for name, hybrid in rooms.planner.hybrids.items()],
         "ledger": {"waiting": len(rooms.book), "lost": rooms.book.lost, "unwritten": rooms.book.unwritten},
         "fleet": _sharing(rooms),
-        "answers": {**rooms.savings.status(tenant), "similar": rooms.desk.similar(tenant)},
+        "answers": {
+            **rooms.savings.status(tenant),
+            "similar": rooms.desk.similar(tenant),
+            "revoked": rooms.desk.revoked(tenant),
+        },
         "client": _client(caller),
     }
 

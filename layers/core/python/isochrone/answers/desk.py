@@ -68,6 +68,8 @@ class Revocations(Protocol):
 
     def stamp(self, tenant: str, mark: str, question: str | None, model: str) -> str: ...
 
+    def status(self, tenant: str | None) -> dict[str, Any]: ...
+
 
 class Desk:
     """All that is known, in the order of what it costs to find out. Times are epoch seconds."""
@@ -125,6 +127,10 @@ class Desk:
             return NOTHING_FOUND
         found = await self._similar.look_up(inquiry, now=now)
         return NOTHING_FOUND if found.known and await self._is_revoked(inquiry, found.known) else found
+
+    def revoked(self, tenant: str | None) -> dict[str, Any] | None:
+        """How many revocations of the tenant (None: of all) are obeyed, and how often they could not be read."""
+        return self._revocations.status(tenant) if self._revocations else None
 
     def similar(self, tenant: str | None) -> list[dict[str, Any]]:
         """What was learned of similar questions, by model: of one tenant, or of all (None)."""

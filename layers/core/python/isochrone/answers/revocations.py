@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
+from typing import Any
 
 import msgspec
 
@@ -60,10 +61,10 @@ class Revocations:
         self._spared_until = -inf
         self._reading = asyncio.Lock()
 
-    @property
-    def count(self) -> int:
-        """How many rules are obeyed, of all tenants."""
-        return len(self._rulebook.rules)
+    def status(self, tenant: str | None) -> dict[str, Any]:
+        """How many `rules` of the tenant (None: of all) are obeyed, and how often they could not be read."""
+        rules = self._rulebook.rules if tenant is None else self._rulebook.rules_of(tenant)
+        return {"rules": len(rules), "unread": self.failures}
 
     def allows(self, tenant: str, mark: str, answer: Answer) -> bool:
         """May this known answer be given? `mark` is its id."""
