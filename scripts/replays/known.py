@@ -128,14 +128,10 @@ class Replay:
             self.on_hit(mark, found.known.answer)
             self._count(found.known.tier, found.known.answer, _HIT_SECONDS)
             return
-        reply = await self._flights.share(self._asker(row, mark))
-        took = now() - begun
+        reply = await self._flights.share(self._asker(row, mark, begun))
         if self.counts:
-            self.waited += took
-        if reply.headers["x-isochrone-cache"] == "coalesced":
-            self.demand.asked(TENANT, mark, begun)
-            self._count("coalesced", self._answer(row), took)
-        elif self.counts:
+            self.waited += now() - begun
+        if self.counts and reply.headers["x-isochrone-cache"] != "coalesced":
             self.savings.miss(TENANT, now=now())
             self.dollars += self.engine.dollars(row)
 
@@ -148,7 +144,7 @@ class Replay:
         ask = Ask(CHAT, MODEL, False, False, fields)
         return self._desk.inquire(ask, tenant=TENANT, own=OwnAnswers(), private=False, mode=CacheMode.USE, regions=None)
 
-    def _asker(self, row: Asked, mark: str) -> Asker:
+    def _asker(self, row: Asked, mark: str, begun: float) -> Asker:
         async def generate(generation: Generation) -> Reply:
             answer = await self.generate(row)
 
@@ -161,6 +157,10 @@ class Replay:
         async def recall() -> Answer | None:
             return await self.known(mark)
 
+        def landed(answer: Answer) -> None:
+            self.demand.asked(TENANT, mark, begun)
+            self._count("coalesced", answer, now() - begun)
+
         return Asker(
             mark=mark,
             stream=False,
@@ -170,6 +170,7 @@ class Replay:
             generate=generate,
             recall=recall,
             replay=lambda answer: _reply("coalesced"),
+            landed=landed,
         )
 
     def _answer(self, row: Asked) -> Answer:

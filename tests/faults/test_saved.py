@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.faults.harness import backend, eventually, running_edge
@@ -68,3 +70,18 @@ async def test_sums_reach_the_store_by_themselves_and_once_more_at_the_end(
         await eventually(lambda: not savings._waiting, within=5)
         await edge.chat()
     assert not savings._waiting
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_who_shares_a_generation_is_a_hit_that_saved_its_dollars(near: Upstream, stream: bool) -> None:
+    async with running_edge(backend(near, "gated", price=PRICE)) as edge:
+        asking = [asyncio.create_task(edge.chat(stream=stream)) for _ in range(3)]
+        await eventually(lambda: len(near.requests) == 1)
+        near.gate.set()
+        answers = await asyncio.gather(*asking)
+        await edge.settled()
+        status = (await edge.status())["answers"]
+        (entry,) = await edge.ledger()
+    assert sorted(answer.headers["x-isochrone-cache"] for answer in answers) == ["coalesced", "coalesced", "miss"]
+    assert (status["requests"], status["tiers"]["coalesced"]["hits"]) == (3, 2)
+    assert status["dollars_saved"] == pytest.approx(2 * entry["cost"])

@@ -45,11 +45,16 @@ class Generation:
         return self._keep is not None and await self._keep(self.fence)
 
 
+def _say_nothing(answer: Answer) -> None:
+    pass
+
+
 class Asker(Struct, frozen=True, eq=False, kw_only=True):
     """One request that wants the answer `mark`, in its own form and until `ends_at` (on the event loop's clock).
 
     `generate` asks a backend; its stream tells the usage, whether `include_usage` or not. `recall` looks into the
     store, past what this process remembers. `replay` makes this asker's reply of a finished answer, all in its body.
+    `landed` hears of a whole answer that it did not have to generate.
     """
 
     mark: str
@@ -60,6 +65,7 @@ class Asker(Struct, frozen=True, eq=False, kw_only=True):
     generate: Callable[[Generation], Awaitable[Reply]]
     recall: Callable[[], Awaitable[Answer | None]]
     replay: Callable[[Answer], Reply]
+    landed: Callable[[Answer], None] = _say_nothing
 
 
 class Head(NamedTuple):
@@ -86,6 +92,7 @@ class Broadcast:
         self.is_over = False
         self.is_heard_elsewhere = False
         self.present: set[Asker] = set()
+        self._given: list[Asker] = []
         self._is_last = is_last
         self._is_shared = is_last
         self._on_deserted = on_deserted
@@ -108,14 +115,19 @@ class Broadcast:
             self.text.say(piece)
             self.wake()
 
-    async def room(self) -> None:
-        """Wait until it is not too far ahead of those who read. Who waits for the whole is not kept waiting."""
-        while self.text.size - self._furthest > AHEAD_BYTES and self._is_read_only():
-            self._room = self._loop.create_future()
-            await self._room
+    @property
+    def is_ahead(self) -> bool:
+        """Is it too far ahead of those who read? Who waits for the whole is not kept waiting."""
+        return self.text.size - self._furthest > AHEAD_BYTES and self._is_read_only()
 
     def _is_read_only(self) -> bool:
         return bool(self.present) and not self.is_heard_elsewhere and all(asker.stream for asker in self.present)
+
+    async def room(self) -> None:
+        """Wait until it is not too far ahead any more."""
+        while self.is_ahead:
+            self._room = self._loop.create_future()
+            await self._room
 
     def land(self, answer: Answer | None = None, failure: BaseException | None = None, *, share: bool = False) -> None:
         """Nothing more comes. A failure that nobody else should meet is shared with all; others make them move on.
@@ -129,7 +141,13 @@ class Broadcast:
         else:
             self.failure = failure
         self.text.is_complete = True
+        for asker in (*self.present, *self._given):
+            self._tell(asker)
         self.wake()
+
+    def _tell(self, asker: Asker) -> None:
+        if self.answer and asker is not self.own:
+            asker.landed(self.answer)
 
     def wake(self) -> None:
         """There is something new."""
@@ -148,6 +166,7 @@ class Broadcast:
         now = self._loop.time()
         patience = asker.ends_at if self._is_last else (now + asker.ends_at) / 2
         self.present.add(asker)
+        self._tell(asker)
         self._make_room()
         reply = None
         try:
@@ -156,6 +175,8 @@ class Broadcast:
         finally:
             if reply is None or reply.stream is None:
                 self.leave(asker)
+        if reply.stream is None and not self.is_over:
+            self._given.append(asker)
         return reply
 
     async def _change(self, asker: Asker, patience: float) -> None:
@@ -191,11 +212,11 @@ class Broadcast:
         self._readers.add(reader)
         return reader
 
-    async def change(self) -> None:
-        """Wait until there is something new."""
+    def change(self) -> asyncio.Future[None]:
+        """Done when there is something new."""
         future = self._loop.create_future()
         self._waiting.append(future)
-        await future
+        return future
 
     def has_read(self, offset: int) -> None:
         """A reader is there."""

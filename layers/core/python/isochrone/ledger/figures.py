@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from math import sqrt
 from typing import Any
 
-TIERS = ("memory", "store", "semantic", "curated", "coalesced", "light")
+TIERS = ("memory", "store", "semantic", "curated", "coalesced")
 SAVED = ("seconds", "dollars", "tokens")
 VERDICTS = ("same", "different", "unclear")
 # Two-sided 95 %.
