@@ -86,20 +86,22 @@ class Rulebook:
 
     def allows(self, tenant: str, mark: str, answer: Answer) -> bool:
         """May this known answer still be given? `mark` is its id."""
-        covers = self._of_tenant.get(tenant)
-        if covers is None:
-            return True
         begun = answer.created - answer.seconds
-        return not any(cover.is_about(mark, answer.question, answer.model) for cover in covers.since(begun))
+        return self._newest(tenant, mark, answer.question, answer.model, since=begun) is None
 
     def stamp(self, tenant: str, mark: str, question: str | None, model: str, *, now: float) -> str:
         """Names the newest rule about this question, "" for none: generations of different stamps have nothing in
         common, so nobody joins one that began before what it will say was taken back."""
+        newest = self._newest(tenant, mark, question, model, since=now - _LONGEST_FLIGHT_SECONDS)
+        return newest.key if newest else ""
+
+    def _newest(self, tenant: str, mark: str, question: str | None, model: str, *, since: float) -> Rule | None:
+        """The newest rule about an answer, of those that cover what was begun at `since`."""
         covers = self._of_tenant.get(tenant)
-        if covers is None:
-            return ""
-        recent = covers.since(now - _LONGEST_FLIGHT_SECONDS)
-        return next((cover.rule.key for cover in recent if cover.is_about(mark, question, model)), "")
+        if covers is None or covers[0].until < since:
+            return None
+        text = _folded(question or "")
+        return next((cover.rule for cover in covers.since(since) if cover.is_about(mark, text, model)), None)
 
     def add(self, rule: Rule) -> None:
         """Obey it from now on."""
@@ -190,12 +192,13 @@ class _Cover(NamedTuple):
         pattern = None if rule.pattern is None else re.compile(translate(_folded(rule.pattern)))
         return cls(rule, rule.revoked_at + SKEW_SECONDS, pattern)
 
-    def is_about(self, mark: str, question: str | None, model: str) -> bool:
+    def is_about(self, mark: str, text: str, model: str) -> bool:
+        """`text` is the folded question."""
         if self.rule.model not in (None, model):
             return False
         if self.pattern is None:
             return self.rule.answer == mark
-        return self.rule.pattern == EVERYTHING or self.pattern.match(_folded(question or "")) is not None
+        return self.pattern.match(text) is not None
 
 
 class _Covers(tuple[_Cover, ...]):
