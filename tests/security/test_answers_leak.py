@@ -30,7 +30,10 @@ SIMILAR = "how do i  reset my password ?!"
 FORGED = {"user": "a", "tenant": "a", "scope": "a", "metadata": {"tenant": "a"}}
 FORGED_HEADERS = {"x-tenant": "a", "x-isochrone-tenant": "a", "x-isochrone-scope": "a", "openai-organization": "a"}
 SERVED = {"hit", "semantic", "curated", "coalesced"}
-TIERS = ("memory", "store", "stale", "in flight", "semantic", "curated")
+TIERS = ("memory", "store", "stale", "in flight", "semantic", "in flight in other words", "curated")
+SEMANTIC = ("semantic", "in flight in other words")
+IN_FLIGHT = ("in flight", "in flight in other words")
+LANDED = tuple(tier for tier in TIERS if tier not in IN_FLIGHT)
 HOUR = 3600.0
 
 
@@ -57,18 +60,18 @@ async def world(upstream: Upstream, folder: Path, tier: str = "memory") -> Async
     curated = folder / "curated.jsonl"
     entry = {"id": "password", "phrasings": [STANDARD], "answer": "In your account.", "tenants": ["a"]}
     curated.write_text(json.dumps(entry) + "\n")
-    script = "gated" if tier == "in flight" else "ok"
+    script = "gated" if tier in IN_FLIGHT else "ok"
     async with running_edge(
         backend(upstream, models={"m": script, "alias": script}),
         key=KEYS,
         auth={"required": True},
         answers={
-            "semantic": tier == "semantic",
+            "semantic": tier in SEMANTIC,
             "ttl": 60,
             "stale_while_revalidate": 36_000,
             "curated": str(curated),
         },
-        semantic={"shadow": 0.0},
+        semantic={"shadow": 0.0, "merge_window": 30.0},
         deadlines={"first_token": 5.0},
     ) as edge:
         yield edge
@@ -124,12 +127,21 @@ async def in_other_words(edge: RunningEdge, upstream: Upstream) -> str:
     return SIMILAR
 
 
+async def in_flight_in_other_words(edge: RunningEdge, upstream: Upstream) -> str:
+    await in_flight(edge, upstream)
+    return SIMILAR
+
+
 async def curated(edge: RunningEdge, _: Upstream) -> str:
     return STANDARD
 
 
 KNOWN: dict[str, Know] = dict(
-    zip(TIERS, (in_memory, in_store, past_its_time, in_flight, in_other_words, curated), strict=True)
+    zip(
+        TIERS,
+        (in_memory, in_store, past_its_time, in_flight, in_other_words, in_flight_in_other_words, curated),
+        strict=True,
+    )
 )
 
 # -- who asks ---------------------------------------------------------------------------------------------------------
@@ -163,7 +175,7 @@ async def asked_of(edge: RunningEdge, upstream: Upstream, tier: str, who: dict[s
 async def let_through(upstream: Upstream, tier: str, asking: Coroutine[Any, Any, Answer]) -> Answer:
     """A generation that others might follow goes on when they have had the time to."""
     task = asyncio.create_task(asking)
-    if tier == "in flight":
+    if tier in IN_FLIGHT:
         await asyncio.sleep(0.1)  # nobody tells that an asker waits
         upstream.gate.set()
     return await task
@@ -263,7 +275,7 @@ async def seen_by_b(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("tier", [tier for tier in TIERS if tier != "in flight"])
+@pytest.mark.parametrize("tier", LANDED)
 async def test_reply_to_another_tenant_and_the_work_for_it_are_those_of_a_true_miss(
     upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tier: str, stream: bool
 ) -> None:
@@ -276,13 +288,13 @@ async def test_reply_to_another_tenant_and_the_work_for_it_are_those_of_a_true_m
     assert worlds[0][0]["headers"]["x-isochrone-cache"] == "miss"
 
 
+@pytest.mark.parametrize("tier", IN_FLIGHT)
 async def test_reply_to_another_tenant_beside_a_generation_is_that_of_a_true_miss(
-    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tier: str
 ) -> None:
     calls = Calls(monkeypatch)
     worlds = [
-        await seen_by_b(upstream, tmp_path, calls, "in flight", is_known=is_known, stream=True)
-        for is_known in (True, False)
+        await seen_by_b(upstream, tmp_path, calls, tier, is_known=is_known, stream=True) for is_known in (True, False)
     ]
     assert worlds[0][0] == worlds[1][0]
 
@@ -294,7 +306,7 @@ async def what_b_reads(edge: RunningEdge) -> dict[str, Any]:
     return {"counters": status["counters"], "answers": status["answers"], "ledger": ledger}
 
 
-@pytest.mark.parametrize("tier", [tier for tier in TIERS if tier != "in flight"])
+@pytest.mark.parametrize("tier", LANDED)
 async def test_no_count_that_another_tenant_reads_tells_a_known_answer_from_a_new_one(
     upstream: Upstream, tmp_path: Path, tier: str
 ) -> None:
