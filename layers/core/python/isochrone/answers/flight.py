@@ -226,7 +226,8 @@ class Flight:
             new_in = self._joining()
             async for piece in reply.stream:
                 self.shown.say(new_in(piece))
-                await self.shown.room()
+                if self.shown.is_ahead:
+                    await self.shown.room()
 
     def _land(self, generation: Generation, telling: asyncio.Task[None]) -> None:
         """At once: for what comes behind it nobody here has to wait."""
