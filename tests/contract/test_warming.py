@@ -98,7 +98,7 @@ async def known(ministack: str, client: DynamoClient, settings: Any, tmp_path: P
         mark = (await edge.chat()).headers["x-isochrone-answer"]
     await age(DynamoAnswerStore(client, f"{name}-answers"), mark)
     demand = Demand(DynamoRollupStore(client, f"{name}-ledger"), wanted=True)
-    for _ in range(200):
+    for _ in range(3000):
         demand.asked("anonymous", mark, time.time())
     await demand.flush()
     return Known(mark, config, upstream)

@@ -17,6 +17,8 @@ from isochrone.stores.memory import MemoryAnswerStore, MemoryDirectoryStore, Mem
 from isochrone.stores.memory_rollups import MemoryRollupStore
 from isochrone.stores.protocols import StoreUnavailable
 from isochrone.warmer_function import RegionWarmer, build_warmer
+from isochrone.warming.history import history
+from isochrone.warming.stock import Item
 from isochrone.warming.warmer import DUTY
 from tests.faults.harness import RunningEdge, backend, running_edge, settings_with
 from tests.faults.test_cache import KEYS, asked_and_settled, bearer
@@ -62,7 +64,7 @@ async def warmer_beside(edge: RunningEdge, *, later: float = LATER) -> AsyncIter
         await warmer.close()
 
 
-async def often_asked(tables: Stores, mark: str, *, tenant: str = "anonymous", times: int = 300) -> None:
+async def often_asked(tables: Stores, mark: str, *, tenant: str = "anonymous", times: int = 3000) -> None:
     demand = Demand(tables.rollups, wanted=True)
     for _ in range(times):
         demand.asked(tenant, mark, time.time())
@@ -112,6 +114,21 @@ async def test_it_is_asked_as_it_was_and_of_low_priority(near: Upstream, tables:
     assert (anew["messages"], anew["seed"]) == (first["messages"], 7)
 
 
+async def test_what_is_made_is_found_by_similar_questions_as_before(near: Upstream, tables: Stores) -> None:
+    async with running_edge(backend(near), **sections(answers={"semantic": True})) as edge:
+        mark = await known_mark(edge)
+        await often_asked(tables, mark)
+        async with warmer_beside(edge) as warmer:
+            item = await warmer._warmer._stock.item(mark, now=time.time())
+            assert isinstance(item, Item)
+            similar: Any = edge.edge.pipeline.rooms.desk._similar
+            entry = similar.entry_of(item.inquiry)
+            (made,) = (await warmer.run(seconds=60)).made
+            found = await tables.answers.search(entry.scope, entry.vector, limit=8, now=time.time())
+    assert made.outcome == "made"
+    assert [(one.fingerprint, one.question) for one in found] == [(mark, "How far?")]
+
+
 async def test_a_plan_sends_nothing_and_says_what_and_why(near: Upstream, tables: Stores) -> None:
     async with running_edge(backend(near, price=PRICE), **sections()) as edge:
         await often_asked(tables, await known_mark(edge))
@@ -135,13 +152,12 @@ async def test_a_warmed_answer_is_no_demand_for_more(near: Upstream, tables: Sto
     async with running_edge(backend(near), **sections()) as edge:
         mark = await known_mark(edge)
         await often_asked(tables, mark)
+        await edge.settled()
+        before = await history(tables.rollups, tables.ledger, ["anonymous"], now=time.time())
         async with warmer_beside(edge) as warmer:
-            before = (await warmer.plan())[0]
-            await warmer.run(seconds=60)
-        async with warmer_beside(edge) as warmer:
-            warmer._warmer._clock = lambda: time.time() + LATER + 1
-            after = (await warmer.plan())[0]
-    assert [line.chance for line in after.lines] == pytest.approx([line.chance for line in before.lines], abs=0.01)
+            assert (await warmer.run(seconds=60)).made
+        assert len(await edge.ledger()) == 2
+        assert await history(tables.rollups, tables.ledger, ["anonymous"], now=time.time()) == before
 
 
 Change = Callable[[dict[str, Any]], None]
