@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from math import inf
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -165,7 +164,7 @@ async def test_known_answers_are_given_from_memory_while_a_table_hangs(
         asked = len(near.requests)
         running.way.begin(table, hanging)
         for edge in running.edges:
-            revocations_of(edge)._read_at = -inf  # as when they are old
+            revocations_of(edge)._read_at = revocations._Moment(0.0, 0.0)  # long ago
         answers = await running.ask_everywhere()
         assert_right(answers)
         assert {answer.headers["x-isochrone-cache"] for _, answer in answers} == {"hit"}
@@ -195,7 +194,7 @@ async def test_answer_that_was_taken_back_does_not_return_while_the_directory_is
         here = running.edges[0]
         await here.request("DELETE", "/v1/answers?pattern=*")
         running.way.begin("directory", gone)
-        revocations_of(here)._read_at = -inf
+        revocations_of(here)._read_at = revocations._Moment(0.0, 0.0)
         only = {"x-isochrone-cache": "only"}
         answer = await here.chat(messages=[{"role": "user", "content": QUESTIONS[0]}], headers=only)
         assert answer.status == 404

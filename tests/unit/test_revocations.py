@@ -91,6 +91,18 @@ async def test_rules_are_read_again_only_when_they_are_old(store: CountingStore,
     assert store.reads == 2
 
 
+@pytest.mark.parametrize("frozen", ["wall", "monotonic"])
+async def test_rules_are_old_when_either_clock_says_so(store: CountingStore, frozen: str) -> None:
+    """A function that was frozen for an hour may find one of its clocks where it was."""
+    clocks = {"wall": Clock(), "monotonic": Clock()}
+    here = Revocations(store, life=inf, clock=clocks["wall"], monotonic=clocks["monotonic"])
+    await here.refresh()
+    for name, clock in clocks.items():
+        clock.now += 0.0 if name == frozen else 3600.0
+    await here.refresh()
+    assert store.reads == 2
+
+
 async def test_edge_that_never_could_read_the_rules_gives_no_known_answer(store: CountingStore, clock: Clock) -> None:
     store.failing = True
     here = edge(store, clock)

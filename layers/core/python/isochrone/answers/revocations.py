@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -44,9 +44,17 @@ class TooManyRevocations(Exception):
     """The tenant has so many rules that nobody could ask them all."""
 
 
+class _Moment(NamedTuple):
+    wall: float
+    monotonic: float
+
+
 class Revocations:
-    """One edge's part in it. `clock` tells epoch seconds, `monotonic` any; `life` is for how many seconds an answer can
-    be known at most. `failures` counts the reads that came to nothing."""
+    """One edge's part in it. `clock` tells epoch seconds, `monotonic` any: what is old by either of them is old, for the
+    first may be set back and the second may stand still while a process is frozen.
+
+    `life` is for how many seconds an answer can be known at most. `failures` counts the reads that came to nothing.
+    """
 
     def __init__(self, store: DirectoryStore, *, life: float, clock: Clock, monotonic: Clock) -> None:
         self.failures = 0
@@ -56,9 +64,9 @@ class Revocations:
         self._clock = clock
         self._monotonic = monotonic
         self._own: dict[str, Rule] = {}
-        self._was_read = self._is_alone = False
-        self._read_at = -inf
-        self._spared_until = -inf
+        self._is_alone = False
+        self._read_at: _Moment | None = None
+        self._failed_at: _Moment | None = None
         self._reading = asyncio.Lock()
 
     def status(self, tenant: str | None) -> dict[str, Any]:
@@ -68,7 +76,7 @@ class Revocations:
 
     def allows(self, tenant: str, mark: str, answer: Answer) -> bool:
         """May this known answer be given? `mark` is its id."""
-        return self._was_read and not self.covers(tenant, mark, answer)
+        return self._read_at is not None and not self.covers(tenant, mark, answer)
 
     def covers(self, tenant: str, mark: str, answer: Answer) -> bool:
         """Is it known that this answer was taken back? Then a new one is not even kept."""
@@ -103,8 +111,14 @@ class Revocations:
         return rule
 
     def _is_due(self, max_age: float) -> bool:
-        now = self._monotonic()
-        return now - self._read_at >= max_age and now >= self._spared_until
+        return self._age(self._read_at) >= max_age and self._age(self._failed_at) >= SPARED_SECONDS
+
+    def _age(self, moment: _Moment | None) -> float:
+        now = self._now()
+        return inf if moment is None else max(now.wall - moment.wall, now.monotonic - moment.monotonic)
+
+    def _now(self) -> _Moment:
+        return _Moment(self._clock(), self._monotonic())
 
     async def _try_to_read(self) -> None:
         try:
@@ -116,14 +130,14 @@ class Revocations:
         rules = {key: rule for key, data in found.items() if (rule := rule_of(data))}
         self._own = {key: rule for key, rule in self._own.items() if key not in rules}
         self._rulebook.replace({**rules, **self._own})
-        self._was_read, self._is_alone, self._read_at = True, False, self._monotonic()
+        self._read_at, self._failed_at, self._is_alone = self._now(), None, False
 
     def _give_up(self, why: str) -> None:
         if not self._is_alone:
             log.warning("what was revoked elsewhere is not known while the directory table is gone: %s", why)
         self._is_alone = True
         self.failures += 1
-        self._spared_until = self._monotonic() + SPARED_SECONDS
+        self._failed_at = self._now()
 
     async def _write(self, rule: Rule) -> None:
         await self._store.put(PARTITION, rule.key, msgspec.to_builtins(rule))
