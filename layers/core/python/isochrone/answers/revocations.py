@@ -50,8 +50,8 @@ class _Moment(NamedTuple):
 
 
 class Revocations:
-    """One edge's part in it. `clock` tells epoch seconds, `monotonic` any: what is old by either is old, for the one may
-    be set back, and the other stand still while a process is frozen.
+    """One edge's part in it. `clock` tells epoch seconds, `monotonic` any: what is old by either is old, for the first
+    may be set back, and the second stand still while a process is frozen.
 
     `life` is for how many seconds an answer can be known at most. `failures` counts the reads that came to nothing.
     """
