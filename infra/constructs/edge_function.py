@@ -20,7 +20,7 @@ from infra.constructs.function_parts import (
     own_role,
     table_arn,
 )
-from infra.constructs.secrets import secret_arn
+from infra.constructs.secrets import secret_reading
 from infra.settings import Deployment
 from isochrone.settings import table_name
 from isochrone.stores.tables import ANSWERS, DIRECTORY
@@ -89,12 +89,8 @@ def edge_role(scope: Construct, *, log_group: logs.LogGroup, deployment: Deploym
         for statement in _similar(scope, deployment):
             role.add_to_policy(statement)
     if deployment.secrets:
-        role.add_to_policy(
-            iam.PolicyStatement(
-                actions=["secretsmanager:GetSecretValue"],
-                resources=[secret_arn(scope, name) for name in deployment.secrets],
-            )
-        )
+        for statement in secret_reading(scope, deployment, deployment.secrets):
+            role.add_to_policy(statement)
     return role
 
 

@@ -24,34 +24,45 @@ _TABLE_USE = (
 
 
 def key_arn(deployment: Deployment, region: str) -> str | None:
-    """The key's ARN in that region; None where tables are encrypted by DynamoDB's own key."""
+    """The key's ARN in that region; None where the services' own keys encrypt."""
     if deployment.kms_key is None:
         return None
     arn, partition, service, _, account, resource = deployment.kms_key.split(":", 5)
     return ":".join((arn, partition, service, region, account, resource))
 
 
+def key_in(scope: Construct, deployment: Deployment, region: str) -> kms.IKey | None:
+    """The key of that region, as a construct of `scope`."""
+    arn = key_arn(deployment, region)
+    return kms.Key.from_key_arn(scope, f"Key-{region}", arn) if arn else None
+
+
 def table_encryption(
     scope: Construct, deployment: Deployment, replicas: Sequence[str]
 ) -> dynamodb.TableEncryptionV2 | None:
     """For the tables of one stack, with replicas in these regions."""
-    key = _key_of(scope, deployment)
+    key = key_in(scope, deployment, Stack.of(scope).region)
     if key is None:
         return None
     elsewhere = {region: arn for region in replicas if (arn := key_arn(deployment, region))}
     return dynamodb.TableEncryptionV2.customer_managed_key(key, elsewhere)
 
 
-def _key_of(scope: Construct, deployment: Deployment) -> kms.IKey | None:
-    arn = key_arn(deployment, Stack.of(scope).region)
-    return kms.Key.from_key_arn(scope, "Key", arn) if arn else None
-
-
 def table_key_use(scope: Construct, deployment: Deployment, *regions: str) -> Iterator[iam.PolicyStatement]:
     """What a role of `scope` needs beside its rights on tables of these regions; nothing without a key."""
     for region in regions:
-        if arn := key_arn(deployment, region):
-            via = f"dynamodb.{region}.{Stack.of(scope).url_suffix}"
-            yield iam.PolicyStatement(
-                actions=list(_TABLE_USE), resources=[arn], conditions={"StringEquals": {"kms:ViaService": via}}
-            )
+        yield from _use(scope, deployment, region, "dynamodb", _TABLE_USE)
+
+
+def secret_key_use(scope: Construct, deployment: Deployment) -> Iterator[iam.PolicyStatement]:
+    """What a role of `scope` needs to read secrets of its region; nothing without a key."""
+    yield from _use(scope, deployment, Stack.of(scope).region, "secretsmanager", ("kms:Decrypt",))
+
+
+def _use(
+    scope: Construct, deployment: Deployment, region: str, service: str, actions: Sequence[str]
+) -> Iterator[iam.PolicyStatement]:
+    if arn := key_arn(deployment, region):
+        via = f"{service}.{region}.{Stack.of(scope).url_suffix}"
+        conditions = {"StringEquals": {"kms:ViaService": via}}
+        yield iam.PolicyStatement(actions=list(actions), resources=[arn], conditions=conditions)

@@ -19,7 +19,7 @@ from aws_cdk import aws_route53_targets as targets
 from constructs import Construct
 
 from infra.acknowledge import acknowledge
-from infra.constructs.secrets import secret_arn
+from infra.constructs.secrets import secret_reading
 from infra.settings import Deployment
 from isochrone.settings import Backend
 
@@ -135,11 +135,8 @@ class Pool(Construct):
         assert self._backend.api_key_secret is not None
         role = iam.Role(self, "NodeRole", assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"))
         self._log_group.grant_write(role)
-        role.add_to_policy(
-            iam.PolicyStatement(
-                actions=["secretsmanager:GetSecretValue"], resources=[secret_arn(self, self._backend.api_key_secret)]
-            )
-        )
+        for statement in secret_reading(self, self._deployment, [self._backend.api_key_secret]):
+            role.add_to_policy(statement)
         fleet_arn = Stack.of(self).format_arn(
             service="autoscaling", resource="autoScalingGroup:*:autoScalingGroupName", resource_name=self._name
         )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from aws_cdk import ArnFormat, RemovalPolicy, Stack
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from infra.acknowledge import acknowledge
+from infra.constructs.encryption import key_in, secret_key_use
 from infra.constructs.tables import KEPT
+from infra.settings import Deployment
 
 
 class BackendSecrets(Construct):
@@ -20,22 +23,35 @@ class BackendSecrets(Construct):
     """
 
     def __init__(
-        self, scope: Construct, id: str, *, names: Sequence[str], own: Collection[str], replicas: Sequence[str]
+        self, scope: Construct, id: str, *, deployment: Deployment, own: Collection[str], replicas: Sequence[str]
     ) -> None:
         super().__init__(scope, id)
-        for name in names:
+        key = key_in(self, deployment, Stack.of(self).region)
+        copies = [
+            secretsmanager.ReplicaRegion(region=region, encryption_key=key_in(self, deployment, region))
+            for region in replicas
+        ]
+        for name in deployment.secrets:
             secret = secretsmanager.Secret(
                 self,
                 name,
                 secret_name=name,
                 description="Key of an Isochrone backend",
-                replica_regions=[secretsmanager.ReplicaRegion(region=region) for region in replicas],
+                encryption_key=key,
+                replica_regions=copies,
                 generate_secret_string=secretsmanager.SecretStringGenerator(
                     exclude_punctuation=True, password_length=48
                 ),
                 removal_policy=RemovalPolicy.DESTROY if name in own else KEPT,
             )
             acknowledge(secret, SMG4="the other side of the key (an API, running GPU nodes) cannot rotate it in step")
+
+
+def secret_reading(scope: Construct, deployment: Deployment, names: Sequence[str]) -> Iterator[iam.PolicyStatement]:
+    """To read these secrets in the region of `scope`."""
+    arns = [secret_arn(scope, name) for name in names]
+    yield iam.PolicyStatement(actions=["secretsmanager:GetSecretValue"], resources=arns)
+    yield from secret_key_use(scope, deployment)
 
 
 def secret_arn(scope: Construct, name: str) -> str:

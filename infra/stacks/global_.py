@@ -28,5 +28,5 @@ class GlobalStack(Stack):
             replicas=others,
         )
         if deployment.secrets:
-            BackendSecrets(self, "Keys", names=deployment.secrets, own=deployment.own_secrets, replicas=others)
+            BackendSecrets(self, "Keys", deployment=deployment, own=deployment.own_secrets, replicas=others)
         CfnOutput(self, "DirectoryTable", value=table_name(deployment.settings, DIRECTORY.name))

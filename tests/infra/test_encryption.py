@@ -48,19 +48,53 @@ def test_every_copy_of_every_table_is_encrypted_with_the_key_of_its_region(encry
     assert seen == {(f"iso-{table.name}", region) for table in TABLES for region in REGIONS}
 
 
+def test_keys_of_backends_are_encrypted_with_it_too_in_every_region(encrypted: Synthesis) -> None:
+    secrets = list(resources(encrypted.templates["iso-global"], "AWS::SecretsManager::Secret"))
+    assert len(secrets) == 2
+    for secret in secrets:
+        assert secret["KmsKeyId"] == KEY
+        copies = {copy["Region"]: copy["KmsKeyId"] for copy in secret["ReplicaRegions"]}
+        assert copies == {region: key_in(region) for region in REGIONS[1:]}
+
+
+def test_pool_node_may_use_the_key_to_read_its_secret_and_for_nothing_else(encrypted: Synthesis) -> None:
+    (pool,) = [template for name, template in encrypted.templates.items() if "-pool-" in name]
+    policies = [policy["PolicyDocument"] for policy in resources(pool, "AWS::IAM::Policy")]
+    statements = [s for policy in policies for s in policy["Statement"] if "kms:" in json.dumps(s["Action"])]
+    assert statements == [reading("eu-west-1")]
+
+
+def reading(region: str) -> dict[str, Any]:
+    """The right to decrypt what Secrets Manager has in that region."""
+    return {
+        "Effect": "Allow",
+        "Action": "kms:Decrypt",
+        "Resource": key_in(region),
+        "Condition": {"StringEquals": {"kms:ViaService": through("secretsmanager", region)}},
+    }
+
+
+def through(service: str, region: str) -> dict[str, Any]:
+    return {"Fn::Join": ["", [f"{service}.{region}.", {"Ref": "AWS::URLSuffix"}]]}
+
+
 @pytest.mark.parametrize("region", REGIONS)
 @pytest.mark.parametrize(("name", "elsewhere"), [("edge", {"us-east-1"}), ("prober", set())])
 def test_function_may_use_the_key_only_through_dynamodb_and_only_where_it_has_a_table(
     encrypted: Synthesis, name: str, elsewhere: set[str], region: str
 ) -> None:
     """The edge takes slots in us-east-1, from every region."""
-    statements = key_statements(encrypted.edge(region), name)
+    statements = [s for s in key_statements(encrypted.edge(region), name) if s != reading(region)]
     assert {statement["Resource"] for statement in statements} == {key_in(where) for where in {region, *elsewhere}}
     for statement in statements:
         where = statement["Resource"].split(":")[3]
-        service = {"Fn::Join": ["", [f"dynamodb.{where}.", {"Ref": "AWS::URLSuffix"}]]}
-        assert statement["Condition"] == {"StringEquals": {"kms:ViaService": service}}
+        assert statement["Condition"] == {"StringEquals": {"kms:ViaService": through("dynamodb", where)}}
         assert statement["Action"] == [f"kms:{use}" for use in USES]
+
+
+def test_only_who_reads_secrets_may_decrypt_them(encrypted: Synthesis) -> None:
+    readers = [reading("eu-west-1") in key_statements(encrypted.edge(), name) for name in ("edge", "prober")]
+    assert readers == [True, False]
 
 
 def test_without_a_key_dynamodbs_own_encrypts_and_nobody_may_use_another(app: Synthesis) -> None:
