@@ -64,6 +64,8 @@ def test_question_put_in_another_way_has_the_standard_answer_where_similar_ones_
         ("Is 5 enough?", "Is 6 enough?"),
         ("你能帮我吗", "我能帮你吗"),
         ("C++ courses", "C courses"),
+        ("How do I accept a contract?", "How do I access a contract?"),
+        ("Is personal data kept?", "Is personnel data kept?"),
         ("如何开户", "如何销户"),
         ("我能给你打电话吗", "你能给我打电话吗"),
         ("可以退款吗", "不可以退款吗"),

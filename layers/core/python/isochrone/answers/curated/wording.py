@@ -1,21 +1,21 @@
 """Questions that differ only in how they are put: the strictest kind of similarity, decided without a model.
 
-Every word that carries matter must be there, in the same order, in a form of the same word. Only little words may
-differ, which say how something is asked; of these, some carry matter after all ("log in", "log out"), and so does who
+Every word that carries matter must be there, in the same order, but for its endings. Only little words may differ, which say how something is asked; of these, some carry matter after all ("log in", "log out"), and so does who
 does something to whom ("do I pay you"). What else might differ is left to the guards of semantic answers.
 
 The lists were made on public pairs and on pairs of our own with twins that only look alike: of 4,350 questions that are
-another one, the rule took 2 for the same. docs/curated.md has the figures.
+another one, the rule took one for the same. docs/curated.md has the figures.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from isochrone.answers.curated.book import Standard
 from isochrone.answers.semantic.guards import objection
-from isochrone.answers.semantic.words import Reading, alike, read
+from isochrone.answers.semantic.words import Reading, read
 
 _PERSONS = {
     **dict.fromkeys(("i", "me", "my", "mine", "we", "us", "our"), 1),
@@ -28,16 +28,15 @@ _MATTER_TOO = (
     | {"and", "or", "if", "use", "used", "someone", "somebody", "one", "possible", "allowed", "must", "need", "want"}
     | {"上", "里", "还", "要", "不"}
 )
-# Forms of one word have at least so many letters in common at their beginning.
-_BEGINNING = 3
+_SUFFIX = re.compile(r"(?<=[a-z]{3})(?:ing|ed|es|s)$")
+_LAST = re.compile(r"e$|(?<=([b-df-hj-np-tv-z]))\1$")
 
 
 def put_in_other_words(asked: str, known: str) -> bool:
     """Do the two ask the same, but for how it is put?"""
     one, other = read(asked), read(known)
     return (
-        len(one.content) == len(other.content) > 0
-        and all(map(alike, one.content, other.content))
+        _matter(one) == _matter(other) != ()
         and _little_that_matter(one) == _little_that_matter(other)
         and _one_in_the_other(_persons(one), _persons(other))
         and objection(asked, known) is None
@@ -45,18 +44,18 @@ def put_in_other_words(asked: str, known: str) -> bool:
 
 
 class Wordings:
-    """Standard questions by the beginnings of the words that carry their matter."""
+    """Standard questions by the words that carry their matter."""
 
     def __init__(self, standards: Iterable[Standard]) -> None:
         self._by_words: dict[tuple[str, ...], list[Standard]] = defaultdict(list)
         for standard in standards:
-            self._by_words[_key(standard.question)].append(standard)
+            self._by_words[_matter(read(standard.question))].append(standard)
 
     def standard_for(self, question: str, *, tenant: str, model: str, now: float) -> Standard | None:
         """Who answers a question that is put in other words; None also where several could."""
         found = [
             standard
-            for standard in self._by_words.get(_key(question), ())
+            for standard in self._by_words.get(_matter(read(question)), ())
             if standard.applies(tenant, model, now) and put_in_other_words(question, standard.question)
         ]
         nearest = min((standard.generality for standard in found), default=None)
@@ -64,8 +63,9 @@ class Wordings:
         return best.popitem()[1] if len(best) == 1 else None
 
 
-def _key(question: str) -> tuple[str, ...]:
-    return tuple(word[:_BEGINNING] for word in read(question).content)
+def _matter(reading: Reading) -> tuple[str, ...]:
+    """The words that carry matter, each without its endings: opened, opening, opens."""
+    return tuple(_LAST.sub("", _SUFFIX.sub("", word)) for word in reading.content)
 
 
 def _little_that_matter(reading: Reading) -> list[str]:
