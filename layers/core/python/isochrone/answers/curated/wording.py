@@ -1,7 +1,8 @@
 """Questions that differ only in how they are put: the strictest kind of similarity, decided without a model.
 
-Every word that carries matter must be there, in the same order, but for its endings. Only little words may differ, which say how something is asked; of these, some carry matter after all ("log in", "log out"), and so does who
-does something to whom ("do I pay you"). What else might differ is left to the guards of semantic answers.
+Every word that carries matter must be there, in the same order, but for its endings. Only little words may differ,
+which say how something is asked; of these, some carry matter after all ("log in", "log out"), and so does who does
+something to whom ("do I pay you"). What else might differ is left to the guards of semantic answers.
 
 The lists were made on public pairs and on pairs of our own with twins that only look alike: of 4,350 questions that are
 another one, the rule took one for the same. docs/curated.md has the figures.
