@@ -253,7 +253,7 @@ async def kill(herd: Herd, times: int, chance: Random, lanes: int = 4) -> Report
         first = [asyncio.create_task(holder.ask(prompt, stream=chance.random() < 0.5)) for prompt in prompts]
         await _until(partial(herd.backend.was_asked, prompts))
         following = [asyncio.create_task(herd.ask_all(prompt, others, 2 * len(others))) for prompt in prompts]
-        await asyncio.sleep(chance.uniform(0, TELLING_SECONDS * 1.3))
+        await asyncio.sleep(chance.uniform(0, TELLING_SECONDS * 2))
         holder.send(signal.SIGKILL)
         for prompt, told in zip(prompts, await asyncio.gather(*following), strict=True):
             report.judge(told, herd.backend.calls[prompt], most=2)

@@ -151,7 +151,7 @@ async def test_reply_that_was_never_read_is_let_go_when_it_is_closed(process: Pr
 
 
 async def test_what_comes_after_the_end_but_before_it_is_kept_is_answered_too(process: Process) -> None:
-    source, keeping = Source(*STREAM, None), asyncio.Event()
+    source, keeping = Source(*STREAM[:2]), asyncio.Event()
     reply = await process.flights.share(process.asker(source))
     assert source.generation
 
@@ -161,6 +161,7 @@ async def test_what_comes_after_the_end_but_before_it_is_kept_is_answered_too(pr
 
     settle = source.generation.settle
     source.generation.settle = lambda answer, keep: settle(answer, slowly)  # type: ignore[method-assign]
+    source.say(*STREAM[2:], None)
     assert await read(reply) == WITHOUT_USAGE
     assert await process.ask() == WITHOUT_USAGE
     assert content(await process.ask(stream=False)) == TEXT

@@ -236,6 +236,7 @@ class Flight:
             log.error("a shared answer failed inside the edge", exc_info=failure)
         self._outcome = _outcome(generation, failure, was_left=telling.cancelled(), has_text=self.shown.text.size > 0)
         self.is_lost = self.is_lost or self._outcome is not Outcome.UNKEPT
+        self._notice()
         if self._outcome is Outcome.LEFT and self._is_called_off:
             self._fail(_closing())
         else:
@@ -254,10 +255,7 @@ class Flight:
     async def _attend(self, telling: asyncio.Task[None], teller: Telling | None) -> None:
         """Tell other processes, and call it off when nobody is left anywhere."""
         while not telling.done():
-            interval = teller.interval if teller else None
-            await asyncio.wait((telling, self._attention), timeout=interval, return_when=asyncio.FIRST_COMPLETED)
-            if self._attention.done():
-                self._attention = self._loop.create_future()
+            await self._notified(teller.interval if teller else None)
             if teller and not telling.done():
                 await teller.go_on(is_deserted=not self.shown.present)
                 self.shown.heard_elsewhere(teller.is_wanted)
@@ -265,6 +263,14 @@ class Flight:
                 self.is_lost = True
                 telling.cancel()
                 await asyncio.wait((telling,))
+
+    async def _notified(self, within: float | None) -> None:
+        """Wait until it has landed or everybody has left, or for so many seconds."""
+        alarm = self._loop.call_later(within, self._notice) if within else None
+        await self._attention
+        self._attention = self._loop.create_future()
+        if alarm:
+            alarm.cancel()
 
     def _is_wanted(self) -> bool:
         return bool(self.shown.present) or (self.shown.is_heard_elsewhere and not self._is_called_off)

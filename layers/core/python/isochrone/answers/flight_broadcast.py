@@ -181,13 +181,16 @@ class Broadcast:
 
     async def _change(self, asker: Asker, patience: float) -> None:
         until = self._ends_at(asker) if self.head or asker is self.own else patience
-        try:
-            async with asyncio.timeout_at(until):
+        if self._loop.time() < until:
+            alarm = self._loop.call_at(until, self.wake)
+            try:
                 await self.change()
-        except TimeoutError:
-            if until < asker.ends_at:
-                raise MovesOn from None
-            raise DeadlinePassed("The answer, asked for by others too, did not come within the time.") from None
+            finally:
+                alarm.cancel()
+        elif until < asker.ends_at:
+            raise MovesOn
+        else:
+            raise DeadlinePassed("The answer, asked for by others too, did not come within the time.")
 
     def _ends_at(self, asker: Asker) -> float:
         return asker.ends_at + _VERDICT_SECONDS if asker is self.own else asker.ends_at

@@ -28,7 +28,8 @@ log = logging.getLogger("isochrone.answers")
 SKEW_SECONDS = 180.0
 # How long the end of a lease can be read, beyond what clocks may differ: followers look several times a second.
 _TOMBSTONE_SECONDS = 10.0
-_TRIES = 4
+# Each of them has lost a race against another process; patience ends before.
+_TRIES = 50
 
 T = TypeVar("T")
 D = TypeVar("D")
