@@ -22,6 +22,7 @@ def of(rooms: Rooms, caller: Caller, *, now: float, only_own: bool) -> dict[str,
             **rooms.savings.status(tenant),
             "similar": rooms.desk.similar(tenant),
             "revoked": rooms.desk.revoked(tenant),
+            "curated": rooms.desk.standards(),
         },
         "client": _client(caller),
     }

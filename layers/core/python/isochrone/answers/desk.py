@@ -44,6 +44,8 @@ class Curated(Protocol):
 
     async def look_up(self, inquiry: Inquiry, *, now: float) -> Known | None: ...
 
+    def status(self) -> dict[str, int]: ...
+
 
 class Similar(Protocol):
     """Answers to questions that mean the same."""
@@ -131,6 +133,10 @@ class Desk:
     def revoked(self, tenant: str | None) -> dict[str, Any] | None:
         """How many revocations of the tenant (None: of all) are obeyed, and how often they could not be read."""
         return self._revocations.status(tenant) if self._revocations else None
+
+    def standards(self) -> dict[str, int] | None:
+        """Which version of the curated answers is given, and how often a later one could not be read."""
+        return self._curated.status() if self._curated else None
 
     def similar(self, tenant: str | None) -> list[dict[str, Any]]:
         """What was learned of similar questions, by model: of one tenant, or of all (None)."""

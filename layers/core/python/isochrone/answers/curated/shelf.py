@@ -48,13 +48,13 @@ class Shelf:
         self._fixed = {entry.id: entry for entry in fixed}
         self._make_book = partial(CuratedBook, estimate=estimate, likeness=likeness)
         self._version: Version | None = None
+        self._unread = 0
         self._looked_at = float("-inf")
         self.book = self._make_book(fixed)
 
-    @property
-    def version(self) -> int:
-        """The version of the directory that answers; 0 when none does."""
-        return self._version.version if self._version else 0
+    def status(self) -> dict[str, int]:
+        """The version of the directory that answers, 0 for none, and how often there was no reading it."""
+        return {"version": self._version.version if self._version else 0, "unread": self._unread}
 
     async def look_up(self, inquiry: Inquiry, *, now: float) -> Known | None:
         """The standard answer to a request. A directory that is slow to tell what is new is not waited for."""
@@ -72,9 +72,13 @@ class Shelf:
         try:
             await self._read(self._archive)
         except StoreUnavailable as error:
-            log.warning("directory unavailable, going on with version %d of curated answers: %s", self.version, error)
+            self._go_on(f"the directory is unavailable: {error}")
         except (msgspec.MsgspecError, ValueError, KeyError) as error:
-            log.warning("curated answers cannot be used, going on with version %d: %s", self.version, error)
+            self._go_on(f"the directory's cannot be used: {error}")
+
+    def _go_on(self, why: str) -> None:
+        self._unread += 1
+        log.warning("curated answers: going on with version %d, since %s", self.status()["version"], why)
 
     async def _read(self, archive: Archive) -> None:
         version = await archive.current()
@@ -82,7 +86,7 @@ class Shelf:
             return
         entries = await archive.entries(version)
         if entries is None:
-            log.warning("version %d of the curated answers is not whole yet", version.version)
+            self._go_on(f"version {version.version} is not whole yet")
             return
         merged = self._fixed | {entry.id: entry for entry in entries}
         # A large book takes tenths of a second to index; other requests go on meanwhile.
