@@ -134,3 +134,19 @@ async def test_answer_of_after_it_is_kept_in_place_of_one_whose_leases_had_count
         await here.settled()
         late = await stack.enter_async_context(running_edge(backend(pool), **shared))
         assert (await known_at(late)).status == 200
+
+
+async def test_edge_that_remembers_what_was_taken_back_finds_what_another_one_has_made_since(
+    pool: Upstream, shared: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocations, "READ_SECONDS", 5.0)
+    monkeypatch.setattr(rulebook, "SKEW_SECONDS", 0.0)
+    async with AsyncExitStack() as stack:
+        here, there = await two(stack, pool, shared)
+        await asked_everywhere([here, there])
+        await here.request("DELETE", "/v1/answers?pattern=*")
+        assert (await here.chat()).headers["x-isochrone-cache"] == "miss"
+        await here.settled()
+        monkeypatch.setattr(revocations.Revocations, "_is_due", lambda *_: True)
+        assert (await known_at(there)).status == 200
+        assert len(pool.requests) == 2

@@ -122,8 +122,7 @@ class Desk:
             return Found(standard)
         if not inquiry.may_read:
             return NOTHING_FOUND
-        known = await self.library.look_up(inquiry, now=now)
-        if known and not await self._is_revoked(inquiry, known):
+        if known := await self._exact(inquiry, now):
             return Found(known)
         if not inquiry.terms.semantic or self._similar is None:
             return NOTHING_FOUND
@@ -156,6 +155,15 @@ class Desk:
             return ""
         await self._revocations.refresh()
         return self._revocations.stamp(inquiry.tenant, mark, inquiry.text, inquiry.ask.model)
+
+    async def _exact(self, inquiry: Inquiry, now: float) -> Known | None:
+        known = await self.library.look_up(inquiry, now=now)
+        if known is None or not await self._is_revoked(inquiry, known):
+            return known
+        if known.tier != "memory":
+            return None
+        newer = await self.library.look_up(inquiry, now=now, consistent=True)  # another edge may have made it anew
+        return None if newer is None or await self._is_revoked(inquiry, newer) else newer
 
     async def _is_revoked(self, inquiry: Inquiry, known: Known) -> bool:
         if self._revocations is None:
