@@ -21,6 +21,7 @@ from isochrone.settings import load
 from isochrone.stores.dynamodb.client import connect
 from isochrone.stores.dynamodb.directory import DynamoDirectoryStore
 from tests.contract.conftest import PATIENT
+from tests.faults.harness import running_edge
 from tests.unit.test_curated_book import NOW, inquiry, said
 
 CONFIG = """
@@ -156,6 +157,29 @@ async def test_edge_of_another_region_answers_with_what_was_brought_in(
         current = await Archive(store).current()
         assert current is not None
         assert current.entries == 2
+
+
+async def test_running_edge_has_what_was_there_at_its_start_and_hears_of_changes(
+    curated: Curated, faq: Path, config: Path, ministack: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With every backend down, and in another region than the one whose table the command writes."""
+    await asyncio.to_thread(curated, "import", faq)
+    monkeypatch.setattr("isochrone.answers.curated.shelf.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("isochrone.answers.curated.shelf._PATIENCE_SECONDS", 30.0)
+    down = {"name": "down", "region": "eu-west-1", "base_url": "http://127.0.0.1:9/v1", "models": {"m": "m"}}
+    state = {"kind": "dynamodb", "endpoint_url": ministack, "spool": str(tmp_path)}
+    service = {"name": load(config).service.name}
+    async with running_edge(down, region="us-east-1", service=service, state=state) as edge:
+        assert edge.edge.pipeline.rooms.desk.standards() == {"version": 1, "unread": 0}
+
+        async def told(question: str) -> tuple[int, str]:
+            answer = await edge.chat(messages=[{"role": "user", "content": question}])
+            return answer.status, answer.headers.get("x-isochrone-reason", "")
+
+        assert await told("open in rome") == (200, "curated city version 1")
+        await asyncio.to_thread(curated, "delete", "city")
+        assert (await told("open in rome"))[0] == 503
+        assert await told("营业时间") == (200, "curated hours version 1")
 
 
 def test_table_that_is_not_there_is_one_line(tmp_path: Path) -> None:
