@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,16 @@ def test_file_of_the_configurations_folder_is_read(folder: Path) -> None:
     run(folder, "export", str(folder / "out.jsonl"))
     expected = '{"id":"hi","phrasings":["Hi","Hello"],"answer":"Welcome.","models":["m"]}\n'
     assert (folder / "out.jsonl").read_text() == expected
+
+
+def test_question_in_other_words_is_tried_where_similar_ones_are_answered(folder: Path) -> None:
+    (folder / "faq.csv").write_text("id,phrasings,answer\npay,How do I pay?,By card.\n")
+    asked = ("test", "hi, tell me how I can pay", "--json")
+    assert run(folder, *asked).exit_code == 1
+    config = folder / "isochrone.toml"
+    config.write_text(CONFIG.replace("[answers]", "[answers]\nsemantic = true"))
+    told = json.loads(run(folder, *asked).output)
+    assert told == {"id": "pay", "version": 1, "similar": True, "answer": "By card."}
 
 
 @pytest.mark.parametrize("arguments", [("import", "faq.csv"), ("delete", "hi"), ("rollback",), ("history",)])

@@ -52,7 +52,7 @@ def test_json_that_does_not_fit_is_refused_with_the_place(text: str, message: st
     assert (caught.value.code, caught.value.param) == ("schema_mismatch", "messages")
 
 
-@pytest.mark.parametrize("text", ['{"age": 20', "[1, 2,]"])
+@pytest.mark.parametrize("text", ['{"age": 20', "[1, 2,]", "[" * 20_000, "[" * 9_000 + "]" * 9_000])
 def test_broken_json_is_refused_and_not_taken_for_words(text: str) -> None:
     with pytest.raises(BadRequest, match="The user turn is no JSON"):
         run(text, fields(PERSON))

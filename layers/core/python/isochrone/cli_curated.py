@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from isochrone.cli_options import Refused, config_option, json_option
-from isochrone.settings import Settings, SettingsError, main_region
+from isochrone.settings import Settings, SettingsError, main_region, semantic_somewhere
 
 if TYPE_CHECKING:
     from isochrone.answers.curated.archive import Archive, Version
@@ -148,18 +148,25 @@ def delete(settings: Settings, *, names: tuple[str, ...], as_json: bool) -> None
 @click.option("--model", default="", help="Of which model; default: of one that no entry names.")
 @json_option
 def test(settings: Settings, *, question: str, tenant: str, model: str, as_json: bool) -> None:
-    """Print how QUESTION would be answered. Exit status: 0, 1 when no entry does."""
+    """Print how QUESTION would be answered, also where the configuration answers similar questions to somebody.
+
+    Exit status: 0, 1 when no entry answers it.
+    """
     from isochrone.answers.curated.book import CuratedBook
+    from isochrone.answers.curated.wording import Wordings
     from isochrone.ledger.usage import estimate
 
-    book = CuratedBook(_read(settings).all, estimate=estimate)
-    found = book.standard_for(question, tenant=tenant, model=model, now=time.time())
+    book = CuratedBook(_read(settings).all, estimate=estimate, likeness=Wordings)
+    whose = {"tenant": tenant, "model": model}
+    found = book.standard_for(question, **whose, now=time.time())
+    similar = found is None and semantic_somewhere(settings)
+    found = book.similar_to(question, **whose, now=time.time()) if similar else found
     if found is None:
         raise click.ClickException("no entry answers that")
-    said = {"id": found.id, "version": found.version, "answer": found.answer}
-    click.echo(
-        json.dumps(said, ensure_ascii=False) if as_json else f"{found.id} version {found.version}: {found.answer}"
-    )
+    said = {"id": found.id, "version": found.version, "similar": similar, "answer": found.answer}
+    how = ", similar question" if similar else ""
+    line = f"{found.id} version {found.version}{how}: {found.answer}"
+    click.echo(json.dumps(said, ensure_ascii=False) if as_json else line)
 
 
 @curated.command()

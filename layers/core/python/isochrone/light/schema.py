@@ -17,7 +17,7 @@ from isochrone.light.example import NoExample, example_of
 
 NEEDS = ("jsonschema",)
 MAX_CHARS = 20_000
-_MAX_WORK = 100_000
+_MAX_WORK = 30_000
 _REFUSED = ("pattern", "patternProperties")
 _FIELD = "response_format.json_schema.schema"
 
@@ -66,7 +66,7 @@ def _json_in(text: str) -> tuple[bool, Any]:
     """(was it JSON, the data)"""
     try:
         return True, msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         if text.lstrip()[:1] in ("{", "["):
             raise BadRequest(f"The user turn is no JSON: {error}.", code="invalid_json", param="messages") from None
         return False, None

@@ -116,6 +116,12 @@ class CuratedBook:
                 return standard
         return None
 
+    def similar_to(self, question: str, *, tenant: str, model: str, now: float) -> Standard | None:
+        """Who answers a question that is like theirs; None where there is no telling that."""
+        if self._similar is None or len(question) > self._longest:
+            return None
+        return self._similar.standard_for(question, tenant=tenant, model=model, now=now)
+
     def look_up(self, inquiry: Inquiry, *, now: float) -> Known | None:
         """The standard answer, or None when there is none or the caller wants one of a model's own (`no-cache`,
         `no-store`). `now` is epoch seconds."""
@@ -127,9 +133,9 @@ class CuratedBook:
         whose = {"tenant": inquiry.tenant, "model": inquiry.ask.model}
         if standard := self.standard_for(question, **whose, now=now):
             return self._known(standard, inquiry)
-        if self._similar is None or not inquiry.terms.semantic or len(question) > self._longest:
+        if not inquiry.terms.semantic:
             return None
-        standard = self._similar.standard_for(question, **whose, now=now)
+        standard = self.similar_to(question, **whose, now=now)
         return self._known(standard, inquiry, ", similar question") if standard else None
 
     def _known(self, standard: Standard, inquiry: Inquiry, how: str = "") -> Known | None:
