@@ -192,6 +192,8 @@ class Generations:
 
 
 _FAILURES = (Outcome.FAILED, Outcome.REFUSED)
+# An end that only another version of this program knows is one of which nothing is to be had.
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 
 
 def _name(mark: str) -> str:
@@ -204,5 +206,10 @@ def _path(lease: Lease | Held) -> str:
 
 def _ended(found: Mapping[str, Any], version: int) -> Ended:
     return Ended(
-        Outcome(found["ended"]), found["fence"], found["turn"], version, found.get("parts", 0), found.get("error")
+        _OUTCOMES.get(found["ended"], Outcome.LEFT),
+        int(found.get("fence", 0)),
+        int(found.get("turn", 0)),
+        version,
+        int(found.get("parts", 0)),
+        found.get("error"),
     )
