@@ -4,7 +4,7 @@ Three kinds, tried in this order; the first that fits is the forecast:
 
 * periodic: most of the hours with an ask are hours of the day, or of the week, that come back. The chance of an ask in
   such an hour is in how many it was asked for, of those there were; in any other hour it is 0.
-* rising: the last hours had significantly more asks than the day before. Their rate, halved every 6 hours.
+* rising: the last hours had significantly more asks than the day before. Their rate, halved every 3 hours.
 * popular: all the others. Their rate, in which a day ago counts half, if they are still asked for at all.
 
 Rates are per hour of an average load: by night there are fewer asks for anything, which says nothing of one answer. A
@@ -30,7 +30,7 @@ _MOST_REGULAR = 0.5
 _RECENT, _BEFORE = 3, 24
 _FEWEST_RISING = 4
 _SIGMAS_RISING = 3.0
-_RISING_HALVES_IN = 6.0
+_RISING_HALVES_IN = 3.0
 _FADE: float = 0.5 ** (1 / 24)
 # In hours: longer ago than this is as good as forgotten.
 _MEMORY = 168
