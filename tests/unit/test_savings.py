@@ -7,8 +7,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from isochrone.ledger.demand import asked_since
 from isochrone.ledger.figures import figures, interval
 from isochrone.ledger.savings import Savings, saved_since
+from isochrone.life import Life, Stores
+from isochrone.settings import Answers, Backend, Region, Settings
+from isochrone.stores.memory import MemoryAnswerStore, MemoryFleetStore, MemoryLedgerStore
 from isochrone.stores.memory_rollups import MemoryRollupStore
 
 NOW = 1_795_392_000.0 + 3600  # 01:00 UTC
@@ -206,3 +210,30 @@ def test_figures_of_nothing_are_whole() -> None:
         "tiers",
         "false_hits",
     }
+
+
+async def test_a_function_tells_its_sums_before_it_may_be_frozen_and_the_last_ones_when_it_ends() -> None:
+    region, facts = Region(name="eu-west-1"), Backend(name="pool", base_url="http://127.0.0.1:1/v1", models={"m": "m"})
+    settings = Settings(region=(region,), backend=(facts,), answers=Answers(warm=True))
+    rollups, fleet = MemoryRollupStore(), MemoryFleetStore()
+    stores = Stores(MemoryAnswerStore(), MemoryLedgerStore(), rollups, fleet)
+    life = Life(settings, "eu-west-1", {}, stores, resident=False)
+    for _ in range(2):
+        life.savings.miss("a", now=NOW)
+        life.demand.asked("a", "m1", NOW)
+        await life.catch_up()
+    assert (await saved_since(rollups, NOW, now=NOW))["a"]["misses"] == 2
+    assert sum((await asked_since(rollups, NOW, now=NOW))["a", "m1"].values()) == 2
+    life.savings.miss("a", now=NOW)
+    await life.close()
+    assert (await saved_since(rollups, NOW, now=NOW))["a"]["misses"] == 3
+
+
+async def test_demand_is_not_counted_where_no_other_process_could_warm() -> None:
+    region, facts = Region(name="eu-west-1"), Backend(name="pool", base_url="http://127.0.0.1:1/v1", models={"m": "m"})
+    settings = Settings(region=(region,), backend=(facts,), answers=Answers(warm=True))
+    rollups = MemoryRollupStore()
+    life = Life(settings, "eu-west-1", {}, Stores(MemoryAnswerStore(), MemoryLedgerStore(), rollups), resident=False)
+    life.demand.asked("a", "m1", NOW)
+    await life.close()
+    assert await asked_since(rollups, NOW, now=NOW) == {}
