@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from isochrone.answers.curated.entry import Entry, faults
+from isochrone.answers.curated.book import CuratedBook
+from isochrone.answers.curated.entry import Entry, faults, sayings
 from isochrone.answers.curated.question import normalised
 from isochrone.answers.curated.sheet import read, to_csv, to_jsonl
+from isochrone.ledger.usage import estimate
 
 texts = st.text(st.characters(codec="utf-8"), max_size=30)
 names = st.from_regex(r"[a-z][a-z0-9/-]{0,8}", fullmatch=True)
@@ -44,6 +46,20 @@ def test_whatever_may_be_written_is_read_again_from_either_kind_of_file(written:
 @given(texts)
 def test_normalising_twice_changes_nothing_more(text: str) -> None:
     assert normalised(normalised(text)) == normalised(text)
+
+
+@given(entries)
+def test_every_question_of_an_entry_finds_one_of_its_answers_to_it(entry: Entry) -> None:
+    book = CuratedBook([entry], estimate=estimate)
+    whose = {"tenant": next(iter(entry.tenants), "t"), "model": next(iter(entry.models), "m")}
+    told = [(normalised(saying.question), saying.answer) for saying in sayings(entry)]
+    for question, answer in sayings(entry):
+        found = book.standard_for(f"  {question.upper()} ?", **whose, now=0)
+        if normalised(question) != normalised(question.upper()):
+            continue  # some letters have no capitals, or several
+        assert found is not None
+        assert (normalised(question), found.answer) in told
+        assert answer in [standard.answer for standard in book.candidates()]
 
 
 @given(entries, st.integers(1, 9))

@@ -40,7 +40,17 @@ def test_placeholder_of_a_phrasing_takes_each_of_its_values_and_the_answer_repea
         ({"id": "时间"}, "id", "must be letters"),
         ({"phrasings": ()}, "phrasings", "there is none"),
         ({"phrasings": ("x",) * 101}, "phrasings", "more than 100"),
-        ({"phrasings": ("",)}, "phrasings", "one is empty"),
+        ({"phrasings": ("",)}, "phrasings", "'' asks nothing"),
+        (
+            {
+                "phrasings": (
+                    "Hi",
+                    "?!。",
+                )
+            },
+            "phrasings",
+            "'?!。' asks nothing",
+        ),
         ({"phrasings": ("two\nlines",)}, "phrasings", "in one line"),
         ({"phrasings": ("x" * 1001,)}, "phrasings", "more than 1,000 characters"),
         ({"answer": " \n"}, "answer", "is empty"),

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from msgspec import Struct, field, structs
 
+from isochrone.answers.curated.question import normalised
 from isochrone.answers.curated.template import Template, TemplateError, fillings
 
 MAX_PHRASINGS = 100
@@ -109,8 +110,8 @@ def _faults_of_phrasings(entry: Entry) -> Iterator[Fault]:
     if len(entry.phrasings) > MAX_PHRASINGS:
         yield Fault("phrasings", f"there are more than {MAX_PHRASINGS}")
     for phrasing in entry.phrasings:
-        if not phrasing.strip():
-            yield Fault("phrasings", "one is empty")
+        if not normalised(phrasing):
+            yield Fault("phrasings", f"{phrasing!r:.80} asks nothing")
         elif phrasing != phrasing.strip() or len(phrasing.splitlines()) > 1:
             yield Fault("phrasings", f"{phrasing!r:.80}: write it in one line, without spaces around it")
         elif len(phrasing) > MAX_PHRASING_CHARS:
