@@ -9,6 +9,7 @@ import pytest
 
 from isochrone.ledger.demand import asked_since
 from isochrone.ledger.figures import figures, interval
+from isochrone.ledger.rollups import Teller
 from isochrone.ledger.savings import Savings, saved_since
 from isochrone.life import Life, Stores
 from isochrone.settings import Answers, Backend, Region, Settings
@@ -108,6 +109,26 @@ async def test_sums_of_several_processes_add_up() -> None:
     assert len(await store.sums("answers#2026-11-23", now=NOW)) == 3, "each process had an item of its own"
 
 
+async def test_a_store_that_is_gone_is_complained_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    store = MemoryRollupStore()
+    savings = savings_on(store)
+    store.failing = True
+    for _ in range(3):
+        savings.miss("a", now=NOW)
+        await savings.flush()
+    assert caplog.text.count("roll-ups wait, the ledger's table is unavailable") == 1
+
+
+async def test_what_can_never_be_stored_holds_up_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    store = MemoryRollupStore()
+    savings = savings_on(store)
+    savings.hit("a", "memory", Generated(seconds=float("inf")), took=0.0, now=NOW)
+    savings.miss("b", now=NOW)
+    await savings.flush()
+    assert list(await saved_since(store, NOW, now=NOW)) == ["b"]
+    assert "cannot be stored and is lost" in caplog.text
+
+
 async def test_what_a_store_that_is_gone_does_not_take_is_told_later() -> None:
     store = MemoryRollupStore()
     savings = savings_on(store)
@@ -130,7 +151,8 @@ async def test_a_flush_that_is_called_off_loses_nothing() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await savings.flush()
-    savings._store = store = MemoryRollupStore()
+    store = MemoryRollupStore()
+    savings._teller = Teller(store)
     await savings.flush()
     assert (await saved_since(store, NOW, now=NOW))["a"]["misses"] == 1
 

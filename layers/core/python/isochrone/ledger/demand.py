@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from heapq import nlargest
 
-from isochrone.ledger.rollups import DAY, HOUR, Sums, date_of, no_sums, tell
+from isochrone.ledger.rollups import DAY, HOUR, Sums, Teller, date_of, no_sums
 from isochrone.stores.protocols import RollupStore
 
 PARTITION = "asked#"
@@ -24,7 +24,7 @@ class Demand:
     """The counts of one edge. Where nothing is warmed (`wanted` is False) nothing is counted."""
 
     def __init__(self, store: RollupStore, *, wanted: bool) -> None:
-        self._store = store
+        self._teller = Teller(store)
         self._wanted = wanted
         self._counts: dict[tuple[int, str, str], int] = {}
 
@@ -41,7 +41,7 @@ class Demand:
         """Tell the roll-ups of the most asked for, one write for each answer and day; the others wait."""
         for (day, tenant, mark), hours in self._most_asked().items():
             expires = (day + KEEP_DAYS) * DAY
-            if not await tell(self._store, PARTITION + date_of(day), f"{tenant}#{mark}", hours, expires=expires):
+            if not await self._teller.tell(PARTITION + date_of(day), f"{tenant}#{mark}", hours, expires=expires):
                 return
             self._settle(day, tenant, mark, hours)
 

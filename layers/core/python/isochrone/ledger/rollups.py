@@ -37,13 +37,23 @@ def date_of(day: int) -> str:
     return f"{datetime.fromtimestamp(day * DAY, UTC):%Y-%m-%d}"
 
 
-async def tell(store: RollupStore, partition: str, key: str, amounts: Mapping[str, float], *, expires: float) -> bool:
-    """Add the amounts; False when the store does not take them now. What it can never take is logged and lost."""
-    try:
-        await store.add(partition, key, amounts, expires=expires)
-    except StoreUnavailable as error:
-        log.warning("roll-ups wait, the ledger's table is unavailable: %s", error)
-        return False
-    except ValueError as error:
-        log.error("roll-up %s %s cannot be stored and is lost: %s", partition, key, error)
-    return True
+class Teller:
+    """Adds sums to the store, and says once that it cannot."""
+
+    def __init__(self, store: RollupStore) -> None:
+        self._store = store
+        self._is_alone = False
+
+    async def tell(self, partition: str, key: str, amounts: Mapping[str, float], *, expires: float) -> bool:
+        """Add the amounts; False when the store does not take them now. What it can never take is logged and lost."""
+        try:
+            await self._store.add(partition, key, amounts, expires=expires)
+        except StoreUnavailable as error:
+            if not self._is_alone:
+                log.warning("roll-ups wait, the ledger's table is unavailable: %s", error)
+            self._is_alone = True
+            return False
+        except ValueError as error:
+            log.error("roll-up %s %s cannot be stored and is lost: %s", partition, key, error)
+        self._is_alone = False
+        return True

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 from isochrone.ledger.figures import SAVED, TIERS, VERDICTS, false_hits, figures
-from isochrone.ledger.rollups import DAY, Sums, date_of, merge, no_sums, tell
+from isochrone.ledger.rollups import DAY, Sums, Teller, date_of, merge, no_sums
 from isochrone.ledger.usage import usage_of
 from isochrone.stores.protocols import RollupStore
 
@@ -41,7 +41,7 @@ class Savings:
     """The sums of one edge. `chance` gives numbers from 0 to 1; `now` is always epoch seconds."""
 
     def __init__(self, store: RollupStore, chance: Callable[[], float]) -> None:
-        self._store = store
+        self._teller = Teller(store)
         self._chance = chance
         self._waiting: dict[tuple[str, int], Sums] = defaultdict(no_sums)
         self._of_tenant: dict[str, Sums] = defaultdict(no_sums)
@@ -123,7 +123,7 @@ class Savings:
         expires = (day + 1) * DAY + KEEP_SECONDS
         told = False
         try:
-            told = await tell(self._store, PARTITION + date_of(day), key, amounts, expires=expires)
+            told = await self._teller.tell(PARTITION + date_of(day), key, amounts, expires=expires)
         finally:  # also when nobody has time for it any more
             if not told:
                 merge(self._waiting[tenant, day], amounts)

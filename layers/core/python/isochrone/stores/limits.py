@@ -44,7 +44,7 @@ def check_item(partition: str, key: str, data: Mapping[str, Any]) -> None:
 def check_amounts(name: str, amounts: Mapping[str, float]) -> None:
     """ValueError when there is nothing to add, or something that is no finite number."""
     if not amounts or not all(math.isfinite(amount) for amount in amounts.values()):
-        raise ValueError(f"fleet counters {name!r}: amounts must be finite numbers, at least one, not {dict(amounts)}")
+        raise ValueError(f"counters {name!r}: amounts must be finite numbers, at least one, not {dict(amounts)}")
 
 
 def ledger_sort_key(entry: dict[str, Any]) -> str:
