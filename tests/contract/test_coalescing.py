@@ -17,7 +17,7 @@ from isochrone.api.sse import DONE_EVENT
 from isochrone.stores.memory import MemoryFleetStore
 from isochrone.stores.protocols import FleetStore
 from tests.contract.conftest import Stores
-from tests.flights import STREAM, WITHOUT_USAGE, Process, Source, read, rest
+from tests.flights import MARK, STREAM, WITHOUT_USAGE, Process, Source, read, rest
 from tests.tellings import text_of
 from tests.upstream import TEXT, chunk, completion, words
 
@@ -399,7 +399,7 @@ async def test_a_generation_whose_last_follower_elsewhere_has_left_is_called_off
 
 
 async def test_without_the_table_every_process_shares_what_it_can_by_itself() -> None:
-    store = MemoryFleetStore()
+    store = MemoryFleetStore(clock=lambda: 1.0)
     store.failing = True
     processes = [Process(Generations(store, clock=lambda: 1.0)) for _ in range(2)]
     sources = [Source(*STREAM, None), Source(*STREAM, None)]
@@ -410,7 +410,7 @@ async def test_without_the_table_every_process_shares_what_it_can_by_itself() ->
 
 
 async def test_a_table_that_hangs_costs_its_patience_once_and_then_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    link = Link(MemoryFleetStore())
+    link = Link(MemoryFleetStore(clock=lambda: 1.0))
     link.runs.clear()
     asked_for: list[str] = []
     process = Process(Generations(link, clock=lambda: 1.0, pace=Pace(patience=0.01)))
@@ -426,8 +426,24 @@ async def test_a_table_that_hangs_costs_its_patience_once_and_then_nothing(monke
     assert asked_for == ["answer/aa"]
 
 
+async def test_a_lease_that_comes_too_late_makes_nobody_wait() -> None:
+    store = MemoryFleetStore(clock=lambda: 1.0)
+    link = Link(store)
+    link.runs.clear()
+    slow = Process(Generations(link, clock=lambda: 1.0, pace=PACE._replace(patience=0.01)))
+    assert await slow.ask(Source(*STREAM, None)) == WITHOUT_USAGE
+    assert await store.read(f"answer/{MARK}", now=1.0) == (None, 0)
+    link.runs.set()
+    await asyncio.sleep(0.05)
+    quick = Process(Generations(store, clock=lambda: 1.0))
+    source = Source(*STREAM, None)
+    assert await asyncio.wait_for(quick.ask(source), 1.0) == WITHOUT_USAGE
+    await quick.background.finish()
+    assert source.fences == [3], "the first two were those of the late one, and its end"
+
+
 async def test_a_table_that_goes_while_others_are_followed_makes_nobody_wait_longer_than_for_the_dead() -> None:
-    store = MemoryFleetStore()
+    store = MemoryFleetStore(clock=lambda: 1.0)
     pace = PACE._replace(silence=0.2)
     one, other = (Process(Generations(store, clock=lambda: 1.0, pace=pace)) for _ in range(2))
     source, own = Source(), Source(*STREAM, None)

@@ -19,7 +19,7 @@ from isochrone.answers.completion import Answer
 from isochrone.answers.flight_broadcast import INSIDE, Asker, Broadcast, Generation, Head, is_final
 from isochrone.answers.flight_text import Cursor
 from isochrone.answers.generation_parts import Following, Part, Telling
-from isochrone.answers.generations import Ended, Generations, Held, Lease, Outcome
+from isochrone.answers.generations import Claim, Ended, Generations, Held, Lease, Outcome
 from isochrone.api.errors import ApiError, NothingAlive, UpstreamFailed, UpstreamRefused, status_of
 
 log = logging.getLogger("isochrone.answers")
@@ -27,7 +27,6 @@ log = logging.getLogger("isochrone.answers")
 _ERROR_BYTES = 16 * 1024
 
 Rejoin = Callable[[bytes], Callable[[bytes], bytes]]
-Claim = Lease | Held | Ended | None
 
 
 class Flight:

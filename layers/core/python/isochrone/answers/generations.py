@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from enum import Enum
 from typing import Any, NamedTuple, TypeVar
 
@@ -94,6 +95,9 @@ class Ended(NamedTuple):
     error: Mapping[str, Any] | None = None
 
 
+Claim = Lease | Held | Ended | None
+
+
 class Generations:
     """The leases in a fleet store; `clock` gives epoch seconds. No method raises for a store that is gone."""
 
@@ -102,8 +106,9 @@ class Generations:
         self._store = store
         self._clock = clock
         self._alone_until = 0.0
+        self._late: set[asyncio.Task[None]] = set()
 
-    async def take(self, mark: str, *, seconds: float, turn: int = 0, version: int = 0) -> Lease | Held | Ended | None:
+    async def take(self, mark: str, *, seconds: float, turn: int = 0, version: int = 0) -> Claim:
         """The lease for so many seconds, or who has it. None: this process is alone.
 
         A `turn` above 0 is that of a successor: Ended says that another one came before it and failed as well.
@@ -111,9 +116,23 @@ class Generations:
         """
         if self._clock() < self._alone_until:
             return None
-        return await self._in_time(self._take(mark, seconds, turn, version), None)
+        taking = asyncio.create_task(self._take(mark, seconds, turn, version))
+        try:
+            async with asyncio.timeout(self.pace.patience):
+                return await asyncio.shield(taking)
+        except (TimeoutError, StoreUnavailable) as error:
+            self._say_alone(error)
+        self._late.add(late := asyncio.create_task(self._give_back(taking)))
+        late.add_done_callback(self._late.discard)
+        return None
 
-    async def _take(self, mark: str, seconds: float, turn: int, version: int) -> Lease | Held | Ended | None:
+    async def _give_back(self, taking: asyncio.Task[Claim]) -> None:
+        """A lease that comes too late would only make others wait for nobody."""
+        with suppress(StoreUnavailable):
+            if isinstance(claim := await taking, Lease):
+                await self.end(claim, Outcome.LEFT)
+
+    async def _take(self, mark: str, seconds: float, turn: int, version: int) -> Claim:
         document = {"turn": turn, "seconds": seconds}
         for _ in range(_TRIES):
             fence = await self._write(_name(mark), document, version=version, seconds=seconds)
@@ -185,9 +204,9 @@ class Generations:
         return result
 
     def _say_alone(self, error: Exception) -> None:
-        now = self._clock()
+        now, why = self._clock(), str(error) or f"it did not within {self.pace.patience:g} s"
         if now >= self._alone_until:
-            log.warning("answers are shared in this process only until the fleet table answers again: %s", error)
+            log.warning("answers are shared in this process only until the fleet table answers again: %s", why)
         self._alone_until = now + self.pace.alone
 
 
