@@ -103,13 +103,16 @@ async def test_what_is_made_is_known_to_every_edge_of_the_tables(near: Upstream,
     assert len(near.requests) == 2
 
 
-async def test_it_is_asked_as_it_was_and_of_low_priority(near: Upstream, tables: Stores) -> None:
+async def test_it_is_asked_as_it_was_at_the_lowest_priority(near: Upstream, tables: Stores) -> None:
     asked = {"messages": [{"role": "user", "content": "Wie weit?"}], "temperature": 0, "seed": 7, "stream": True}
     async with running_edge(backend(near), **sections()) as edge:
-        await often_asked(tables, await known_mark(edge, **asked))
+        mark = await known_mark(edge, **asked)
+        await often_asked(tables, mark)
         async with warmer_beside(edge) as warmer:
+            item = await warmer._warmer._stock.item(mark, now=time.time())
+            assert isinstance(item, Item)
             (made,) = (await warmer.run(seconds=60)).made
-    assert made.outcome == "made"
+    assert (made.outcome, item.controls.priority) == ("made", 1)
     first, anew = (request.fields for request in near.requests)
     assert (anew["messages"], anew["seed"]) == (first["messages"], 7)
 
@@ -282,6 +285,20 @@ async def test_an_answer_that_may_not_be_kept_says_so(near: Upstream, tables: St
             run = await warmer.run(seconds=60)
     assert [one.outcome for one in run.made] == ["not kept"]
     assert not run.is_complete
+
+
+async def test_without_the_table_of_budgets_nothing_is_generated(near: Upstream, tables: Stores) -> None:
+    fleet = tables.fleet
+    assert isinstance(fleet, MemoryFleetStore)
+    async with running_edge(backend(near), **sections()) as edge:
+        await often_asked(tables, await known_mark(edge))
+        async with warmer_beside(edge) as warmer:
+            plan, _ = await warmer.plan()
+            fleet.failing = True
+            made = await warmer._warmer._try_to_make(plan.lines[0], time.monotonic() + 60)
+            fleet.failing = False
+    assert made.went_wrong
+    assert len(near.requests) == 1
 
 
 async def test_without_the_table_of_demand_nothing_is_made_and_the_duty_is_given_back(

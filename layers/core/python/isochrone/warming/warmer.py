@@ -21,7 +21,7 @@ from isochrone.ledger.rollups import DAY, date_of
 from isochrone.pipeline import Pipeline
 from isochrone.routing.leases import Leases
 from isochrone.settings import Settings
-from isochrone.stores.protocols import AnswerStore, FleetStore, LedgerStore, RollupStore
+from isochrone.stores.protocols import AnswerStore, FleetStore, LedgerStore, RollupStore, StoreUnavailable
 from isochrone.warming.forecast import Day, Forecast, forecast
 from isochrone.warming.history import OWN_REQUESTS, History, Name, history
 from isochrone.warming.plan import Held, Line, Means, Plan, plan
@@ -161,16 +161,24 @@ class Warmer:
     async def _make_all(self, due: list[Line], ends_at: float) -> Run:
         made: list[Made] = []
         for start in range(0, len(due), _GENERATIONS_AT_ONCE):
-            if time.monotonic() + _RESERVE_SECONDS > ends_at or not await self._hold_duty():
+            if time.monotonic() + _RESERVE_SECONDS > ends_at:
                 return Run("out of time", tuple(made))
+            if not await self._hold_duty():
+                return Run(_BUSY, tuple(made))
             batch = due[start : start + _GENERATIONS_AT_ONCE]
-            made += await asyncio.gather(*(self._make(line, ends_at) for line in batch))
+            made += await asyncio.gather(*(self._try_to_make(line, ends_at) for line in batch))
             outcomes = {one.outcome for one in made}
             if _OVER in outcomes:
                 return Run("out of budget", tuple(made))
             if _NOBODY_FREE in outcomes:
                 return Run("the fleet is busy", tuple(made))
         return Run("done", tuple(made))
+
+    async def _try_to_make(self, line: Line, ends_at: float) -> Made:
+        try:
+            return await self._make(line, ends_at)
+        except StoreUnavailable as error:
+            return Made(line, f"{_FAILED}: {error}", 0.0)
 
     async def _make(self, line: Line, ends_at: float) -> Made:
         """Its dollars are taken first, and what was really spent is settled afterwards: several runs share a day."""
