@@ -263,3 +263,11 @@ async def test_answer_whose_usage_was_not_heard_because_the_client_left_is_not_k
         assert [entry["outcome"] for entry in await edge.ledger()] == ["ok"]
         only = await edge.chat(stream=True, headers={"x-isochrone-cache": "only"})
         assert only.error["code"] == "not_cached"
+
+
+async def test_a_miss_that_may_be_kept_names_the_answer_that_it_becomes(near: Upstream) -> None:
+    async with running_edge(backend(near)) as edge:
+        miss, hit = await asked_and_settled(edge), await edge.chat(stream=True)
+        assert miss.headers["x-isochrone-answer"] == hit.headers["x-isochrone-answer"]
+        unkept = await edge.chat(temperature=1.0)
+        assert "x-isochrone-answer" not in unkept.headers

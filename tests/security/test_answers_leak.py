@@ -255,6 +255,8 @@ class Calls:
 def visible(answer: Answer) -> dict[str, Any]:
     """All of a reply but its ids, and how many milliseconds the plan thought of."""
     headers = {name: value for name, value in answer.headers.items() if name not in ("x-request-id", "date")}
+    if "x-isochrone-answer" in headers:
+        headers["x-isochrone-answer"] = "ID"
     headers["x-isochrone-reason"] = re.sub(r"[\d.]+", "#", headers.get("x-isochrone-reason", ""))
     return {"status": answer.status, "headers": headers, "body": re.sub(rb'"id": ?"[^"]*"', b"ID", answer.body)}
 

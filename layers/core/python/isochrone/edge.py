@@ -18,7 +18,8 @@ from isochrone.api.exchange import Reply, Request
 from isochrone.api.requests import OPERATIONS, Operation
 from isochrone.background import Background
 from isochrone.edge_answers import AnswerRoutes
-from isochrone.pipeline import JSON, Pipeline
+from isochrone.pipeline import Pipeline
+from isochrone.replies import JSON
 from isochrone.stores.protocols import StoreUnavailable
 
 log = logging.getLogger("isochrone")

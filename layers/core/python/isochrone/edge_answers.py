@@ -21,7 +21,8 @@ from isochrone.answers.revocations import Revocations, TooManyRevocations
 from isochrone.answers.rulebook import LONGEST_PATTERN, Rule
 from isochrone.api.errors import ApiError, BadRequest, NotFound, Saturated
 from isochrone.api.exchange import Reply, Request
-from isochrone.pipeline import JSON, Pipeline
+from isochrone.pipeline import Pipeline
+from isochrone.replies import JSON
 from isochrone.stores.protocols import StoreUnavailable
 
 ROUTE = "/v1/answers"

@@ -16,9 +16,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from isochrone.admission.address import AddressRule
-from isochrone.admission.keys import KeyRing, Principal
-from isochrone.answers.completion import Answer, replay_body, replay_stream
-from isochrone.answers.desk import NOTHING_FOUND, Candidate, Desk, Found
+from isochrone.admission.keys import KeyRing
+from isochrone.answers.completion import Answer
+from isochrone.answers.desk import NOTHING_FOUND, Desk, Found
 from isochrone.answers.fingerprint import storable
 from isochrone.answers.flights import Asker, Flights, Generation
 from isochrone.answers.inquiry import Inquiry
@@ -28,18 +28,20 @@ from isochrone.api.errors import ApiError, BodyTooLarge, NotCached, NotFound, st
 from isochrone.api.exchange import Reply, Request
 from isochrone.api.requests import Ask, Operation, parse, without_stream
 from isochrone.background import Background
+from isochrone.errand import Caller, Errand
 from isochrone.ledger.book import Book
 from isochrone.ledger.counters import Counters
 from isochrone.ledger.demand import Demand
 from isochrone.ledger.savings import Savings
 from isochrone.ledger.usage import cost_of, usage_in, usage_of
 from isochrone.light.work import Job, LightWork
+from isochrone.replies import EVENT_STREAM, JSON, headers_of, told_again
 from isochrone.routing import affinity
 from isochrone.routing.exchange import Exchange
 from isochrone.routing.fleet import Fleet
-from isochrone.routing.geo import Location, Locator
+from isochrone.routing.geo import Locator
 from isochrone.routing.plan import Planner, Step, reason
-from isochrone.routing.residency import Regions, eligible
+from isochrone.routing.residency import eligible
 from isochrone.settings import Settings
 from isochrone.upstream.assembly import asked_of, assemble
 from isochrone.upstream.attempt import BodyAnswer
@@ -49,9 +51,6 @@ from isochrone.upstream.pursuit import BeginVisit, Means, Won, pursue
 from isochrone.upstream.transcript import Transcript
 from isochrone.upstream.visit import Place, Visit
 
-JSON = {"content-type": "application/json"}
-EVENT_STREAM = {"content-type": "text/event-stream; charset=utf-8", "x-accel-buffering": "no"}
-
 # What the header x-isochrone-cache says of an answer that was found there.
 _CACHE_OF = {"memory": "hit", "store": "hit", "semantic": "semantic", "curated": "curated"}
 # With one of these no backend can answer now; an answer past its time may be better than that.
@@ -60,14 +59,6 @@ _NONE_CAN_BE_HAD = frozenset({429, 500, 502, 503, 504})
 # How many times longer than for a first token a backend may take for a whole body before a caller who gives up on it
 # counts against it.
 _BODY_PATIENCE = 6
-
-
-class Caller(NamedTuple):
-    """Who asks, and from where: `location` is None where the address says nothing."""
-
-    principal: Principal
-    address: str
-    location: Location | None
 
 
 class Rooms(NamedTuple):
@@ -89,41 +80,12 @@ class Rooms(NamedTuple):
     exchange: Exchange | None = None
 
 
-class Errand(NamedTuple):
-    """One generating request on its way: `begun` and `ends_at` are on the event loop's clock.
-
-    `candidate` is a known answer to a similar question, to be compared with the one that is generated; `follow` is the
-    fingerprint of a similar one that is being answered now.
-    """
-
-    ask: Ask
-    caller: Caller
-    regions: Regions
-    request_id: str
-    controls: Controls
-    begun: float
-    ends_at: float
-    inquiry: Inquiry
-    candidate: Candidate | None = None
-    follow: str | None = None
-
-
 def _why(step: Step, asked_for: str) -> str:
     """Short and ASCII, for a header."""
     why = reason(step)
     if step.model == asked_for:
         return why
     return f"fallback {step.model}, {why}".encode("ascii", "replace").decode()
-
-
-def _asked(errand: Errand) -> dict[str, Any]:
-    """What it takes to ask it again with the rights that its key has then."""
-    regions = errand.controls.regions
-    return {
-        "fields": errand.ask.fields,
-        "key": errand.caller.principal.key_id,
-        "regions": None if regions is None else sorted(regions),
-    }
 
 
 class Pipeline:
@@ -207,7 +169,7 @@ class Pipeline:
     async def _do_light(self, job: Job, ask: Ask, request_id: str) -> Reply:
         """Work that needs no backend. Raises BadRequest, NotInstalled."""
         answer, why = await self.rooms.light.answer(job, ask, now=self._now()), f"light work: {job.task}"
-        headers = self._counted_headers(cache="bypass", backend=answer.backend, attempts=0, why=why)
+        headers = self._counted(headers_of(cache="bypass", backend=answer.backend, attempts=0, why=why))
         return self._told_again(answer, ask, request_id, headers)
 
     def inquire(self, caller: Caller, ask: Ask, controls: Controls) -> Inquiry:
@@ -280,7 +242,8 @@ class Pipeline:
         return known.answer if known else None
 
     def _replay_shared(self, errand: Errand, answer: Answer) -> Reply:
-        headers = _headers(cache="coalesced", backend=answer.backend, attempts=0, why="shared generation")
+        mark = errand.inquiry.mark if errand.inquiry.may_keep else None
+        headers = headers_of(cache="coalesced", backend=answer.backend, attempts=0, why="shared generation", mark=mark)
         return self._told_again(answer, errand.ask, errand.request_id, headers)
 
     async def _attempt(self, errand: Errand) -> Won:
@@ -336,11 +299,15 @@ class Pipeline:
         return begin
 
     def _relay(self, won: Won, errand: Errand, generation: Generation | None = None) -> Reply:
-        headers = self._counted_headers(
-            cache="miss" if errand.inquiry.is_cacheable else "bypass",
-            backend=won.visit.step.backend.facts.name,
-            attempts=won.made,
-            why=_why(won.visit.step, errand.ask.model),
+        inquiry, step = errand.inquiry, won.visit.step
+        headers = self._counted(
+            headers_of(
+                cache="miss" if inquiry.is_cacheable else "bypass",
+                backend=step.backend.facts.name,
+                attempts=won.made,
+                why=_why(step, errand.ask.model),
+                mark=inquiry.mark if inquiry.may_keep else None,
+            )
         )
         if isinstance(won.answer, BodyAnswer):
             self._settle(errand, generation, won, won.answer.body)
@@ -400,14 +367,16 @@ class Pipeline:
             question=errand.inquiry.text or "",
             seconds=time.monotonic() - errand.begun,
             cost=cost_of(facts.price, *usage_of(usage)),
-            request=_asked(errand) if self.settings.answers.warm else None,
+            request=errand.asked() if self.settings.answers.warm else None,
         )
 
     def _replay(self, known: Known, errand: Errand, *, instead_of: ApiError | None = None) -> Reply:
         """A known answer, in the form that was asked for. One past its time says so, and why it is given."""
         answer, now = known.answer, self._now()
-        headers = self._counted_headers(cache=_CACHE_OF[known.tier], backend=answer.backend, attempts=0, why=known.why)
-        headers["x-isochrone-answer"] = known.mark
+        cache = _CACHE_OF[known.tier]
+        headers = self._counted(
+            headers_of(cache=cache, backend=answer.backend, attempts=0, why=known.why, mark=known.mark)
+        )
         self._count(errand, known.mark, known.tier, answer)
         if known.stale_for:
             headers["age"] = str(max(0, int(now - answer.created)))
@@ -419,12 +388,7 @@ class Pipeline:
         return self._told_again(answer, errand.ask, errand.request_id, headers)
 
     def _told_again(self, answer: Answer, ask: Ask, request_id: str, headers: dict[str, str]) -> Reply:
-        now = self._now()
-        if not ask.stream:
-            body = replay_body(answer, request_id=request_id, now=now)
-            return Reply(status=200, headers={**headers, **JSON}, body=body)
-        body = replay_stream(answer, request_id=request_id, now=now, include_usage=ask.include_usage)
-        return Reply(status=200, headers={**headers, **EVENT_STREAM}, body=body)
+        return told_again(answer, ask, headers, request_id=request_id, now=self._now())
 
     def _count(self, errand: Errand, mark: str, tier: str, answer: Answer) -> None:
         tenant, now = errand.inquiry.tenant, self._now()
@@ -437,15 +401,6 @@ class Pipeline:
         with suppress(ApiError):
             await self._answer(errand._replace(ask=without_stream(errand.ask)))
 
-    def _counted_headers(self, *, cache: str, backend: str, attempts: int, why: str) -> dict[str, str]:
-        self.rooms.counters.add("cache_" + cache)
-        return _headers(cache=cache, backend=backend, attempts=attempts, why=why)
-
-
-def _headers(*, cache: str, backend: str, attempts: int, why: str) -> dict[str, str]:
-    return {
-        "x-isochrone-cache": cache,
-        "x-isochrone-backend": backend,
-        "x-isochrone-attempts": str(attempts),
-        "x-isochrone-reason": why,
-    }
+    def _counted(self, headers: dict[str, str]) -> dict[str, str]:
+        self.rooms.counters.add("cache_" + headers["x-isochrone-cache"])
+        return headers

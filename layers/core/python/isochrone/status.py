@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from isochrone.pipeline import Caller, Rooms
+from isochrone.errand import Caller
+from isochrone.pipeline import Rooms
 from isochrone.routing.fleet import BackendState, Offer
 from isochrone.routing.hybrid import Hybrid
 

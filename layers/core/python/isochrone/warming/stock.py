@@ -10,7 +10,8 @@ from isochrone.answers.inquiry import Inquiry
 from isochrone.api.controls import CacheMode, Controls, Recovery
 from isochrone.api.errors import ApiError
 from isochrone.api.requests import OPERATIONS, Ask, encode, parse, without_stream
-from isochrone.pipeline import Caller, Pipeline
+from isochrone.errand import Caller
+from isochrone.pipeline import Pipeline
 from isochrone.stores.protocols import AnswerStore
 
 _LOWEST_PRIORITY = 1

@@ -1,0 +1,49 @@
+"""One generating request on its way through the pipeline, and who asks it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from isochrone.admission.keys import Principal
+from isochrone.answers.desk import Candidate
+from isochrone.answers.inquiry import Inquiry
+from isochrone.api.controls import Controls
+from isochrone.api.requests import Ask
+from isochrone.routing.geo import Location
+from isochrone.routing.residency import Regions
+
+
+class Caller(NamedTuple):
+    """Who asks, and from where: `location` is None where the address says nothing."""
+
+    principal: Principal
+    address: str
+    location: Location | None
+
+
+class Errand(NamedTuple):
+    """One generating request on its way: `begun` and `ends_at` are on the event loop's clock.
+
+    `candidate` is a known answer to a similar question, to be compared with the one that is generated; `follow` is the
+    fingerprint of a similar one that is being answered now.
+    """
+
+    ask: Ask
+    caller: Caller
+    regions: Regions
+    request_id: str
+    controls: Controls
+    begun: float
+    ends_at: float
+    inquiry: Inquiry
+    candidate: Candidate | None = None
+    follow: str | None = None
+
+    def asked(self) -> dict[str, Any]:
+        """What it takes to ask it again with the rights that its key has then."""
+        regions = self.controls.regions
+        return {
+            "fields": self.ask.fields,
+            "key": self.caller.principal.key_id,
+            "regions": None if regions is None else sorted(regions),
+        }
