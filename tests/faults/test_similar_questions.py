@@ -138,7 +138,7 @@ async def test_another_tenant_has_no_known_answer_and_cannot_tell(upstream: Upst
         other = await ask(edge, "how do i reset my password", headers={"authorization": "Bearer key-of-b"})
         never = await ask(edge, "What is the boiling point of water?", headers={"authorization": "Bearer key-of-b"})
         differ = {name for name in other.headers if other.headers[name] != never.headers[name]}
-        assert differ <= {"x-request-id", "date", "content-length", "x-isochrone-reason"}
+        assert differ <= {"x-request-id", "date", "content-length", "x-isochrone-reason", "x-isochrone-answer"}
         assert (cache(other), len(upstream.requests)) == ("miss", 3)
 
 

@@ -42,10 +42,8 @@ PATIENCE = 0.25
 # An emulator looks at every item of the table for each search.
 EMULATOR_PATIENCE = 1.0
 _NEIGHBOURS = 8
-# The cosine of two questions that differ in a letter; and how many times the error may be more than what is allowed
-# for an embedding to be worth its time: there is something to learn there.
+# The cosine of two questions that differ in a letter.
 _NEAREST = 0.998
-_NEARLY = 5.0
 # What is hardly ever the same teaches hardly anything, and each lesson is two writes.
 _WORTH_COMPARING = 0.05
 
@@ -176,8 +174,11 @@ class SemanticTier:
 
     async def _best(self, asked: _Asked, neighbours: Sequence[Neighbour]) -> Candidate | None:
         """The most probable one, if it is worth to be looked at."""
-        promising = [neighbour for neighbour in neighbours if self._is_promising(asked, neighbour)]
-        cosines = await self._embeddings.cosines(asked.question.text, promising)
+        at_best = {one: self._weigh(asked, one, _NEAREST, chance=1.0) for one in neighbours if self._is_near(one)}
+        promising = [one for one, weighed in at_best.items() if self._is_no_other(weighed)]
+        promising.sort(key=lambda neighbour: -at_best[neighbour].probability)
+        hope = at_best[promising[0]].probability if promising else 0.0
+        cosines = await self._embeddings.cosines(asked.question.text, promising, hope=hope)
         chance = self._chance()
 
         def candidate(neighbour: Neighbour) -> Candidate:
@@ -189,14 +190,14 @@ class SemanticTier:
         best = max(candidates, key=lambda candidate: candidate.weighed.probability, default=None)
         return best if best and best.weighed.probability >= _WORTH_COMPARING else None
 
-    def _is_promising(self, asked: _Asked, neighbour: Neighbour) -> bool:
-        """Could it be trusted, or nearly, if its embedding were as near as those of two questions ever are?"""
-        if self._judge.is_hopeless(neighbour.score):
-            return False
-        weighed = self._weigh(asked, neighbour, _NEAREST, chance=1.0)
+    def _is_near(self, neighbour: Neighbour) -> bool:
+        return not self._judge.is_hopeless(neighbour.score)
+
+    def _is_no_other(self, weighed: Weighed) -> bool:
+        """Does no guard say that it asks for something else?"""
         if weighed.verdict is Verdict.MISS:
             self._count(f"semantic_refused_{weighed.reason.replace(' ', '_')}")
-        return weighed.probability >= 1.0 - _NEARLY * self._settings.max_error
+        return weighed.verdict is not Verdict.MISS
 
     def _weigh(
         self, asked: _Asked, neighbour: Neighbour, cosine: float | None, chance: float, rivals: Sequence[float] = ()
