@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -17,6 +17,10 @@ from isochrone.ledger.usage import estimate
 texts = st.text(st.characters(codec="utf-8"), max_size=30)
 names = st.from_regex(r"[a-z][a-z0-9/-]{0,8}", fullmatch=True)
 variables = st.dictionaries(st.sampled_from(["city", "城市"]), st.lists(texts, min_size=1, max_size=3).map(tuple))
+
+
+# Other tests may want the machine at the same time, and most random texts are no entry.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 
 
 def entry_of(**fields: Any) -> Entry:
@@ -36,18 +40,20 @@ entries = st.builds(
 ).filter(lambda entry: not list(faults(entry)))
 
 
-@settings(deadline=None)
+@unhurried
 @given(st.lists(entries, max_size=4, unique_by=lambda entry: entry.id))
 def test_whatever_may_be_written_is_read_again_from_either_kind_of_file(written: list[Entry]) -> None:
     for name, content in (("a.csv", to_csv(written)), ("a.jsonl", to_jsonl(written))):
         assert [row.entry for row in read(content, name=name)] == written
 
 
+@unhurried
 @given(texts)
 def test_normalising_twice_changes_nothing_more(text: str) -> None:
     assert normalised(normalised(text)) == normalised(text)
 
 
+@unhurried
 @given(entries)
 def test_every_question_of_an_entry_finds_one_of_its_answers_to_it(entry: Entry) -> None:
     book = CuratedBook([entry], estimate=estimate)
@@ -62,6 +68,7 @@ def test_every_question_of_an_entry_finds_one_of_its_answers_to_it(entry: Entry)
         assert answer in [standard.answer for standard in book.candidates()]
 
 
+@unhurried
 @given(entries, st.integers(1, 9))
 def test_version_makes_no_difference_to_what_is_said(entry: Entry, version: int) -> None:
     assert structs.replace(entry, version=version).says_the_same_as(entry)
