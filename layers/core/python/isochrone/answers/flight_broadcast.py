@@ -242,6 +242,8 @@ class Broadcast:
             self._readers.discard(reader)
             self._furthest = max((other.offset for other in self._readers), default=0)
         if asker in self.present:
+            if reader and self.text.is_complete and not self.is_over:
+                self._given.append(asker)
             self.present.discard(asker)
             self._make_room()
             if not self.present:
