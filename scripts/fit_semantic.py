@@ -8,8 +8,8 @@ a ridge; a weight whose sign would contradict what the feature means (nearer can
 prior is that fit, with a covariance wide enough to be outvoted by a few hundred comparisons.
 
 Writes answers/semantic/data/priors.json (with --check it only compares). The table that it prints is out of sample:
-priors fitted to one half of the groups, streams of the other half. `limit` is the largest at which these streams had
-precision of at least 0.98 and at most 0.5 % of requests answered wrongly; decision.py has it as 3.5 x max_error.
+priors fitted to one half of the groups, streams of the other half. `limit` is the largest predicted risk that a single
+answer may have; decision.py has it as 3.5 x semantic.max_error, 0.07 for 0.02.
 """
 
 from __future__ import annotations
@@ -33,9 +33,17 @@ LANGUAGES = ("en", "zh")
 LIMITS = (0.03, 0.05, 0.07, 0.1)
 ORDERS = 6
 KNOWN_SHARE = 0.7
-RIDGE, WIDTH, TRUST = 0.5, 0.5, 0.3
+RIDGE, WIDTH, TRUST = 0.5, 0.2, 0.3
 # Which way a feature may speak: for one answer, against it, or either.
-SIGNS = dict.fromkeys(NAMES, -1) | {"one": 0, "shared": 0, "distance": 1, "gap": 1, "crowd": 1, "overlap": 1}
+SIGNS = dict.fromkeys(NAMES, -1) | {
+    "one": 0,
+    "shared": 0,
+    "distance": 1,
+    "gap": 1,
+    "crowd": 1,
+    "overlap": 1,
+    "same_words": 1,
+}
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 

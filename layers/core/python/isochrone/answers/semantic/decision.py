@@ -37,11 +37,11 @@ _PRIORS = Path(__file__).with_name("data") / "priors.json"
 _SAME_TEXT = 0.9999
 # Cheap vectors less alike than this hardly ever belong to questions of one answer; docs/semantic.md says how seldom.
 _HOPELESS = 0.35
-# How much riskier than answers may be on average a single one may be: on our streams the mean was a third of the limit.
+# How much riskier than answers may be on average a single one may be: on our streams the mean was a third of the worst.
 _WORST_TO_MEAN = 3.5
-# Audits change nothing before about so many wrong ones more than were feared.
-_PATIENCE = 1.0
-_LEAST_AUDITED, _FIRST_AUDITED = 0.02, 0.25
+# So many wrong answers have to come together before audits weigh much: one alone may be chance.
+_PATIENCE = 3.0
+_LEAST_AUDITED, _FIRST_AUDITED, _AUDITS_FALL = 0.01, 0.25, 2.0
 _LEAST_DOUBT = 0.01
 # Digits that are kept of what was learned: its document stays small.
 _DIGITS = 5
@@ -140,8 +140,8 @@ class Experience(msgspec.Struct, array_like=True):
 
     @property
     def audit_share(self) -> float:
-        """Which share of would-be hits is answered anew: a quarter of the first ones, 2 % in the long run."""
-        return max(_LEAST_AUDITED, 1.0 / (1.0 / _FIRST_AUDITED + self.audited))
+        """Which share of would-be hits is answered anew: a quarter of the first ones, 1 % in the long run."""
+        return max(_LEAST_AUDITED, 1.0 / (1.0 / _FIRST_AUDITED + _AUDITS_FALL * self.audited))
 
 
 class Judge:

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from math import log
 
 from isochrone.answers.semantic.guards import kinds
-from isochrone.answers.semantic.roles import reversed_roles
-from isochrone.answers.semantic.words import read, unmatched
+from isochrone.answers.semantic.words import Reading, read, unmatched
 
 NAMES = (
     "one",
@@ -23,7 +22,7 @@ NAMES = (
     "little",
     "shared",
     "kind",
-    "turned",
+    "same_words",
     "length",
 )
 _MOST = 4.0
@@ -52,7 +51,7 @@ def features(asked: str, known: str, cosine: float, rivals: Sequence[float] = ()
         min(_MOST, strange / 2),
         log(1.0 + len(one.content) - len(mine)),
         float(bool((kinds(one) ^ kinds(other)) - _COMMON_KINDS)),
-        float(reversed_roles(one, other)),
+        _same_words(one, other),
         abs(log((1 + len(one.text)) / (1 + len(other.text)))),
     )
 
@@ -65,3 +64,10 @@ def _overlap(one: str, other: str) -> float:
 
 def _pairs(text: str) -> set[str]:
     return {text[at : at + 2] for at in range(len(text) - 1)}
+
+
+def _same_words(one: Reading, other: Reading) -> float:
+    """1.0 when the words that carry matter are the same in the same order, 0.5 in another order, else 0.0."""
+    if one.content == other.content:
+        return 1.0
+    return 0.5 if sorted(one.content) == sorted(other.content) else 0.0

@@ -50,9 +50,8 @@ def objection(asked: str, known: str) -> str | None:
 
 def contradiction(one: str, other: str) -> bool:
     """Whether two answers (not questions) differ in what they say outright."""
-    return any(
-        differ(read(one), read(other)) for differ in (other_numbers, other_units, _other_dates, _negated, _opposed)
-    )
+    differences = (other_numbers, other_units, _other_dates, _negated, _opposed, reversed_roles)
+    return any(differ(read(one), read(other)) for differ in differences)
 
 
 # --- words that name one of a few ------------------------------------------------------------------------------------
@@ -189,6 +188,14 @@ def _different_words(one: Reading, other: Reading) -> list[tuple[str, str]]:
     return [(a, b) for a in mine for b in theirs]
 
 
+def _other_person(one: Reading, other: Reading) -> bool:
+    """我叫什么, 你叫什么. In English "you" may be anybody, and is no sign."""
+    mine, theirs = (_I in one.text, _YOU in one.text), (_I in other.text, _YOU in other.text)
+    return mine != theirs and mine == theirs[::-1]
+
+
+_I, _YOU = "我", "你"
+
 # --- opposites -------------------------------------------------------------------------------------------------------
 
 
@@ -265,6 +272,7 @@ _GUARDS: tuple[tuple[str, Callable[[Reading, Reading], bool]], ...] = (
     ("measures", _other_measures),
     ("question", _other_kind),
     ("negation", _negated),
+    ("person", _other_person),
     ("opposites", _opposed),
     ("undone", _undone),
     ("qualities", _other_qualities),
