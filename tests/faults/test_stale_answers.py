@@ -12,12 +12,8 @@ from tests.upstream import TEXT, Exchange, Upstream, ok, refusal
 
 HOUR = 3600.0
 FORGETS = {"ttl": 60}
-REVALIDATES = {"ttl": 60, "stale_while_revalidate": 10 * HOUR}
-FORGIVES = {"ttl": 60, "stale_if_error": 10 * HOUR}
-
-
-def whole(terms: dict[str, float]) -> dict[str, int]:
-    return {name: int(value) for name, value in terms.items()}
+REVALIDATES = {"ttl": 60, "stale_while_revalidate": 36_000}
+FORGIVES = {"ttl": 60, "stale_if_error": 36_000}
 
 
 def an_hour_later(edge: RunningEdge, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +35,7 @@ def said(answer: Answer) -> tuple[str | None, str | None]:
 
 
 async def test_an_answer_past_its_time_is_not_known(near: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running_edge(backend(near), answers=whole(FORGETS)) as edge:
+    async with running_edge(backend(near), answers=FORGETS) as edge:
         await known(edge)
         an_hour_later(edge, monkeypatch)
         assert said(await edge.chat()) == ("miss", None)
@@ -49,7 +45,7 @@ async def test_an_answer_past_its_time_is_not_known(near: Upstream, monkeypatch:
 async def test_while_it_is_made_anew_the_old_one_is_given_at_once_with_its_age(
     near: Upstream, monkeypatch: pytest.MonkeyPatch, stream: bool
 ) -> None:
-    async with running_edge(backend(near), answers=whole(REVALIDATES)) as edge:
+    async with running_edge(backend(near), answers=REVALIDATES) as edge:
         await known(edge)
         an_hour_later(edge, monkeypatch)
         stale = await edge.chat(stream=stream)
@@ -66,7 +62,7 @@ async def test_many_who_get_the_old_one_cause_one_new_one(near: Upstream, monkey
         await asyncio.sleep(0.05)
         await ok(exchange)
 
-    async with running_edge(backend(near), answers=whole(REVALIDATES)) as edge:
+    async with running_edge(backend(near), answers=REVALIDATES) as edge:
         await known(edge)
         an_hour_later(edge, monkeypatch)
         near.scripts["ok"] = slowly
@@ -79,7 +75,7 @@ async def test_many_who_get_the_old_one_cause_one_new_one(near: Upstream, monkey
 async def test_when_no_backend_can_answer_the_old_one_is_better_than_an_error(
     near: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with running_edge(backend(near), answers=whole(FORGIVES), retry={"attempts": 1}) as edge:
+    async with running_edge(backend(near), answers=FORGIVES, retry={"attempts": 1}) as edge:
         await known(edge)
         an_hour_later(edge, monkeypatch)
         dies(near)
@@ -88,7 +84,7 @@ async def test_when_no_backend_can_answer_the_old_one_is_better_than_an_error(
 
 
 async def test_without_leave_for_it_an_error_is_an_error(near: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running_edge(backend(near), answers=whole(REVALIDATES), retry={"attempts": 1}) as edge:
+    async with running_edge(backend(near), answers=REVALIDATES, retry={"attempts": 1}) as edge:
         await known(edge)
         monkeypatch.setattr(edge.edge.pipeline, "_now", lambda: time.time() + 12 * HOUR)
         dies(near)
@@ -96,7 +92,7 @@ async def test_without_leave_for_it_an_error_is_an_error(near: Upstream, monkeyp
 
 
 async def test_who_asks_for_a_fresh_answer_gets_no_old_one(near: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running_edge(backend(near), answers=whole(FORGIVES), retry={"attempts": 1}) as edge:
+    async with running_edge(backend(near), answers=FORGIVES, retry={"attempts": 1}) as edge:
         await known(edge)
         an_hour_later(edge, monkeypatch)
         dies(near)
@@ -106,7 +102,7 @@ async def test_who_asks_for_a_fresh_answer_gets_no_old_one(near: Upstream, monke
 async def test_a_request_that_is_wrong_is_told_so_whatever_is_known(
     near: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with running_edge(backend(near), answers=whole(FORGIVES)) as edge:
+    async with running_edge(backend(near), answers=FORGIVES) as edge:
         await known(edge)
         an_hour_later(edge, monkeypatch)
         near.scripts["ok"] = refusal(400, "invalid_request_error")
