@@ -182,7 +182,7 @@ class Answers(_Table, frozen=True):
 class Semantic(_Table, frozen=True):
     """How similar questions are told from those that only look alike."""
 
-    max_error: Annotated[float, Meta(gt=0, le=0.1)] = 0.01
+    max_error: Annotated[float, Meta(gt=0, le=0.1)] = 0.02
     max_chars: Annotated[int, Meta(ge=8, le=2000)] = 200
     merge_window: Annotated[float, Meta(ge=0, le=300)] = 0.0
     shadow: Ratio = 0.02
