@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from isochrone.answers.semantic.thrift import BUDGET_MS, Thrift, cost_ms
+from isochrone.answers.semantic.thrift import BUDGET_MS, Thrift, cost_ms, likely_cosine
 
 
 def mean_spent(probabilities: list[float], cost: float, budget: float = BUDGET_MS) -> float:
@@ -63,3 +63,9 @@ def test_a_longer_text_costs_more_and_a_chinese_character_more_than_a_letter() -
     # Measured: 16 ms for eight words, 59 ms for forty-eight.
     assert cost_ms("word " * 8) == pytest.approx(17, abs=3)
     assert cost_ms("word " * 48) == pytest.approx(63, abs=8)
+
+
+def test_the_more_alike_the_cheap_vectors_the_nearer_the_embeddings_may_be() -> None:
+    cosines = [likely_cosine(score / 10) for score in range(11)]
+    assert cosines == sorted(cosines)
+    assert 0.7 < cosines[0] < cosines[4] < 0.95 < cosines[8] < cosines[10] < 1.0

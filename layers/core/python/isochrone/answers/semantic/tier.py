@@ -31,6 +31,7 @@ from isochrone.answers.semantic.embeddings import Embeddings
 from isochrone.answers.semantic.pending import Pending, Underway
 from isochrone.answers.semantic.question import Question, question_of
 from isochrone.answers.semantic.standing import Standing, Standings
+from isochrone.answers.semantic.thrift import likely_cosine
 from isochrone.answers.semantic.words import sketch
 from isochrone.settings import Semantic
 from isochrone.stores.entries import Entry, Neighbour
@@ -42,8 +43,6 @@ PATIENCE = 0.25
 # An emulator looks at every item of the table for each search.
 EMULATOR_PATIENCE = 1.0
 _NEIGHBOURS = 8
-# The cosine of two questions that differ in a letter.
-_NEAREST = 0.998
 # What is hardly ever the same teaches hardly anything, and each lesson is two writes.
 _WORTH_COMPARING = 0.05
 
@@ -174,7 +173,11 @@ class SemanticTier:
 
     async def _best(self, asked: _Asked, neighbours: Sequence[Neighbour]) -> Candidate | None:
         """The most probable one, if it is worth to be looked at."""
-        at_best = {one: self._weigh(asked, one, _NEAREST, chance=1.0) for one in neighbours if self._is_near(one)}
+        at_best = {
+            one: self._weigh(asked, one, likely_cosine(one.score), chance=1.0)
+            for one in neighbours
+            if self._is_near(one)
+        }
         promising = [one for one, weighed in at_best.items() if self._is_no_other(weighed)]
         promising.sort(key=lambda neighbour: -at_best[neighbour].probability)
         hope = at_best[promising[0]].probability if promising else 0.0
