@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
+from math import inf
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ import numpy as np
 from isochrone.answers.semantic import decision
 from isochrone.answers.semantic.decision import Belief, Judge
 from isochrone.answers.semantic.features import NAMES, features
-from semantic_replay import TWINS, Embeddings, Group, Replay, Stream, read_twins, stream_of
+from semantic.replay import TWINS, Embeddings, Group, Replay, Stream, read_twins, stream_of
 
 TARGET = Path(decision.__file__).with_name("data") / "priors.json"
 LANGUAGES = ("en", "zh")
@@ -155,7 +156,7 @@ def tried(language: str, belief: Belief, groups: Sequence[Group], limit: float, 
     judge.limit = limit
     for seed in range(ORDERS):
         stream = Stream(stream_of(groups, Random(100 + seed), twins=0.5), embeddings)  # noqa: S311
-        replay = Replay(stream, judge, seed=seed)
+        replay = Replay(stream, judge, seed=seed, budget_ms=inf)
         replay.experience.beliefs[language] = belief
         outcomes = replay.run()
         hits = [outcome.right for outcome in outcomes if outcome.right is not None]

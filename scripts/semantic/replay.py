@@ -17,16 +17,18 @@ import numpy as np
 from isochrone.answers.semantic.decision import Experience, Judge, Lessons, Verdict, Weighed
 from isochrone.answers.semantic.embedder import find_embedder
 from isochrone.answers.semantic.guards import objection
+from isochrone.answers.semantic.thrift import BUDGET_MS, Thrift, cost_ms, likely_cosine
 from isochrone.answers.semantic.words import read, sketch
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 TWINS = ROOT / "tests/data"
 HELD = ROOT / ".local/embeddings.msgpack"
 NEIGHBOURS = 8
 MAX_CHARACTERS = 200
 SHADOW = 0.02
 WORTH_COMPARING = 0.05
-_EMBEDDED_AT_ONCE = 2
+# So many known questions are embedded in one look-up, as in the tier.
+EMBEDDED_AT_ONCE = 1
 
 Numbers = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -111,13 +113,11 @@ class Candidate(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of one request: `right` None where it was generated, `seen` whether its kind was."""
+    """What became of one request: `right` None where it was generated, `seen` whether its kind was asked before."""
 
     seen: bool
     right: bool | None
-    equal: bool
-    weighed: Weighed | None
-    compared: bool | None
+    audit: bool
 
 
 class Stream:
@@ -158,17 +158,30 @@ class Stream:
 
 
 class Replay:
-    """One tenant that asks a stream in order. What missed is known from then on; nothing is known at the start."""
+    """One tenant that asks a stream in order. What missed is known from then on; nothing is known at the start.
 
-    def __init__(self, stream: Stream, judge: Judge, *, seed: int = 0, learning: bool = True) -> None:
+    As in the tier, only the look-ups with the best hope are embedded where `budget_ms` allows no more.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        judge: Judge,
+        *,
+        seed: int = 0,
+        learning: bool = True,
+        budget_ms: float = BUDGET_MS,
+    ) -> None:
         self.stream = stream
         self.experience = Experience()
         self._judge = judge
+        self._thrift = Thrift(budget_ms)
         self._random = Random(seed)  # noqa: S311
         self._learning = learning
         self._lessons: dict[int, Lessons] = {}
         self._known: list[int] = []
         self._kinds: set[int] = set()
+        self._embedded: set[int] = set()
 
     def run(self) -> list[Outcome]:
         """What became of each request."""
@@ -181,7 +194,7 @@ class Replay:
         found = self._best(at)
         if found is None:
             self._known.append(at)
-            return Outcome(seen, None, False, None, None)
+            return Outcome(seen, None, False)
         place, weighed = found
         same = self.stream.asked[place].kind == kind
         hit = weighed.verdict is Verdict.HIT
@@ -191,13 +204,37 @@ class Replay:
         if (checked or not hit) and weighed.probability >= WORTH_COMPARING and self._learning:
             self.experience.learn(weighed._replace(audit=weighed.audit or checked), same)
             self._lessons[place].learn(weighed, same)
-        return Outcome(seen, same if hit else None, not weighed.features, weighed, same)
+        return Outcome(seen, same if hit else None, weighed.audit)
 
     def _best(self, at: int) -> tuple[int, Weighed] | None:
         chance = self._random.random()
         candidates = self.stream.candidates(at, self._known, self._judge) if self._known else []
+        if any(one.cosine is not None for one in candidates):
+            candidates = self._afforded(at, candidates)
+        else:
+            self._thrift.spent(0.0)
         weighed = [(one.place, self._weigh(at, one, chance)) for one in candidates]
         return max(weighed, key=lambda found: found[1].probability, default=None)
+
+    def _afforded(self, at: int, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Those that have an embedding already, or get one now; none where there is too little hope."""
+        hopes = {one.place: self._weigh(at, self._at_best(at, one), 1.0) for one in candidates}
+        places = sorted(hopes, key=lambda place: -hopes[place].probability)
+        if not self._thrift.allows(hopes[places[0]].probability):
+            self._thrift.spent(0.0)
+            return []
+        missing = [place for place in places if place not in self._embedded][:EMBEDDED_AT_ONCE]
+        self._thrift.spent(sum(cost_ms(self.stream.texts[place]) for place in (at, *missing)))
+        self._embedded.update((at, *missing))
+        cosines = {one.place: one.cosine for one in candidates if one.place in self._embedded and one.cosine}
+        return [
+            Candidate(place, near, [rival for other, rival in cosines.items() if other != place])
+            for place, near in cosines.items()
+        ]
+
+    def _at_best(self, at: int, candidate: Candidate) -> Candidate:
+        likely = likely_cosine(float(self.stream.alike[at, candidate.place]))
+        return candidate._replace(cosine=likely, rivals=[])
 
     def _weigh(self, at: int, candidate: Candidate, chance: float) -> Weighed:
         texts = self.stream.texts
@@ -212,29 +249,23 @@ class Replay:
         )
 
 
-def seconds_of_cpu(stream: Stream, embeddings: Embeddings, judge: Judge) -> list[float]:
-    """CPU seconds of each look-up of a replay in which nothing hits, with its embedding: the dearest case."""
-    experience, lessons, spent, embedded = Experience(), Lessons(), [], set[int]()
-    for at, text in enumerate(stream.texts):
-        candidates = stream.candidates(at, range(at), judge) if at else []
+class Timed(Replay):
+    """A replay that embeds again what it looks up, and notes the CPU seconds of each look-up, the search aside."""
+
+    def __init__(self, stream: Stream, judge: Judge, embeddings: Embeddings) -> None:
+        super().__init__(stream, judge)
+        self._embeddings = embeddings
+        self.seconds: list[float] = []
+        self.embedded = 0
+
+    def _best(self, at: int) -> tuple[int, Weighed] | None:
+        texts, known = self.stream.texts, set(self._embedded)
         begun = time.process_time()
-        sketch(text)
-        for one in candidates:
-            objection(text, stream.texts[one.place])
-        if any(one.cosine is not None for one in candidates):
-            missing = [one.place for one in candidates if one.place not in embedded][:_EMBEDDED_AT_ONCE]
-            for place in (at, *missing):
-                embeddings.embed(stream.texts[place])
-            embedded.update((at, *missing))
-            for one in candidates:
-                judge.weigh(
-                    text,
-                    stream.texts[one.place],
-                    one.cosine,
-                    rivals=one.rivals,
-                    lessons=lessons,
-                    experience=experience,
-                    chance=0.5,
-                )
-        spent.append(time.process_time() - begun)
-    return spent
+        sketch(texts[at])
+        found = super()._best(at)
+        new = self._embedded - known
+        for place in new:
+            self._embeddings.embed(texts[place])
+        self.embedded += bool(new)
+        self.seconds.append(time.process_time() - begun)
+        return found
