@@ -22,6 +22,7 @@ from isochrone.answers.semantic.pending import Pending
 from isochrone.answers.semantic.standing import Standings
 from isochrone.answers.semantic.tier import Candidate, SemanticTier
 from isochrone.answers.semantic.vectors import DIMENSIONS, cosine, pack
+from isochrone.api.controls import CacheMode
 from isochrone.settings import Semantic
 from isochrone.stores.entries import Neighbour
 from isochrone.stores.memory import MemoryAnswerStore, MemoryFleetStore
@@ -496,6 +497,13 @@ async def test_nobody_follows_in_another_scope_or_without_a_window() -> None:
     plain = Room()
     await plain.ask(KNOWN, mark="a" * 64)
     assert (await plain.ask()).follow is None
+
+
+async def test_who_wants_an_answer_of_its_own_neither_follows_nor_is_followed() -> None:
+    room = merging()
+    await room.ask(KNOWN, mark="a" * 64, mode=CacheMode.NO_CACHE)
+    assert (await room.ask()).follow is None
+    assert (await room.ask("How can I reset my password?", mark="c" * 64, mode=CacheMode.ONLY)).follow is None
 
 
 async def test_of_many_questions_at_once_the_newest_can_be_followed() -> None:

@@ -167,7 +167,7 @@ class SemanticTier:
         asked = _Asked(inquiry, question, vector, standing, now)
         candidate = await self._best(asked, [neighbour for neighbour in neighbours if neighbour.fresh_until > now])
         found = await self._found(candidate, now) if candidate else NOTHING_FOUND
-        if found.known or self._pending is None:
+        if found.known or self._pending is None or not inquiry.may_share:
             return found
         return await self._merged(asked, found, self._pending)
 
