@@ -21,6 +21,7 @@ from isochrone.answers.flight_text import Cursor
 from isochrone.answers.generation_parts import Following, Part, Telling
 from isochrone.answers.generations import Claim, Ended, Generations, Held, Lease, Outcome
 from isochrone.api.errors import ApiError, NothingAlive, UpstreamFailed, UpstreamRefused, status_of
+from isochrone.api.sse import DONE_EVENT
 
 log = logging.getLogger("isochrone.answers")
 
@@ -50,6 +51,7 @@ class Flight:
         self._loop = asyncio.get_running_loop()
         self._outcome = Outcome.UNKEPT
         self._is_called_off = False
+        self._is_torn = False
         self._attention: asyncio.Future[None] = self._loop.create_future()
 
     def suits(self, asker: Asker) -> bool:
@@ -67,6 +69,11 @@ class Flight:
         generations = self._generations if failed else None
         self.second = Flight(lead, generations, self._rejoin, turn=self._turn + 1, is_last=True)
         return self.second
+
+    @property
+    def is_deserted(self) -> bool:
+        """It was given up because nobody was left."""
+        return self.is_lost and self.shown.failure is None
 
     def call_off(self) -> None:
         """The process ends: other ones go on without it."""
@@ -153,6 +160,8 @@ class Flight:
             self.shown.begin(Head(200, part.headers))
         if part.said:
             self.shown.say(new_in(part.said))
+        if part.said.endswith(DONE_EVENT):
+            self.shown.told()
 
     async def _after(self, ended: Ended, *, is_heard_out: bool) -> Claim:
         """The holder has ended. If nothing is to be had of it every process goes on by itself: no queue behind it."""
@@ -160,11 +169,11 @@ class Flight:
             return await self._take_over(ended)
         if ended.outcome is Outcome.REFUSED:
             return ended
-        is_told = is_heard_out and self.shown.text.size > 0
+        is_told = self.shown.text.is_complete or is_heard_out
         if answer := await self._recall(ended):
             self._land_known(answer, is_told=is_told)
         elif is_told:
-            self.shown.land()
+            self.shown.land(is_told=True)
         elif ended.outcome is Outcome.LEFT:
             return await self._take(ended.turn, ended.version)
         return None
@@ -175,11 +184,17 @@ class Flight:
 
     def _land_known(self, answer: Answer, *, is_told: bool = False) -> None:
         """It is known by now; who has heard the beginning of it gets the rest."""
+        if self.shown.text.size and not is_told:
+            self._tell_rest(answer)
+        self.shown.land(answer, is_told=True)
+
+    def _tell_rest(self, answer: Answer) -> None:
         readers = [asker for asker in self.shown.present if asker.stream]
-        if self.shown.text.size and readers and not is_told:
+        if readers:
             teller = max(readers, key=lambda asker: asker.include_usage)
             self.shown.say(self._joining()(teller.replay(answer).body))
-        self.shown.land(answer)
+        else:
+            self.is_lost = True  # nobody may board what stays a beginning
 
     async def _take_over(self, ended: Ended) -> Claim:
         """It died, or failed: one goes on in its place, and nobody after that one."""
@@ -196,8 +211,8 @@ class Flight:
             await self._end(lease, Outcome.LEFT)
             return
         self._lead = self.shown.own = lead
-        # Who wants a body cannot tell the rest of a stream.
-        self.is_lost = not lead.stream and self.shown.text.size > 0
+        # Who wants a body cannot tell the rest of a stream; nobody here reads that any more.
+        self.is_lost = self._is_torn = not lead.stream and self.shown.text.size > 0
         generation = Generation(lease.fence if lease else None)
         telling = asyncio.create_task(self._tell(lead, generation))
         telling.add_done_callback(partial(self._land, generation))
@@ -206,6 +221,7 @@ class Flight:
             await self._attend(telling, teller)
         finally:
             telling.cancel()
+        self._land(generation, telling)
         await self._settle(generation, lease, teller)
 
     def _next_lead(self) -> Asker | None:
@@ -229,7 +245,9 @@ class Flight:
                     await self.shown.room()
 
     def _land(self, generation: Generation, telling: asyncio.Task[None]) -> None:
-        """At once: for what comes behind it nobody here has to wait."""
+        """Once, and at once: for what comes behind it nobody here has to wait."""
+        if self.shown.is_over:
+            return
         failure = None if telling.cancelled() else telling.exception()
         if failure and not isinstance(failure, ApiError):
             log.error("a shared answer failed inside the edge", exc_info=failure)
@@ -239,7 +257,8 @@ class Flight:
         if self._outcome is Outcome.LEFT and self._is_called_off:
             self._fail(_closing())
         else:
-            self.shown.land(generation.answer, failure)
+            is_told = self._is_torn or (failure is None and not telling.cancelled())
+            self.shown.land(generation.answer, failure, is_told=is_told)
 
     def _teller(self, lease: Lease | None) -> Telling | None:
         if lease is None or self._generations is None:
@@ -282,7 +301,7 @@ class Flight:
             return
         if teller.is_wanted or self._outcome in (Outcome.UNKEPT, Outcome.BROKEN):
             await teller.go_on()
-        await self._end(lease, self._outcome, parts=teller.parts)
+        await self._end(lease, self._outcome, parts=0 if self._is_torn else teller.parts)
 
     async def _end(self, lease: Lease | None, outcome: Outcome, *, parts: int = 0) -> None:
         if lease and self._generations:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from isochrone.answers.completion import Answer
 from isochrone.answers.flight_text import Cursor, FlightText
-from isochrone.api.errors import ApiError, DeadlinePassed, status_of
+from isochrone.api.errors import ApiError, DeadlinePassed, UpstreamFailed, status_of
 from isochrone.api.exchange import Reply
 
 # How far a generation may be ahead of the fastest client that reads it.
@@ -123,27 +123,38 @@ class Broadcast:
     def _is_read_only(self) -> bool:
         return bool(self.present) and not self.is_heard_elsewhere and all(asker.stream for asker in self.present)
 
+    def told(self) -> None:
+        """The stream has come to its end, whatever else is still awaited."""
+        self.text.is_complete = True
+        self.wake()
+
     async def room(self) -> None:
         """Wait until it is not too far ahead any more."""
         while self.is_ahead:
             self._room = self._loop.create_future()
             await self._room
 
-    def land(self, answer: Answer | None = None, failure: BaseException | None = None, *, share: bool = False) -> None:
-        """Nothing more comes. A failure that nobody else should meet is shared with all; others make them move on.
+    def land(
+        self,
+        answer: Answer | None = None,
+        failure: BaseException | None = None,
+        *,
+        is_told: bool = False,
+        share: bool = False,
+    ) -> None:
+        """Nothing more comes. A text that has not been told to an end of its own (`is_told`) ends with the failure.
 
-        Once something was said a failure is said in band.
+        A failure that nobody else should meet is shared with all; others make them move on.
         """
         self.answer, self.is_over = answer, True
         self._is_shared = self._is_shared or share or (failure is not None and is_final(failure))
-        if self.text.size and failure:
-            self.say(in_band(failure))
-        else:
+        if not self.text.size:
             self.failure = failure
-        self.text.is_complete = True
+        elif not (is_told or self.text.is_complete):
+            self.say(in_band(failure or UpstreamFailed("The rest of the answer got lost.", code="stream_incomplete")))
         for asker in (*self.present, *self._given):
             self._tell(asker)
-        self.wake()
+        self.told()
 
     def _tell(self, asker: Asker) -> None:
         if self.answer and asker is not self.own:

@@ -97,6 +97,11 @@ class Cursor:
         self._usage = usage
         self._number = 0
 
+    @property
+    def is_at_end(self) -> bool:
+        """All that was said so far is read."""
+        return self.offset == self._text.size
+
     def next(self) -> bytes | None:
         """What comes next, None when it is not said yet."""
         while (piece := self._next()) is not None:

@@ -46,11 +46,13 @@ class Flights:
         try:
             return await flight.shown.serve(asker)
         except MovesOn:
-            second = flight.second or self._launch(flight.succeed(asker))
+            second = flight.second
+            if second is None or second.is_deserted:
+                second = self._launch(flight.succeed(asker))
         try:
             return await second.shown.serve(asker)
         except MovesOn:
-            return await asker.generate(Generation())
+            return await self._launch(Flight(asker, None, self._rejoin, is_last=True)).shown.serve(asker)
 
     def call_off(self) -> None:
         """The edge ends, and nobody reads any more."""

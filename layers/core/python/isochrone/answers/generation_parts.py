@@ -33,7 +33,7 @@ class Telling:
         clock: Callable[[], float],
     ) -> None:
         self.is_wanted = False
-        self.parts = 0
+        self._parts = 0
         self._generations = generations
         self._lease = lease
         self._cursor = cursor
@@ -49,6 +49,11 @@ class Telling:
         pace = self._generations.pace
         return pace.part if self.is_wanted else pace.look
 
+    @property
+    def parts(self) -> int:
+        """How many parts tell all that was said; 0 when they do not."""
+        return self._parts if self._cursor.is_at_end and not self._unsaid else 0
+
     async def go_on(self, *, is_deserted: bool = False) -> None:
         """Look whether anybody wants it, and say what is new; where nothing is, that the holder lives."""
         if is_deserted or not self.is_wanted:
@@ -57,9 +62,9 @@ class Telling:
             return
         self._unsaid += self._news()
         # A part whose writing came to nothing is written again as it was: it may be there all the same.
-        while self._unsaid and await self._generations.publish(self._lease, self.parts, self._unsaid[0]):
+        while self._unsaid and await self._generations.publish(self._lease, self._parts, self._unsaid[0]):
             del self._unsaid[0]
-            self.parts += 1
+            self._parts += 1
 
     async def _look(self) -> None:
         times, now = await self._generations.wanted(self._lease), self._clock()
@@ -97,6 +102,7 @@ class Following:
         self._heard = 0
         self._heard_at = self._wanted_at = clock()
         self._said = b""
+        self._is_stream = False
         self._end: Ended | None = None
 
     @property
@@ -111,8 +117,9 @@ class Following:
 
     @property
     def is_heard_out(self) -> bool:
-        """All that was said has been heard, to its end."""
-        return self._end is not None and 0 < self._end.parts == self._heard and self._is_own(self._end)
+        """All of a stream was heard, to its end. Of a body the parts say only that its holder lives."""
+        end = self._end
+        return self._is_stream and end is not None and self._is_own(end) and 0 < end.parts == self._heard
 
     async def begin(self) -> None:
         """Ask to be told."""
@@ -143,6 +150,7 @@ class Following:
         self._heard += 1
         self._heard_at = self._clock()
         self._said += b64decode(part["said"])
+        self._is_stream = self._is_stream or part["headers"] is not None
         if part["more"]:
             return None
         said, self._said = self._said, b""

@@ -84,8 +84,8 @@ class Held(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """A generation of another process is over; it said `parts`. `version` is what may be replaced now, 0 when nothing
-    is left of it. `error` is what its callers were told."""
+    """A generation of another process is over; so many `parts` tell all of it, 0 where they do not. `version` is what
+    may be replaced now, 0 when nothing is left of it. `error` is what its callers were told."""
 
     outcome: Outcome
     fence: int

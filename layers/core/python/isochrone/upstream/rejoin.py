@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from isochrone.api.errors import UpstreamFailed
 from isochrone.api.sse import SseDecoder
 from isochrone.upstream.failure import AttemptFailed
 from isochrone.upstream.splice import Splice
 from isochrone.upstream.transcript import Reading, Transcript
-
-_BEHIND_THE_LAST_WORD = (Reading.USAGE, Reading.DONE)
 
 
 class Rejoin:
@@ -23,7 +23,7 @@ class Rejoin:
             raise _cannot("its beginning cannot be read") from None
         if not transcript.spliceable:
             raise _cannot("it is more than a text")
-        self._is_told = transcript.complete
+        self._missing = _missing_behind(transcript)
         self._splice = Splice(transcript.texts())
         self._anew = Transcript(capture=False)
         self._decoder = SseDecoder()
@@ -32,10 +32,19 @@ class Rejoin:
         """What is new in some more bytes of the stream. Raises UpstreamFailed when it says something else."""
         try:
             read = [(event, self._anew.read(event.data)) for event in self._decoder.feed(data)]
-            fresh = [pair for pair in read if pair[1] in _BEHIND_THE_LAST_WORD] if self._is_told else None
-            return b"".join(event.raw for event, _ in (self._splice.join(read) if fresh is None else fresh))
+            if self._missing is not None:
+                return b"".join(event.raw for event, reading in read if reading in self._missing)
+            return b"".join(event.raw for event, _ in self._splice.join(read))
         except AttemptFailed as failure:
             raise _cannot(failure.detail) from None
+
+
+def _missing_behind(told: Transcript) -> Collection[Reading] | None:
+    """What is still to come of an answer whose last word was told; None where that was not."""
+    if not told.complete:
+        return None
+    is_there = {Reading.USAGE: bool(told.usage), Reading.DONE: told.done}
+    return [reading for reading, was_told in is_there.items() if not (was_told or told.done)]
 
 
 def _cannot(why: str) -> UpstreamFailed:
