@@ -37,8 +37,8 @@ _PRIORS = Path(__file__).with_name("data") / "priors.json"
 _SAME_TEXT = 0.9999
 # Cheap vectors less alike than this hardly ever belong to questions of one answer; docs/semantic.md says how seldom.
 _HOPELESS = 0.35
-# How much riskier than answers may be on average a single one may be: on our streams the mean was a third of the worst.
-_WORST_TO_MEAN = 3.5
+# How much riskier a single answer may be than answers may be on average. Chosen on our own streams (docs/semantic.md).
+_WORST_TO_MEAN = 5.0
 # So many wrong answers have to come together before audits weigh much: one alone may be chance.
 _PATIENCE = 3.0
 _LEAST_AUDITED, _FIRST_AUDITED, _AUDITS_FALL = 0.01, 0.25, 2.0
