@@ -6,6 +6,7 @@ Every feature is symmetric and about -1 to 4, so one prior variance suits them a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import log
 
 from isochrone.answers.semantic.guards import kinds
@@ -36,15 +37,23 @@ def features(asked: str, known: str, cosine: float, rivals: Sequence[float] = ()
     """The numbers that NAMES names, in that order. `cosine` is that of their embeddings, `rivals` those of the other
     neighbours: where a topic is crowded, near means little.
     """
-    one, other = read(asked), read(known)
-    mine, theirs = unmatched(one.content, other.content), unmatched(other.content, one.content)
-    strange = len(unmatched(one.little, other.little)) + len(unmatched(other.little, one.little))
     near = [max(_ALONE, rival) for rival in rivals] or [_ALONE]
     return (
         1.0,
         -log(1.0 - cosine + _CLOSEST) - 3.0,
         20.0 * (cosine - max(near)),
         20.0 * (cosine - sum(near) / len(near)),
+        *_of_words(asked, known),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _of_words(asked: str, known: str) -> tuple[float, ...]:
+    """Those that need no embedding."""
+    one, other = read(asked), read(known)
+    mine, theirs = unmatched(one.content, other.content), unmatched(other.content, one.content)
+    strange = len(unmatched(one.little, other.little)) + len(unmatched(other.little, one.little))
+    return (
         _overlap(one.text, other.text),
         min(_MOST, abs(len(mine) - len(theirs))),
         min(_MOST, len(mine), len(theirs)),

@@ -35,6 +35,7 @@ from isochrone.answers.semantic.words import MAX_CHARACTERS, Reading, alike, is_
 _CODE = re.compile(r"```|[{}]|=>|==|\w\(\)|;\s*\n|</?\w+>|https?://|\w+@\w+\.|[A-Za-z]:\\|(?<!\w)/\w+/\w+")
 
 
+@lru_cache(maxsize=1024)
 def objection(asked: str, known: str) -> str | None:
     """Why the answer to `known` cannot be given to `asked`, in a word; None when nothing speaks against it."""
     one, other = read(asked), read(known)
@@ -178,9 +179,13 @@ def _undone(one: Reading, other: Reading) -> bool:
 def _is_negation(one: str, other: str) -> bool:
     """lock, unlock; legal, illegal; useful, useless."""
     short, long = sorted((one, other), key=len)
-    prefixed = any(long.startswith(prefix) and alike(long[len(prefix) :], short) for prefix in _PREFIXES)
-    less = long.endswith(_LESS) and short.startswith(long[: -len(_LESS)])
-    return len(short) > 2 and (prefixed or less)
+    if len(short) <= 2:
+        return False
+    if long.endswith(_LESS) and short.startswith(long[: -len(_LESS)]):
+        return True
+    return long.startswith(_PREFIXES) and any(
+        long.startswith(prefix) and alike(long[len(prefix) :], short) for prefix in _PREFIXES
+    )
 
 
 def _different_words(one: Reading, other: Reading) -> list[tuple[str, str]]:
