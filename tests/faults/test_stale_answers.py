@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from tests.faults.harness import Answer, RunningEdge, backend, running_edge
+from isochrone.answers.terms import TermsBook
+from tests.faults.harness import Answer, RunningEdge, backend, running_edge, settings_with
 from tests.upstream import TEXT, Exchange, Upstream, ok, refusal
 
 HOUR = 3600.0
@@ -57,19 +58,61 @@ async def test_while_it_is_made_anew_the_old_one_is_given_at_once_with_its_age(
         assert len(near.requests) == 2
 
 
-async def test_many_who_get_the_old_one_cause_one_new_one(near: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def slowly(exchange: Exchange) -> None:
-        await asyncio.sleep(0.05)
-        await ok(exchange)
+async def slowly(exchange: Exchange) -> None:
+    await asyncio.sleep(0.05)
+    await ok(exchange)
 
+
+@pytest.mark.parametrize("coalesce", [True, False])
+@pytest.mark.parametrize("recovery", ["splice", "error"])
+async def test_many_who_get_the_old_one_cause_one_new_one(
+    near: Upstream, monkeypatch: pytest.MonkeyPatch, coalesce: bool, recovery: str
+) -> None:
+    async with running_edge(backend(near), answers={**REVALIDATES, "coalesce": coalesce}) as edge:
+        await known(edge)
+        an_hour_later(edge, monkeypatch)
+        near.scripts["ok"] = slowly
+        stale = await asyncio.gather(*(edge.chat(headers={"x-isochrone-recovery": recovery}) for _ in range(20)))
+        assert {said(answer) for answer in stale} == {("hit", "revalidating")}
+        await edge.settled()
+        assert len(near.requests) == 2
+        assert edge.edge.pipeline.rooms.counters.as_dict()["cache_hit"] == 20
+        assert "cache_coalesced" not in edge.edge.pipeline.rooms.counters.as_dict()
+
+
+async def test_the_new_one_may_take_longer_than_who_gets_the_old_one_would_wait(
+    near: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with running_edge(backend(near), answers=REVALIDATES) as edge:
         await known(edge)
         an_hour_later(edge, monkeypatch)
         near.scripts["ok"] = slowly
-        stale = await asyncio.gather(*(edge.chat() for _ in range(20)))
-        assert {said(answer) for answer in stale} == {("hit", "revalidating")}
+        assert said(await edge.chat(headers={"x-isochrone-timeout": "0.02"})) == ("hit", "revalidating")
         await edge.settled()
-        assert len(near.requests) == 2
+        assert said(await edge.chat()) == ("hit", None)
+
+
+async def test_who_forbids_to_generate_gets_the_old_one_and_nothing_is_generated(
+    near: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_edge(backend(near), answers=REVALIDATES) as edge:
+        await known(edge)
+        an_hour_later(edge, monkeypatch)
+        assert (await edge.chat(headers={"x-isochrone-cache": "only"})).text() == TEXT
+        await edge.settled()
+        assert len(near.requests) == 1
+
+
+async def test_what_is_not_to_be_kept_any_more_is_not_known_any_more(
+    near: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_edge(backend(near), answers=REVALIDATES) as edge:
+        await known(edge)
+        now_never = TermsBook(
+            settings_with(backend(near), answers={**REVALIDATES, "rule": [{"name": "never", "ttl": 0}]})
+        )
+        monkeypatch.setattr(edge.edge.pipeline.rooms.desk, "_terms", now_never)
+        assert said(await edge.chat()) == ("bypass", None)
 
 
 async def test_when_no_backend_can_answer_the_old_one_is_better_than_an_error(

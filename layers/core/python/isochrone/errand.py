@@ -22,7 +22,9 @@ class Caller(NamedTuple):
 
 
 class Errand(NamedTuple):
-    """One generating request on its way: `begun` and `ends_at` are on the event loop's clock.
+    """One generating request on its way: `begun`, `ends_at` and `lasts_until` are on the event loop's clock.
+
+    Who asks waits until `ends_at`; for work that nobody waits for, operator and platform leave until `lasts_until`.
 
     `candidate` is a known answer to a similar question, to be compared with the one that is generated; `follow` is the
     fingerprint of a similar one that is being answered now.
@@ -35,6 +37,7 @@ class Errand(NamedTuple):
     controls: Controls
     begun: float
     ends_at: float
+    lasts_until: float
     inquiry: Inquiry
     candidate: Candidate | None = None
     follow: str | None = None

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from math import inf
 from typing import Any, NamedTuple
 
 from isochrone.admission.address import AddressRule
@@ -98,23 +99,25 @@ class Pipeline:
         self.rooms = rooms
         self._background = background
         self._now = now
+        self._refreshing: set[str | None] = set()
         self._regions_of = {model.name: model.regions for model in settings.model}
 
     async def generate(self, operation: Operation, request: Request) -> Reply:
         """Answer one generating request, from what is known or from a backend."""
         begun, controls = time.monotonic(), controls_of(request.headers)
-        ends_at = self._ends_at(controls, request)
+        lasts_until = self._lasts_until(request)
         caller = self.identify(request)
         ask, request_id = self.admit(operation, request), request.headers["x-request-id"]
         if job := self.rooms.light.job_of(ask):
             return await self._do_light(job, ask, request_id)
         self._check_model(ask)
-        return await self.answer(caller, ask, controls, request_id=request_id, begun=begun, ends_at=ends_at)
+        return await self.answer(caller, ask, controls, request_id=request_id, begun=begun, lasts_until=lasts_until)
 
     async def answer(
-        self, caller: Caller, ask: Ask, controls: Controls, *, request_id: str, begun: float, ends_at: float
+        self, caller: Caller, ask: Ask, controls: Controls, *, request_id: str, begun: float, lasts_until: float
     ) -> Reply:
-        """Answer an admitted request of this caller; `begun` and `ends_at` are on the event loop's clock."""
+        """Answer an admitted request of this caller; `begun` and `lasts_until` are on the event loop's clock."""
+        ends_at = min(lasts_until, begun + (controls.timeout or inf))
         inquiry = self.inquire(caller, ask, controls)
         known, candidate, follow = await self._look_up(inquiry, ends_at)
         errand = Errand(
@@ -125,6 +128,7 @@ class Pipeline:
             controls=controls,
             begun=begun,
             ends_at=ends_at,
+            lasts_until=lasts_until,
             inquiry=inquiry,
             candidate=candidate,
             follow=follow,
@@ -184,9 +188,9 @@ class Pipeline:
             regions=eligible(principal.regions, self._regions_of.get(ask.model, ()), controls.regions),
         )
 
-    def _ends_at(self, controls: Controls, request: Request) -> float:
-        """When the request must be over: the least of what the operator, the caller and the platform allow."""
-        limits = (self.settings.deadlines.total, controls.timeout, request.time_left)
+    def _lasts_until(self, request: Request) -> float:
+        """When the request must be over, if its caller does not want that sooner: what operator and platform allow."""
+        limits = (self.settings.deadlines.total, request.time_left)
         return time.monotonic() + min(limit for limit in limits if limit is not None)
 
     async def _look_up(self, inquiry: Inquiry, ends_at: float) -> Found:
@@ -302,7 +306,7 @@ class Pipeline:
         inquiry, step = errand.inquiry, won.visit.step
         headers = self._counted(
             headers_of(
-                cache="miss" if inquiry.is_cacheable else "bypass",
+                cache="miss" if inquiry.may_keep else "bypass",
                 backend=step.backend.facts.name,
                 attempts=won.made,
                 why=_why(step, errand.ask.model),
@@ -354,7 +358,9 @@ class Pipeline:
         that is back."""
         if model != errand.ask.model:
             return False
-        return await self.rooms.desk.keep(errand.inquiry, answer, fence=fence, candidate=errand.candidate)
+        if errand.candidate:
+            self._background.start(self.rooms.desk.learn(errand.candidate, answer))
+        return await self.rooms.desk.keep(errand.inquiry, answer, fence=fence)
 
     def _answer_of(self, errand: Errand, won: Won, body: dict[str, Any], usage: dict[str, Any]) -> Answer:
         facts = won.visit.step.backend.facts
@@ -381,9 +387,7 @@ class Pipeline:
         if known.stale_for:
             headers["age"] = str(max(0, int(now - answer.created)))
             headers["x-isochrone-stale"] = "error" if instead_of else "revalidating"
-            if not instead_of:
-                self._background.start(self._refresh(errand))
-        elif errand.candidate:
+        if not instead_of and (known.stale_for or errand.candidate):
             self._background.start(self._refresh(errand))
         return self._told_again(answer, errand.ask, errand.request_id, headers)
 
@@ -397,9 +401,18 @@ class Pipeline:
             self.rooms.demand.asked(tenant, mark, now)
 
     async def _refresh(self, errand: Errand) -> None:
-        """A new answer in place of one past its time, or to check one; nobody waits for it."""
-        with suppress(ApiError):
-            await self._answer(errand._replace(ask=without_stream(errand.ask)))
+        """A new answer in place of one past its time, or to check one; one at a time, and nobody waits for it."""
+        mark, controls = errand.inquiry.mark, errand.controls._replace(recovery=Recovery.SPLICE)
+        if mark in self._refreshing or controls.cache is CacheMode.ONLY:
+            return
+        self._refreshing.add(mark)
+        try:
+            with suppress(ApiError):
+                await self._answer(
+                    errand._replace(ask=without_stream(errand.ask), controls=controls, ends_at=errand.lasts_until)
+                )
+        finally:
+            self._refreshing.discard(mark)
 
     def _counted(self, headers: dict[str, str]) -> dict[str, str]:
         self.rooms.counters.add("cache_" + headers["x-isochrone-cache"])

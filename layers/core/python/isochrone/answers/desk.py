@@ -171,12 +171,13 @@ class Desk:
         await self._revocations.refresh()
         return not self._revocations.allows(inquiry.tenant, known.mark, known.answer)
 
-    async def keep(
-        self, inquiry: Inquiry, answer: Answer, *, fence: int | None = None, candidate: Candidate | None = None
-    ) -> bool:
-        """A backend has answered: keep it where it may be kept, and learn from it. True when others can find it."""
-        if candidate and self._similar:
+    async def learn(self, candidate: Candidate, answer: Answer) -> None:
+        """A backend has answered what the candidate might have answered too."""
+        if self._similar:
             await self._similar.settle(candidate, answer)
+
+    async def keep(self, inquiry: Inquiry, answer: Answer, *, fence: int | None = None) -> bool:
+        """A backend has answered: keep it where it may be kept. True when others can find it."""
         if inquiry.mark is None or not inquiry.may_keep:
             return False
         if self._revocations and self._revocations.covers(inquiry.tenant, inquiry.mark, answer):

@@ -26,19 +26,14 @@ class Inquiry(NamedTuple):
     regions: frozenset[str] | None = None
 
     @property
-    def is_cacheable(self) -> bool:
-        """Are exact answers to it kept, as a rule?"""
-        return self.mark is not None and self.terms.exact
+    def may_keep(self) -> bool:
+        """May its answer be kept?"""
+        return self.mark is not None and self.terms.exact and self.terms.ttl > 0
 
     @property
     def may_read(self) -> bool:
         """May a known answer be given?"""
-        return self.is_cacheable and self.mode in (CacheMode.USE, CacheMode.ONLY)
-
-    @property
-    def may_keep(self) -> bool:
-        """May its answer be kept?"""
-        return self.is_cacheable and self.terms.ttl > 0
+        return self.may_keep and self.mode in (CacheMode.USE, CacheMode.ONLY)
 
     @property
     def may_share(self) -> bool:

@@ -200,7 +200,7 @@ class Warmer:
                 item.controls._replace(cache=CacheMode.NO_CACHE),
                 request_id=OWN_REQUESTS + self._new_id(),
                 begun=time.monotonic(),
-                ends_at=min(ends_at, time.monotonic() + self._settings.deadlines.total),
+                lasts_until=min(ends_at, time.monotonic() + self._settings.deadlines.total),
             )
         except ApiError as error:
             log.info("answer %s was not made: %s", line.mark, error)
