@@ -11,7 +11,7 @@ import pytest
 
 from isochrone.answers.completion import Answer
 from isochrone.answers.generation_parts import PART_BYTES
-from isochrone.answers.generations import Generations, Pace
+from isochrone.answers.generations import Ended, Generations, Lease, Outcome, Pace
 from isochrone.api.errors import ApiError, BadRequest, NothingAlive, UpstreamRefused
 from isochrone.api.sse import DONE_EVENT
 from isochrone.stores.memory import MemoryFleetStore
@@ -235,6 +235,22 @@ async def test_when_the_successor_fails_too_its_error_is_shared_and_nobody_asks_
     await fleet.settled()
 
 
+async def test_one_who_would_succeed_a_failed_holder_hears_when_another_successor_has_failed_already(
+    stores: Stores,
+) -> None:
+    one, other = (Generations(stores.fleet, clock=stores.clock, pace=PACE) for _ in range(2))
+    first = await one.take("ab", seconds=60)
+    assert isinstance(first, Lease)
+    await one.end(first, Outcome.FAILED)
+    second = await other.take("ab", seconds=60, turn=1)
+    assert isinstance(second, Lease)
+    await other.end(second, Outcome.FAILED, error={"status": 503})
+    late = await one.take("ab", seconds=60, turn=1)
+    assert isinstance(late, Ended)
+    assert (late.outcome, late.turn, late.error) == (Outcome.FAILED, 1, {"status": 503})
+    assert isinstance(await one.take("ab", seconds=60), Lease), "who did not follow them begins anew"
+
+
 async def test_one_who_comes_after_a_failure_begins_anew(fleet: Fleet) -> None:
     with pytest.raises(NothingAlive):
         await fleet.process().ask(Source(NothingAlive("dead")))
@@ -424,6 +440,19 @@ async def test_a_table_that_hangs_costs_its_patience_once_and_then_nothing(monke
     for mark in ("aa", "bb", "cc"):
         assert await process.ask(Source(*STREAM, None), mark=mark) == WITHOUT_USAGE
     assert asked_for == ["answer/aa"]
+
+
+async def test_nobody_waits_for_a_table_that_hangs_when_the_answer_is_there() -> None:
+    link = Link(MemoryFleetStore(clock=lambda: 1.0))
+    process, source = Process(Generations(link, clock=lambda: 1.0, pace=PACE)), Source(STREAM[0])
+    asking = await asked(process, source)
+    link.runs.clear()
+    await asyncio.sleep(3 * PACE.look)
+    source.say(*STREAM[1:], None)
+    assert await asyncio.wait_for(asking, 2) == WITHOUT_USAGE
+    assert len(process.background) == 1
+    link.runs.set()
+    await process.background.finish()
 
 
 async def test_a_lease_that_comes_too_late_makes_nobody_wait() -> None:

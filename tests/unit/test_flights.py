@@ -254,6 +254,26 @@ async def test_an_answer_that_cannot_be_stored_is_no_answer_for_who_wants_it_in_
     assert len(process.sources) == 2
 
 
+async def test_one_for_whom_the_second_flight_has_nothing_either_gets_its_own_generation_as_it_wants_it(
+    process: Process,
+) -> None:
+    first, second, own = Source(), Source(stream=False), Source(*STREAM, None)
+    lead = asyncio.create_task(process.ask(first))
+    await rest()
+    body = asyncio.create_task(process.ask(second, stream=False, seconds=90))
+    stream = asyncio.create_task(process.ask(own))
+    await rest()
+    first.say(NothingAlive("dead"))
+    await asyncio.wait_for(second.begun.wait(), 5)
+    assert second.generation
+    second.generation.settle = lambda *_: None  # type: ignore[method-assign]
+    second.say(BODY)
+    assert [await body, await stream] == [BODY, WITHOUT_USAGE]
+    await asyncio.gather(lead, return_exceptions=True)
+    await process.background.finish()
+    assert own.fences == [None]
+
+
 # -- time --------------------------------------------------------------------------------------------------------------
 
 
