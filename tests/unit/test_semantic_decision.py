@@ -207,3 +207,11 @@ def test_where_a_topic_is_crowded_near_means_less() -> None:
     alone, crowded = features(ASKED, KNOWN, 0.95), features(ASKED, KNOWN, 0.95, (0.94, 0.93))
     assert crowded[NAMES.index("gap")] < alone[NAMES.index("gap")]
     assert crowded[NAMES.index("crowd")] < alone[NAMES.index("crowd")]
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_no_weight_of_the_shipped_prior_contradicts_what_its_feature_means(language: str) -> None:
+    weights = dict(zip(NAMES, Experience().belief(language).mean, strict=True))
+    assert weights["distance"] > 1.0
+    assert min(weights[name] for name in ("gap", "crowd", "overlap", "same_words")) >= 0.0
+    assert max(weights[name] for name in ("only_one_side", "both_sides", "little", "kind", "length")) <= 0.0
