@@ -1,6 +1,6 @@
 """A herd of identical requests at edges that are processes over one table, and what must hold when they are killed.
 
-    python -m tests.faults.herd                     # everything, about ten minutes
+    python -m tests.faults.herd                     # everything, about five minutes
     python -m tests.faults.herd --only kill --times 100
 
 The backend runs in this process and counts its calls by prompt; every byte goes through a socket. The emulator of the
