@@ -150,3 +150,16 @@ async def test_a_request_that_is_wrong_is_told_so_whatever_is_known(
         an_hour_later(edge, monkeypatch)
         near.scripts["ok"] = refusal(400, "invalid_request_error")
         assert (await edge.chat()).status == 400
+
+
+async def test_what_is_generated_after_the_reply_is_in_the_ledger_before_a_function_may_be_frozen(
+    near: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_edge(backend(near), answers=REVALIDATES) as edge:
+        await known(edge)
+        an_hour_later(edge, monkeypatch)
+        near.scripts["ok"] = slowly
+        await edge.chat()
+        await edge.settled()
+        assert len(near.requests) == 2
+        assert len(edge.edge.pipeline.rooms.book) == 0

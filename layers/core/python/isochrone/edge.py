@@ -107,7 +107,14 @@ class Edge:
     async def flush(self) -> None:
         """Finish what was left to the background and do the chores that are due: a Lambda calls this before it lets
         itself be frozen. Side by side: it pays for the time, and a slow table must not cost the others their turn."""
-        await asyncio.gather(self._background.finish(), self._rooms.book.flush(), self._on_flush())
+        unwritten, _ = await asyncio.gather(self._settle(), self._background.finish())
+        if len(self._rooms.book) > unwritten:  # an answer was made meanwhile, for nobody who waits
+            await self._settle()
+
+    async def _settle(self) -> int:
+        """How many entries the ledger did not take."""
+        await asyncio.gather(self._rooms.book.flush(), self._on_flush())
+        return len(self._rooms.book)
 
     async def close(self) -> None:
         """Stop being ready, call off what is still generated, finish the background, write the ledger's last entries,
