@@ -313,7 +313,7 @@ async def test_a_share_of_the_hits_is_checked(room: Room) -> None:
 async def test_hits_that_were_wrong_switch_semantic_answers_off_for_this_tenant_and_model_only(room: Room) -> None:
     await room.know()
     room.chance = 0.0
-    for _ in range(2):
+    for _ in range(3):
         found = await room.ask()
         assert found.candidate is not None
         await room.tier.settle(found.candidate, answer("No, that is impossible."))

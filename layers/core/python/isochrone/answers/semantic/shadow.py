@@ -14,8 +14,8 @@ from msgspec import Struct
 
 # One-sided. It is asked again after every comparison, so a looser one would ring by chance sooner or later.
 CONFIDENCE = 0.995
-# A single answer that differs may be the comparison's mistake.
-_LEAST_WRONG = 2
+# Fewer that differ may be mistakes of the comparison, or chance: the first answers of a tenant are the riskiest.
+_LEAST_WRONG = 3
 _REMEMBERED = 1_000
 _FIRST_PAUSE, _LONGEST_PAUSE = 3_600.0, 86_400.0
 # So precise is the interval.
