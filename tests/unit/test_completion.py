@@ -97,7 +97,7 @@ def test_replayed_embeddings_get_no_id_that_they_never_had() -> None:
     [
         (completion(), True),
         ({"choices": [{"text": "a", "finish_reason": "stop"}]}, True),
-        ({"object": "list", "data": []}, True),
+        ({"object": "list", "data": [{"embedding": [0.5]}]}, True),
         ({"choices": [{"finish_reason": "length"}]}, False),
         ({"choices": [{"finish_reason": "content_filter"}]}, False),
         ({"choices": [{"finish_reason": "tool_calls"}]}, False),
@@ -148,6 +148,12 @@ def test_what_the_operator_wants_kept_too_is_complete_in_its_own_way(also: str, 
 )
 def test_broken_answer_is_not_complete_whatever_the_operator_wants(choice: dict[str, Any]) -> None:
     assert not is_complete({"choices": [choice]}, {"tools", "logprobs", "choices", "length"})
+
+
+@pytest.mark.parametrize(("given", "complete"), [(0, False), (1, False), (2, True), (3, False)])
+def test_embeddings_of_all_inputs_are_complete(given: int, complete: bool) -> None:
+    body = {"object": "list", "data": [{"index": n, "embedding": [0.5]} for n in range(given)]}
+    assert is_complete(body, choices=2) is complete
 
 
 def test_as_many_choices_as_were_asked_for_are_complete() -> None:

@@ -170,6 +170,11 @@ def test_every_prompt_has_n_answers(fields: dict[str, Any], choices: int) -> Non
     assert asked({"model": "m", **fields}, COMPLETION).choices == choices
 
 
+@pytest.mark.parametrize(("said", "texts"), [("a", 1), (["a"], 1), (["a", "b"], 2), ([1, 2, 3], 1), ([[1], [2, 3]], 2)])
+def test_every_input_has_one_embedding(said: Any, texts: int) -> None:
+    assert asked({"model": "m", "input": said, "n": 7}, EMBEDDING).choices == texts
+
+
 def test_field_that_stands_twice_counts_once_and_is_forwarded_once() -> None:
     ask = asked(b'{"model": "cheap", "messages": [{"role": "user"}], "model": "dear"}')
     assert (ask.model, ask.fields["model"]) == ("dear", "dear")

@@ -53,7 +53,8 @@ def is_complete(body: dict[str, Any], also: Collection[str] = (), *, choices: in
     """
     given = body.get("choices")
     if not isinstance(given, list):
-        return isinstance(body.get("data"), list)
+        vectors = body.get("data")
+        return isinstance(vectors, list) and len(vectors) == choices
     return len(given) == choices and all(_is_whole(choice, also) for choice in given)
 
 

@@ -89,10 +89,17 @@ class Ask(NamedTuple):
 
     @property
     def choices(self) -> int:
-        """How many answers were asked for: `n` to every prompt. A list of tokens is one prompt, any other list many."""
-        prompt = self.fields["prompt"] if self.operation is COMPLETION else ""
-        several = isinstance(prompt, list) and prompt and not isinstance(prompt[0], int)
-        return (self.fields.get("n") or 1) * (len(prompt) if several else 1)
+        """How many answers were asked for: `n` to every prompt, one to every input of an embedding."""
+        if self.operation is EMBEDDING:
+            return _texts_in(self.fields["input"])
+        prompts = _texts_in(self.fields["prompt"]) if self.operation is COMPLETION else 1
+        return (self.fields.get("n") or 1) * prompts
+
+
+def _texts_in(said: str | list[Any]) -> int:
+    """A list of tokens is one text, any other list many."""
+    several = isinstance(said, list) and said and not isinstance(said[0], int)
+    return len(said) if several else 1
 
 
 def without_stream(ask: Ask) -> Ask:
