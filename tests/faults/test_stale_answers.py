@@ -126,6 +126,21 @@ async def test_when_no_backend_can_answer_the_old_one_is_better_than_an_error(
         assert (stale.status, stale.text(), said(stale)) == (200, TEXT, ("hit", "error"))
 
 
+async def test_what_is_taken_back_while_the_backends_are_asked_is_not_given(
+    near: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_edge(backend(near), answers=FORGIVES, retry={"attempts": 1}) as edge:
+        await known(edge)
+        an_hour_later(edge, monkeypatch)
+
+        async def taken_back(exchange: Exchange) -> None:
+            await edge.request("DELETE", "/v1/answers?pattern=*")
+            await refusal(503, "server_error")(exchange)
+
+        near.scripts["ok"] = taken_back
+        assert (await edge.chat()).status == 503
+
+
 async def test_without_leave_for_it_an_error_is_an_error(near: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running_edge(backend(near), answers=REVALIDATES, retry={"attempts": 1}) as edge:
         await known(edge)

@@ -140,9 +140,11 @@ class Pipeline:
         try:
             reply = await self._answer(errand)
         except ApiError as error:
-            if known and status_of(error) in _NONE_CAN_BE_HAD:
-                return self._replay(known, errand, instead_of=error)
-            raise
+            if known is None or status_of(error) not in _NONE_CAN_BE_HAD:
+                raise
+            if await self.rooms.desk.is_revoked(inquiry, known):
+                raise
+            return self._replay(known, errand, instead_of=error)
         if inquiry.may_read and reply.headers["x-isochrone-cache"] != "coalesced":
             self.rooms.savings.miss(inquiry.tenant, now=self._now())
         return reply

@@ -127,7 +127,7 @@ class Desk:
         if not inquiry.terms.semantic or self._similar is None:
             return NOTHING_FOUND
         found = await self._similar.look_up(inquiry, now=now)
-        return NOTHING_FOUND if found.known and await self._is_revoked(inquiry, found.known) else found
+        return NOTHING_FOUND if found.known and await self.is_revoked(inquiry, found.known) else found
 
     def revoked(self, tenant: str | None) -> dict[str, Any] | None:
         """How many revocations of the tenant (None: of all) are obeyed, and how often they could not be read."""
@@ -146,7 +146,7 @@ class Desk:
         if not inquiry.may_read:
             return None
         known = await self.library.look_up(inquiry, now=now, consistent=True)
-        return None if known is None or known.stale_for or await self._is_revoked(inquiry, known) else known
+        return None if known is None or known.stale_for or await self.is_revoked(inquiry, known) else known
 
     async def stamp(self, inquiry: Inquiry, mark: str) -> str:
         """Names what was revoked of the answer `mark`, "" for nothing: who asks since then wants none that was begun
@@ -158,14 +158,15 @@ class Desk:
 
     async def _exact(self, inquiry: Inquiry, now: float) -> Known | None:
         known = await self.library.look_up(inquiry, now=now)
-        if known is None or not await self._is_revoked(inquiry, known):
+        if known is None or not await self.is_revoked(inquiry, known):
             return known
         if known.tier != "memory":
             return None
         newer = await self.library.look_up(inquiry, now=now, consistent=True)  # another edge may have made it anew
-        return None if newer is None or await self._is_revoked(inquiry, newer) else newer
+        return None if newer is None or await self.is_revoked(inquiry, newer) else newer
 
-    async def _is_revoked(self, inquiry: Inquiry, known: Known) -> bool:
+    async def is_revoked(self, inquiry: Inquiry, known: Known) -> bool:
+        """Was it taken back? Ask again about what was looked up some time ago."""
         if self._revocations is None:
             return False
         await self._revocations.refresh()
