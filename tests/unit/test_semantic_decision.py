@@ -42,6 +42,18 @@ def test_a_guard_outweighs_any_similarity() -> None:
     assert weighed.reason == "numbers"
 
 
+@pytest.mark.parametrize(
+    ("asked", "known"),
+    [
+        ("What does chmod +x do?", "What does chmod +X do?"),
+        ("What is 5!", "What is 5?"),
+        ("What is IT?", "What is it?"),
+    ],
+)
+def test_the_same_letters_with_other_signs_or_capitals_are_no_hit(asked: str, known: str) -> None:
+    assert weigh(asked, known, 1.0).verdict is Verdict.MISS
+
+
 def test_without_an_embedding_only_the_same_text_is_known() -> None:
     assert weigh(cosine=None).verdict is Verdict.MISS
 

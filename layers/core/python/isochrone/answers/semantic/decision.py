@@ -171,10 +171,10 @@ class Judge:
         `chance` lies in [0, 1).
         """
         one = read(asked)
-        if one.text == read(known).text:
-            return Weighed(Verdict.HIT, _SAME_TEXT, "same text")
         if reason := objection(asked, known):
             return Weighed(Verdict.MISS, 0.0, reason)
+        if one.text == read(known).text:
+            return Weighed(Verdict.HIT, _SAME_TEXT, "same text")
         if cosine is None:
             return Weighed(Verdict.MISS, 0.0, "no embedding")
         language = "zh" if one.chinese else "en"

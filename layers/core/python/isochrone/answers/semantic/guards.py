@@ -15,6 +15,7 @@ from itertools import pairwise
 
 from isochrone.answers.semantic.amounts import other_numbers, other_units
 from isochrone.answers.semantic.roles import reversed_roles
+from isochrone.answers.semantic.signs import other_capitals, other_signs
 from isochrone.answers.semantic.vocabulary import (
     CALENDAR,
     FAILURES_CHINESE,
@@ -32,21 +33,34 @@ from isochrone.answers.semantic.vocabulary import (
 )
 from isochrone.answers.semantic.words import MAX_CHARACTERS, Reading, alike, is_little, read
 
-_CODE = re.compile(r"```|[{}]|=>|==|\w\(\)|;\s*\n|</?\w+>|https?://|\w+@\w+\.|[A-Za-z]:\\|(?<!\w)/\w+/\w+")
+_CODE = re.compile(
+    r"```|[{}]|=>|==|\w\((?!e?s\))[\w, ]*\)|(?<!\S)[-+]{1,2}[A-Za-z][\w-]*|;\s*\n|</?\w+>|https?://|\w+@\w+\.|[A-Za-z]:\\|(?<!\w)/\w+/\w+"
+)
 
 
 @lru_cache(maxsize=1024)
 def objection(asked: str, known: str) -> str | None:
     """Why the answer to `known` cannot be given to `asked`, in a word; None when nothing speaks against it."""
+    if asked.strip() == known.strip():
+        return None
+    if reason := _other_spelling(asked, known):
+        return reason
     one, other = read(asked), read(known)
     if one.text == other.text:
         return None
-    if _CODE.search(asked) or _CODE.search(known):
-        return "code"
     if one.chinese != other.chinese:
         return "language"
     differences = (reason for reason, differ in _GUARDS if differ(one, other))
     return next(differences, None) or ("names" if _other_names(asked, known) else None)
+
+
+def _other_spelling(asked: str, known: str) -> str | None:
+    """What also tells apart questions of the same words."""
+    if _CODE.search(asked) or _CODE.search(known):
+        return "code"
+    if other_signs(asked, known):
+        return "signs"
+    return "capitals" if other_capitals(asked, known) else None
 
 
 def contradiction(one: str, other: str) -> bool:
@@ -196,7 +210,17 @@ def _different_words(one: Reading, other: Reading) -> list[tuple[str, str]]:
 def _other_person(one: Reading, other: Reading) -> bool:
     """我叫什么, 你叫什么. In English "you" may be anybody, and is no sign."""
     mine, theirs = (_I in one.text, _YOU in one.text), (_I in other.text, _YOU in other.text)
-    return mine != theirs and mine == theirs[::-1]
+    return (mine != theirs and mine == theirs[::-1]) or _yours(one, other) or _yours(other, one)
+
+
+def _yours(one: Reading, other: Reading) -> bool:
+    """What is my name; what is your name. But: how do I find my name, how do you find your name."""
+    mine, theirs = set(one.tokens), set(other.tokens)
+    return (
+        "my" in mine
+        and "your" in theirs
+        and not ("your" in mine or "my" in theirs or ("i" in mine and "you" in theirs))
+    )
 
 
 _I, _YOU = "我", "你"
@@ -258,15 +282,44 @@ def _names(text: str) -> frozenset[str]:
 
 
 def _other_names(asked: str, known: str) -> bool:
-    """A name on one side stands nowhere on the other, and the other has a name or a word in its place."""
-    return bool(_strange(asked, known)) and bool(_strange(known, asked))
+    """A name on one side stands nowhere on the other, and the other has a name or a word in its place, or a name of the
+    other goes on: iPhone 14 Pro, iPhone 14 Pro Max."""
+    mine, theirs = _strange(asked, known), _strange(known, asked)
+    return bool(mine and theirs) or _goes_on(asked, mine) or _goes_on(known, theirs)
 
 
 def _strange(text: str, other: str) -> set[str]:
-    words = read(other).tokens
+    words = set(read(other).tokens)
+    words |= {word.removesuffix("s") for word in words}
+    parts = {name: re.split(r"\W", name) for name in _names(text)}
     return {
-        name for name in _names(text) if not any(alike(part, word) for part in re.split(r"\W", name) for word in words)
+        name for name, those in parts.items() if words.isdisjoint((*those, *(part.removesuffix("s") for part in those)))
     }
+
+
+def _goes_on(text: str, strange: set[str]) -> bool:
+    """Whether one of the strange names stands behind another name or a number."""
+    found = re.finditer(r"(?:\d|\b[A-Z][\w'-]*) +(?=([A-Z][\w'-]*))", text[:MAX_CHARACTERS])
+    return any(match[1].casefold() in strange and match.start() > 0 for match in found)
+
+
+# --- phrasal verbs ---------------------------------------------------------------------------------------------------
+
+_PARTICLES = frozenset(("up", "off", "out", "down", "away", "over", "back"))
+
+
+def _other_particle(one: Reading, other: Reading) -> bool:
+    """Pick a lock, pick up a lock; look up, look out."""
+    return _alone(one, other) or _alone(other, one)
+
+
+def _alone(one: Reading, other: Reading) -> bool:
+    """Whether a word of both has a particle in one that the other lacks."""
+    return any(
+        particle in _PARTICLES and particle not in other.tokens and any(alike(word, there) for there in other.content)
+        for word, particle in pairwise(one.tokens)
+        if not is_little(word) and word + particle not in other.tokens
+    )
 
 
 _GUARDS: tuple[tuple[str, Callable[[Reading, Reading], bool]], ...] = (
@@ -282,4 +335,5 @@ _GUARDS: tuple[tuple[str, Callable[[Reading, Reading], bool]], ...] = (
     ("undone", _undone),
     ("qualities", _other_qualities),
     ("reversed", reversed_roles),
+    ("particle", _other_particle),
 )

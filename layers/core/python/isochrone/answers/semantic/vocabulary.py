@@ -13,16 +13,17 @@ def _words(text: str) -> frozenset[str]:
 
 
 _IRREGULAR = """
-        pay paid | buy bought | sell sold | send sent | win won | lose lost | build built | write wrote
-        written | find found | get got gotten | make made | take took taken | give gave given | go went gone
+        pay paid | buy bought | sell sold | send sent | win won winning | lose lost | build built | write wrote
+        written | find found | get got gotten getting | make made | take took taken | give gave given | go went gone
         | come came | know knew known | see saw seen | tell told | say said | think thought | bring brought
         | teach taught | catch caught | feel felt | keep kept | leave left | mean meant | meet met | sleep
-        slept | spend spent | begin began begun | break broke broken | choose chose chosen | drink drank
+        slept | spend spent | begin began begun beginning | break broke broken | choose chose chosen | drink drank
         drunk | drive drove driven | eat ate eaten | fall fell fallen | fly flew flown | forget forgot
-        forgotten | freeze froze frozen | grow grew grown | hide hid hidden | ride rode ridden | rise rose
-        risen | run ran | sing sang sung | speak spoke spoken | steal stole stolen | swim swam swum | wear
-        wore worn | die died dying dead death | lie lying | child children | man men | woman women | foot
-        feet | tooth teeth | mouse mice | person people
+        forgotten forgetting | freeze froze frozen | grow grew grown | hide hid hidden | ride rode ridden | rise rose
+        risen | run ran running | sing sang sung | speak spoke spoken | steal stole stolen | swim swam swum swimming
+        | wear wore worn | die died dying dead death | lie lying | child children | man men | woman women | foot
+        feet | tooth teeth | mouse mice | person people | stop stopped stopping | plan planned planning
+        | sit sat sitting | cut cutting | put putting | shop shopped shopping | drop dropped dropping
 """
 # Forms that do not begin like the word they are forms of.
 IRREGULAR: dict[str, str] = {
@@ -200,6 +201,12 @@ vegetarian|meat
 legal|illegal
 possible|impossible
 same similar|different difference
+all every each|some any few several
+most|few some
+follow|unfollow
+mute|unmute
+may can could|must
+upgrade|downgrade
 """
 
 OPPOSITES_CHINESE = """
@@ -282,6 +289,13 @@ OPPOSITES_CHINESE = """
 初期 早期|后期 晚期 末期
 阳|阴
 """
+
+PERSONS = _words("i me my we us our you your he him his she her they them their who whom 我 你 您 他 她 它 谁")
+
+# Words that mean something else with a capital.
+CAPITALS = _words(
+    "polish turkey china march may august apple amazon target shell orange mercury reading nice bath job mobile"
+)
 
 UNITS: dict[str, str] = {
     form: unit

@@ -97,9 +97,10 @@ def alike(one: str, other: str) -> bool:
     if one == other:
         return True
     same = _beginning(one, other)
-    rest = max(len(one), len(other)) - same
-    plural = rest == 1 and max(one, other, key=len).endswith("s") and same >= _SHORT_BEGINNING
-    return one.isalpha() and (plural or (same >= _LONG_BEGINNING and rest <= _END))
+    short, long = sorted((one, other), key=len)
+    rest = len(long) - same
+    ending = same >= _SHORT_BEGINNING and long in (f"{short}s", f"{short}ing")
+    return one.isalpha() and (ending or (same >= _LONG_BEGINNING and rest <= _END))
 
 
 def _beginning(one: str, other: str) -> int:
