@@ -14,6 +14,7 @@ from isochrone.answers.generation_parts import PART_BYTES
 from isochrone.answers.generations import Ended, Generations, Lease, Outcome, Pace
 from isochrone.api.errors import ApiError, BadRequest, NothingAlive, UpstreamRefused
 from isochrone.api.sse import DONE_EVENT
+from isochrone.background import Background
 from isochrone.stores.memory import MemoryFleetStore
 from isochrone.stores.protocols import FleetStore
 from tests.contract.conftest import Stores
@@ -483,3 +484,19 @@ async def test_a_table_that_goes_while_others_are_followed_makes_nobody_wait_lon
     assert await following == WITHOUT_USAGE
     source.say(*STREAM, None)
     assert await holding == WITHOUT_USAGE
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True], ids=["too late", "called off"])
+async def test_a_lease_that_nobody_waited_for_is_given_back_before_the_edge_ends(is_cancelled: bool) -> None:
+    store, background = MemoryFleetStore(clock=lambda: 1.0), Background()
+    link = Link(store)
+    link.runs.clear()
+    patience = 60.0 if is_cancelled else 0.01
+    slow = Generations(link, clock=lambda: 1.0, pace=PACE._replace(patience=patience), background=background)
+    taking = asyncio.create_task(slow.take(MARK, seconds=60.0))
+    await asyncio.sleep(0.02)
+    taking.cancel()
+    await asyncio.wait([taking])
+    link.runs.set()
+    await background.finish()
+    assert isinstance(await Generations(store, clock=lambda: 1.0, pace=PACE).take(MARK, seconds=60.0), Lease)

@@ -71,7 +71,8 @@ def build_edge(
         max_wait=settings.routing.max_wait,
     )
     counters = Counters()
-    generations = Generations(life.stores.fleet, clock=time.time) if life.stores.fleet else None
+    fleet_store = life.stores.fleet
+    generations = Generations(fleet_store, clock=time.time, background=life.background) if fleet_store else None
     rooms = Rooms(
         address=AddressRule(settings.geo.trusted_proxies),
         keys=KeyRing(settings.key, required=settings.auth.required),

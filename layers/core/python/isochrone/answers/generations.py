@@ -21,6 +21,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import Any, NamedTuple, TypeVar
 
+from isochrone.background import Background
 from isochrone.stores.protocols import FleetStore, StoreUnavailable
 
 log = logging.getLogger("isochrone.answers")
@@ -101,12 +102,19 @@ Claim = Lease | Held | Ended | None
 class Generations:
     """The leases in a fleet store; `clock` gives epoch seconds. No method raises for a store that is gone."""
 
-    def __init__(self, store: FleetStore, *, clock: Callable[[], float], pace: Pace = USUAL_PACE) -> None:
+    def __init__(
+        self,
+        store: FleetStore,
+        *,
+        clock: Callable[[], float],
+        pace: Pace = USUAL_PACE,
+        background: Background | None = None,
+    ) -> None:
         self.pace = pace
+        self._background = background or Background()
         self._store = store
         self._clock = clock
         self._alone_until = 0.0
-        self._late: set[asyncio.Task[None]] = set()
 
     async def take(self, mark: str, *, seconds: float, turn: int = 0, version: int = 0) -> Claim:
         """The lease for so many seconds, or who has it. None: this process is alone.
@@ -122,9 +130,11 @@ class Generations:
                 return await asyncio.shield(taking)
         except (TimeoutError, StoreUnavailable) as error:
             self._say_alone(error)
-        self._late.add(late := asyncio.create_task(self._give_back(taking)))
-        late.add_done_callback(self._late.discard)
-        return None
+            self._background.start(self._give_back(taking))
+            return None
+        except asyncio.CancelledError:
+            self._background.start(self._give_back(taking))
+            raise
 
     async def _give_back(self, taking: asyncio.Task[Claim]) -> None:
         """A lease that comes too late would only make others wait for nobody."""
