@@ -111,7 +111,7 @@ class Generations:
         background: Background | None = None,
     ) -> None:
         self.pace = pace
-        self._background = background or Background()
+        self._background = Background() if background is None else background
         self._store = store
         self._clock = clock
         self._alone_until = 0.0
