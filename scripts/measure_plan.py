@@ -69,12 +69,12 @@ def _backend(number: int, regions: tuple[str, ...]) -> Backend:
     )
 
 
-def cpu_us(work: Callable[[], None], times: int, rounds: int) -> float:
+def cpu_us(work: Callable[[], object], times: int, rounds: int) -> float:
     """CPU microseconds of one call, in the best round."""
     return min(_round(work, times) for _ in range(rounds)) * 1e6
 
 
-def _round(work: Callable[[], None], times: int) -> float:
+def _round(work: Callable[[], object], times: int) -> float:
     begun = time.process_time()
     for _ in range(times):
         work()
