@@ -63,6 +63,14 @@ def test_a_near_paraphrase_is_a_hit_before_anything_was_learned() -> None:
     assert weigh("如何重置密码", "怎么重置密码", 0.998).verdict is Verdict.HIT
 
 
+def test_what_was_learned_about_other_features_is_forgotten() -> None:
+    experience = Experience(beliefs={"en": Belief([9.0] * (len(NAMES) - 1), [0.1])})
+    weighed = weigh(experience=experience)
+    assert weighed == weigh()
+    experience.learn(weighed, same=False)
+    assert len(experience.belief("en").mean) == len(NAMES)
+
+
 def test_a_doubtful_one_is_explored() -> None:
     weighed = weigh(cosine=0.93)
     assert weighed.verdict is Verdict.EXPLORE

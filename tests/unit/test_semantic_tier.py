@@ -449,9 +449,18 @@ async def test_without_the_fleet_table_an_edge_goes_on_with_what_it_knew() -> No
     assert (await Standings(fleet).of("t", "m", now=NOW + 60)).watch.same == 3
 
 
+async def test_tenants_and_models_with_slashes_do_not_learn_from_each_other() -> None:
+    def lesson(standing: Any) -> None:
+        standing.watch.same += 1
+
+    standings = Standings(MemoryFleetStore(clock=lambda: NOW))
+    await standings.teach("a/b", "c", lesson, now=NOW)
+    assert math.isclose((await standings.of("a", "b/c", now=NOW)).watch.same, 0.0)
+
+
 async def test_a_document_of_another_version_is_begun_anew() -> None:
     fleet = MemoryFleetStore(clock=lambda: NOW)
-    await fleet.write("semantic/t/m", {"experience": "?"}, version=0, expires=NOW + 100)
+    await fleet.write("semantic/t:m", {"experience": "?"}, version=0, expires=NOW + 100)
     assert math.isclose((await Standings(fleet).of("t", "m", now=NOW)).watch.same, 0.0)
 
 

@@ -90,6 +90,10 @@ class Belief(msgspec.Struct, array_like=True):
     mean: list[float]
     spread: list[float]
 
+    def is_about(self, other: Belief) -> bool:
+        """Whether both are about as many features."""
+        return len(self.mean) == len(other.mean) and len(self.spread) == len(other.spread)
+
     def odds(self, measured: Sequence[float]) -> tuple[float, float]:
         """Mean and variance of the log-odds."""
         return _dot(self.mean, measured), _dot(_reach(self.spread, measured), measured)
@@ -119,8 +123,10 @@ class Experience(msgspec.Struct, array_like=True):
     feared: float = 0.0
 
     def belief(self, language: str) -> Belief:
-        """What is believed of a language: what was learned, or else the prior."""
-        return self.beliefs.get(language) or _priors()[language]
+        """What is believed of a language: what was learned, or else the prior. What was learned about the features of
+        another version of this program says nothing about these."""
+        prior, learned = _priors()[language], self.beliefs.get(language)
+        return learned if learned and learned.is_about(prior) else prior
 
     def learn(self, weighed: Weighed, same: bool) -> None:
         """One comparison of a known answer with a new one."""

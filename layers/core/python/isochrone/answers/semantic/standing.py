@@ -141,7 +141,7 @@ class Standings:
 
 
 def _name(tenant: str, model: str) -> str:
-    return f"semantic/{tenant}/{model}"
+    return f"semantic/{tenant}:{model}"  # either may have a slash, a tenant has no colon
 
 
 def _standing_of(document: dict[str, Any] | None) -> Standing:
