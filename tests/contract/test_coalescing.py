@@ -18,7 +18,7 @@ from isochrone.background import Background
 from isochrone.stores.memory import MemoryFleetStore
 from isochrone.stores.protocols import FleetStore
 from tests.contract.conftest import Stores
-from tests.flights import MARK, STREAM, WITHOUT_USAGE, Process, Source, read, rest
+from tests.flights import MARK, STREAM, WITHOUT_USAGE, Process, Source, answer, read, rest
 from tests.tellings import text_of
 from tests.upstream import TEXT, chunk, completion, words
 
@@ -308,6 +308,26 @@ async def test_an_answer_that_its_successor_tells_otherwise_ends_with_one_error(
     assert told.startswith(b"".join(STREAM[:4]))
     assert b"stream_incomplete" in told
     assert DONE_EVENT not in told
+    source.say(*STREAM[4:], None)
+    await holding
+    await fleet.settled()
+
+
+async def test_a_lease_is_given_back_also_where_what_is_known_by_then_says_something_else(
+    fleet: Fleet, stores: Stores
+) -> None:
+    source, holder, process = Source(*STREAM[:4]), fleet.process(), fleet.process()
+    holding = await asked(holder, source)
+    reply = await process.flights.share(process.asker())
+    assert reply.stream
+    heard = await anext(aiter(reply.stream))
+    fleet.kept = answer("Quite another.")
+    fleet.stop(holder)
+    told = heard + await read(reply)
+    assert b"stream_incomplete" in told and DONE_EVENT not in told
+    await process.background.finish()
+    held, _ = await stores.fleet.read(f"answer/{MARK}", now=stores.clock())
+    assert held is None or "ended" in held
     source.say(*STREAM[4:], None)
     await holding
     await fleet.settled()

@@ -288,6 +288,31 @@ async def test_a_follower_is_told_when_its_own_time_is_over_and_the_others_go_on
     assert await read(lead) == WITHOUT_USAGE
 
 
+async def test_who_lags_behind_gets_no_longer_time_than_it_has(process: Process) -> None:
+    source = Source(*STREAM[:4])
+    lead = await process.flights.share(process.asker(source))
+    lagging = await process.flights.share(process.asker(seconds=0.05))
+    await rest()
+    assert lagging.stream
+    heard = await anext(aiter(lagging.stream))
+    await asyncio.sleep(0.1)
+    told = heard + await read(lagging)
+    assert told.startswith(STREAM[0] + b'data: {"error"')
+    assert b"deadline_passed" in told
+    source.say(*STREAM[4:], None)
+    assert await read(lead) == WITHOUT_USAGE
+
+
+async def test_who_lags_behind_a_whole_answer_gets_all_of_it(process: Process) -> None:
+    source = Source(*STREAM[:4])
+    lead = await process.flights.share(process.asker(source))
+    lagging = await process.flights.share(process.asker(seconds=0.05))
+    source.say(*STREAM[4:], None)
+    assert await read(lead) == WITHOUT_USAGE
+    await asyncio.sleep(0.1)
+    assert await read(lagging) == WITHOUT_USAGE
+
+
 async def test_followers_that_were_shown_nothing_in_half_of_their_time_share_a_generation_of_their_own(
     process: Process,
 ) -> None:

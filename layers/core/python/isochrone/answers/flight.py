@@ -125,8 +125,10 @@ class Flight:
             self._last_turn = claim.turn + 1 if self._last_turn is None else self._last_turn
         # Somebody had it before, perhaps between our look into the store and now.
         if isinstance(claim, Lease) and claim.fence > 1 and (answer := await self._lead.recall()):
-            self._land_known(answer)
-            await self._generations.end(claim, Outcome.LEFT)
+            try:
+                self._land_known(answer)
+            finally:
+                await self._generations.end(claim, Outcome.LEFT)
         return claim
 
     # -- heard from another process

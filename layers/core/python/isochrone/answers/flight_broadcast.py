@@ -278,19 +278,24 @@ class _Reader:
         """How many bytes it has read."""
         return self._cursor.offset
 
+    @property
+    def _is_out_of_time(self) -> bool:
+        """Of a whole answer it may have the rest."""
+        return self._is_late and not self._text.is_complete
+
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
         if self._is_closed:
             raise StopAsyncIteration
-        while not (piece := self._cursor.next()):
+        while self._is_out_of_time or not (piece := self._cursor.next()):
+            if self._is_out_of_time:
+                await self.aclose()
+                return in_band(DeadlinePassed("The request's time is over."))
             if self._text.is_complete:
                 await self.aclose()
                 raise StopAsyncIteration
-            if self._is_late:
-                await self.aclose()
-                return in_band(DeadlinePassed("The request's time is over."))
             await self._broadcast.change()
         self._broadcast.has_read(self._cursor.offset)
         return piece
