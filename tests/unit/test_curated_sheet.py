@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import io
 from typing import Any
 
 import pytest
@@ -28,6 +30,15 @@ def entries(content: bytes | str, name: str = "faq.csv") -> list[Entry]:
 def test_csv_comes_back_as_it_was_written() -> None:
     written = entries(to_csv([FULL, PLAIN]))
     assert written == [Entry(**{name: getattr(FULL, name) for name in FULL.__struct_fields__} | {"version": 1}), PLAIN]
+
+
+@pytest.mark.parametrize("start", ["=1+1", "+1", "-1", "@SUM(1)", "'=1", "'"])
+def test_no_cell_of_a_table_is_a_formula_and_all_come_back(start: str) -> None:
+    entry = Entry(id="a", phrasings=(f"{start} what?",), answer=f"{start}|cmd")
+    written = to_csv([entry])
+    cells = [cell for row in csv.reader(io.StringIO(written.decode("utf-8-sig"), newline="")) for cell in row]
+    assert not [cell for cell in cells if cell[:1] in ("=", "+", "-", "@")]
+    assert [row.entry for row in read(written, name="faq.csv")] == [entry]
 
 
 def test_jsonl_comes_back_as_it_was_written() -> None:

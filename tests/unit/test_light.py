@@ -198,7 +198,7 @@ def test_model_whose_library_is_missing_is_not_listed(monkeypatch: pytest.Monkey
     assert working(Light(task="tokens", model="count")).models == ("edge/keywords", "edge/language", "edge/schema")
 
 
-async def test_panic_of_a_library_fails_this_request_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_text_that_makes_a_library_give_up_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     class Panic(BaseException):
         """As pyo3 raises it."""
 
@@ -206,5 +206,5 @@ async def test_panic_of_a_library_fails_this_request_and_nothing_else(monkeypatc
         raise Panic("called unwrap() on None")
 
     monkeypatch.setattr("isochrone.light.language.run", run)
-    with pytest.raises(RuntimeError, match="light work failed"):
+    with pytest.raises(BadRequest, match=r"edge/language cannot read this text\."):
         await told("x", "language")

@@ -65,6 +65,13 @@ def test_other_questions_are_true_for_as_long_as_the_operator_says(text: str | N
     assert book("[answers]\nttl = 77").terms("big", text).ttl == 77
 
 
+def test_of_a_long_text_only_both_ends_are_read() -> None:
+    filler = "a fox " * 2_000
+    assert book().terms("big", f"What is new today? {filler}").ttl == 300
+    assert book().terms("big", f"{filler} What is new today?").ttl == 300
+    assert book().terms("big", f"{filler} today {filler}").ttl == 86_400
+
+
 def test_a_short_ttl_is_not_made_longer_by_a_question_about_now() -> None:
     assert book("[answers]\nttl = 7").terms("big", "today").ttl == 7
 

@@ -26,6 +26,8 @@ _VOLATILE = re.compile(
     re.IGNORECASE,
 )
 _PAIRS_AT_ONCE = 4096
+# Of each end of a longer text, where questions stand: a pattern is tried at every place, and other requests wait for it.
+_READ_CHARS = 2_000
 
 
 class Terms(NamedTuple):
@@ -78,6 +80,7 @@ class TermsBook:
         )
 
     def _ttl(self, model: str, text: str | None, usual: float) -> float:
+        text = _ends_of(text) if text else text
         for rule in self._rules:
             if rule.applies(model, text):
                 return rule.ttl
@@ -100,6 +103,10 @@ class _Rule(NamedTuple):
         if self.models and model not in self.models:
             return False
         return self.pattern is None or (text is not None and self.pattern.search(text) is not None)
+
+
+def _ends_of(text: str) -> str:
+    return text if len(text) <= 2 * _READ_CHARS else f"{text[:_READ_CHARS]}\n{text[-_READ_CHARS:]}"
 
 
 def _merged(answers: Answers, *nearer: OwnAnswers) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
@@ -24,6 +25,9 @@ BACKEND = "edge"
 _OWN = "edge/"
 # A rule's pattern is not looked for in longer turns: it would be tried at every place of them.
 _MAX_RULE_CHARS = 4_000
+
+
+log = logging.getLogger("isochrone.light")
 
 
 class Job(NamedTuple):
@@ -74,14 +78,18 @@ class LightWork:
         return None
 
     async def answer(self, job: Job, ask: Ask, *, now: float) -> Answer:
-        """The answer, as JSON in the place of words; `now` is epoch seconds. Raises BadRequest, and NotInstalled where
-        the libraries for it are missing."""
+        """The answer, as JSON in the place of words; `now` is epoch seconds. Raises BadRequest, also for a text that
+        makes a library give up, and NotInstalled where the libraries for it are missing."""
         task = _module(job.task)
         if len(job.text) > task.MAX_CHARS:
             raise BadRequest(f"{_OWN}{job.task} takes at most {task.MAX_CHARS:,} characters.", param=_place_of(ask))
         if lacking := missing(task.NEEDS):
             raise NotInstalled(f"{_OWN}{job.task} needs {', '.join(lacking)}: install requirements-light.txt.")
-        data = await asyncio.to_thread(_run, task, job.text, ask.fields)
+        try:
+            data = await asyncio.to_thread(_run, task, job.text, ask.fields)
+        except _Panic as error:
+            log.warning("light work: %s: %s", job.task, error)
+            raise BadRequest(f"{_OWN}{job.task} cannot read this text.", param=_place_of(ask)) from None
         told = msgspec.json.encode(data).decode()
         return compose(ask, told, backend=BACKEND, created=now, usage=self._estimate(ask.fields, told))
 
@@ -111,13 +119,17 @@ def _module(task: str) -> _Task:
     return cast(_Task, import_module(f"isochrone.light.{task}"))
 
 
+class _Panic(Exception):
+    """A library in Rust gave up on a text."""
+
+
 def _run(task: _Task, text: str, fields: Mapping[str, Any]) -> Any:
     try:
         return task.run(text, fields)
-    except BadRequest:
+    except Exception:
         raise
-    except BaseException as error:  # a panic in Rust is no Exception, and would end more than this request
-        raise RuntimeError(f"light work failed: {error!r:.200}") from error
+    except BaseException as error:  # so pyo3 raises a panic; as it is, it would end more than this request
+        raise _Panic(f"{error!r:.200}") from error
 
 
 def _cannot(ask: Ask, text: str | None) -> BadRequest:

@@ -4,7 +4,8 @@ A cell of a CSV holds one phrasing a line, names of tenants and models with comm
 `city = Rome | Milan`, one a line. A column for versions is welcome and not read: versions are counted here.
 
 Spreadsheets are met half way: a byte order mark is written and skipped, a `sep=` line, semicolons and tabs between
-cells are understood, and rows and columns that are empty do not count.
+cells are understood, and rows and columns that are empty do not count. A cell that a spreadsheet would take for a
+formula is written behind an apostrophe, which is not read.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ COLUMNS = ("id", "phrasings", "answer", "tenants", "models", "language", "expire
 _NEEDED = ("id", "phrasings", "answer")
 _BOM = "\ufeff"
 _DELIMITERS = ",;\t"
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _TRAIL = re.compile(r" - at `\$\.?([^`]*)`$")
 
 
@@ -69,8 +71,16 @@ def to_csv(entries: Iterable[Entry]) -> bytes:
     table = io.StringIO(newline="")
     writer = csv.writer(table)
     writer.writerow(COLUMNS)
-    writer.writerows(_cells_of(entry) for entry in entries)
+    writer.writerows(map(_as_text, _cells_of(entry)) for entry in entries)
     return (_BOM + table.getvalue()).encode()
+
+
+def _as_text(cell: str) -> str:
+    return f"'{cell}" if _FORMULA.match(cell) else cell
+
+
+def _from_text(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def _cells_of(entry: Entry) -> list[str]:
@@ -146,7 +156,7 @@ def _named(cells: Sequence[str], columns: Sequence[str], place: str) -> dict[str
     named = dict.fromkeys(COLUMNS, "")
     for column, cell in zip_longest(columns, cells, fillvalue=""):
         if column:
-            named[column] = cell
+            named[column] = _from_text(cell)
         elif cell.strip():
             raise SheetError(f"{place}: {cell.strip()!r:.40} stands in a column without a name")
     return named
