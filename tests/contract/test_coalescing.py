@@ -260,6 +260,17 @@ async def test_one_who_comes_after_a_failure_begins_anew(fleet: Fleet) -> None:
     await fleet.settled()
 
 
+async def test_who_waits_for_nothing_does_not_follow_a_generation_elsewhere(fleet: Fleet, stores: Stores) -> None:
+    source, process = Source(*STREAM[:2]), fleet.process()
+    holding = await asked(fleet.process(), source)
+    with pytest.raises(NothingAlive):
+        await process.ask(stream=False, waits=False)
+    assert await stores.fleet.read(f"answer/{MARK}/1/wanted", now=stores.clock()) == (None, 0)
+    source.say(*STREAM[2:], None)
+    assert await holding == WITHOUT_USAGE
+    await fleet.settled()
+
+
 # -- death and sleep ---------------------------------------------------------------------------------------------------
 
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from isochrone.admission.keys import Principal
 from isochrone.answers.desk import Candidate
 from isochrone.answers.inquiry import Inquiry
-from isochrone.api.controls import Controls
-from isochrone.api.requests import Ask
+from isochrone.api.controls import Controls, Recovery
+from isochrone.api.requests import Ask, without_stream
 from isochrone.routing.geo import Location
 from isochrone.routing.residency import Regions
 
@@ -27,7 +27,7 @@ class Errand(NamedTuple):
     Who asks waits until `ends_at`; for work that nobody waits for, operator and platform leave until `lasts_until`.
 
     `candidate` is a known answer to a similar question, to be compared with the one that is generated; `follow` is the
-    fingerprint of a similar one that is being answered now.
+    fingerprint of a similar one that is being answered now. Nobody waits for the answer to a `refresh`.
     """
 
     ask: Ask
@@ -41,6 +41,16 @@ class Errand(NamedTuple):
     inquiry: Inquiry
     candidate: Candidate | None = None
     follow: str | None = None
+    refresh: bool = False
+
+    def for_nobody(self) -> Errand:
+        """The same one for the answer's own sake: who asked has had another one."""
+        return self._replace(
+            ask=without_stream(self.ask),
+            controls=self.controls._replace(recovery=Recovery.SPLICE),
+            ends_at=self.lasts_until,
+            refresh=True,
+        )
 
     def asked(self) -> dict[str, Any]:
         """What it takes to ask it again with the rights that its key has then."""

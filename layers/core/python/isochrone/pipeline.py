@@ -27,7 +27,7 @@ from isochrone.answers.known import Known
 from isochrone.api.controls import CacheMode, Controls, Recovery, controls_of
 from isochrone.api.errors import ApiError, BodyTooLarge, NotCached, NotFound, status_of
 from isochrone.api.exchange import Reply, Request
-from isochrone.api.requests import Ask, Operation, parse, without_stream
+from isochrone.api.requests import Ask, Operation, parse
 from isochrone.background import Background
 from isochrone.errand import Caller, Errand
 from isochrone.ledger.book import Book
@@ -237,6 +237,7 @@ class Pipeline:
             recall=partial(self._recall, errand.inquiry._replace(mark=mark)),
             replay=partial(self._replay_shared, errand),
             landed=partial(self._count, errand, mark, "coalesced"),
+            waits=not errand.refresh,
         )
 
     async def _generate(self, errand: Errand, generation: Generation) -> Reply:
@@ -404,15 +405,13 @@ class Pipeline:
 
     async def _refresh(self, errand: Errand) -> None:
         """A new answer in place of one past its time, or to check one; one at a time, and nobody waits for it."""
-        mark, controls = errand.inquiry.mark, errand.controls._replace(recovery=Recovery.SPLICE)
-        if mark in self._refreshing or controls.cache is CacheMode.ONLY:
+        mark = errand.inquiry.mark
+        if mark in self._refreshing or errand.controls.cache is CacheMode.ONLY:
             return
         self._refreshing.add(mark)
         try:
             with suppress(ApiError):
-                await self._answer(
-                    errand._replace(ask=without_stream(errand.ask), controls=controls, ends_at=errand.lasts_until)
-                )
+                await self._answer(errand.for_nobody())
         finally:
             self._refreshing.discard(mark)
 

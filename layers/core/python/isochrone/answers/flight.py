@@ -137,9 +137,10 @@ class Flight:
         """Pass on what its holder says, until there is another claim to be made, or it has landed."""
         assert self._generations
         following = Following(self._generations, held, clock=self._loop.time)
-        await following.begin()
+        if self.shown.is_awaited:
+            await following.begin()
         new_in = self._joining()
-        while self.shown.present:
+        while self.shown.is_awaited:
             heard = await following.hear()
             if isinstance(heard, Part):
                 self._pass_on(heard, new_in)

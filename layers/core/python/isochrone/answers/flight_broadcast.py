@@ -54,7 +54,8 @@ class Asker(Struct, frozen=True, eq=False, kw_only=True):
 
     `generate` asks a backend; its stream tells the usage, whether `include_usage` or not. `recall` looks into the
     store, past what this process remembers. `replay` makes this asker's reply of a finished answer, all in its body.
-    `landed` hears of a whole answer that it did not have to generate.
+    `landed` hears of a whole answer that it did not have to generate. One that does not `wait` only sees to it that
+    somebody generates.
     """
 
     mark: str
@@ -66,6 +67,7 @@ class Asker(Struct, frozen=True, eq=False, kw_only=True):
     recall: Callable[[], Awaitable[Answer | None]]
     replay: Callable[[Answer], Reply]
     landed: Callable[[Answer], None] = _say_nothing
+    waits: bool = True
 
 
 class Head(NamedTuple):
@@ -166,6 +168,11 @@ class Broadcast:
         for future in waiting:
             if not future.done():
                 future.set_result(None)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Does anybody here want to hear it?"""
+        return any(asker.waits for asker in self.present)
 
     # -- those who look: the askers' side
 

@@ -122,7 +122,7 @@ class Generations:
         A `turn` above 0 is that of a successor: Ended says that another one came before it and failed as well.
         `version` is that of a holder to be replaced.
         """
-        if self._clock() < self._alone_until:
+        if asyncio.get_running_loop().time() < self._alone_until:
             return None
         taking = asyncio.create_task(self._take(mark, seconds, turn, version))
         try:
@@ -214,7 +214,7 @@ class Generations:
         return result
 
     def _say_alone(self, error: Exception) -> None:
-        now, why = self._clock(), str(error) or f"it did not within {self.pace.patience:g} s"
+        now, why = asyncio.get_running_loop().time(), str(error) or f"it did not within {self.pace.patience:g} s"
         if now >= self._alone_until:
             log.warning("answers are shared in this process only until the fleet table answers again: %s", why)
         self._alone_until = now + self.pace.alone
