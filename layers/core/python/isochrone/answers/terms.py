@@ -26,7 +26,7 @@ _VOLATILE = re.compile(
     re.IGNORECASE,
 )
 _PAIRS_AT_ONCE = 4096
-# Of each end of a longer text, where questions stand: a pattern is tried at every place, and other requests wait for it.
+# Of each end of a longer text, where questions stand: a pattern is tried at every place, and other requests wait.
 _READ_CHARS = 2_000
 
 
