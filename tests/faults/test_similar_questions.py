@@ -174,9 +174,9 @@ async def test_each_checked_answer_is_generated_anew_beside_it(upstream: Upstrea
         assert answers["false_hits"]["judged"] == 1
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
+@pytest.mark.parametrize(("stream", "other_form"), [(False, False), (True, True), (True, False)])
 async def test_within_the_merge_window_a_similar_question_follows_the_one_being_answered(
-    upstream: Upstream, stream: bool
+    upstream: Upstream, stream: bool, other_form: bool
 ) -> None:
     async def slowly(exchange: Exchange) -> None:
         await upstream.gate.wait()
@@ -191,7 +191,7 @@ async def test_within_the_merge_window_a_similar_question_follows_the_one_being_
     async with running_edge(backend(upstream, "m"), **merging) as edge:
         first = asyncio.create_task(edge.chat(messages=asked("How do I reset my password?"), stream=stream))
         await eventually(lambda: len(upstream.requests) == 1)
-        other = asyncio.create_task(edge.chat(messages=asked("how do i  reset my password"), stream=stream))
+        other = asyncio.create_task(edge.chat(messages=asked("how do i  reset my password"), stream=other_form))
         twin = asyncio.create_task(edge.chat(messages=asked("How do I reset my pin?"), stream=stream))
         await eventually(lambda: len(upstream.requests) == 2)
         upstream.gate.set()
@@ -199,6 +199,8 @@ async def test_within_the_merge_window_a_similar_question_follows_the_one_being_
     assert [cache(answer) for answer in answers] == ["miss", "coalesced", "miss"]
     assert answers[0].text() == answers[1].text() == "The answer to: How do I reset my password?"
     assert answers[2].text() == "The answer to: How do I reset my pin?"
+    ids = [answer.headers["x-isochrone-answer"] for answer in answers]
+    assert ids[0] == ids[1] != ids[2]
 
 
 async def test_edges_of_a_region_answer_what_another_one_knows(

@@ -235,7 +235,7 @@ class Pipeline:
             priority=errand.controls.priority,
             generate=partial(self._generate, errand),
             recall=partial(self._recall, errand.inquiry._replace(mark=mark)),
-            replay=partial(self._replay_shared, errand),
+            replay=partial(self._replay_shared, errand, mark),
             landed=partial(self._count, errand, mark, "coalesced"),
             waits=not errand.refresh,
         )
@@ -248,9 +248,9 @@ class Pipeline:
         known = await self.rooms.desk.recall(inquiry, now=self._now())
         return known.answer if known else None
 
-    def _replay_shared(self, errand: Errand, answer: Answer) -> Reply:
-        mark = errand.inquiry.mark if errand.inquiry.may_keep else None
-        headers = headers_of(cache="coalesced", backend=answer.backend, attempts=0, why="shared generation", mark=mark)
+    def _replay_shared(self, errand: Errand, mark: str, answer: Answer) -> Reply:
+        kept = mark if errand.inquiry.may_keep else None
+        headers = headers_of(cache="coalesced", backend=answer.backend, attempts=0, why="shared generation", mark=kept)
         return self._told_again(answer, errand.ask, errand.request_id, headers)
 
     async def _attempt(self, errand: Errand) -> Won:
