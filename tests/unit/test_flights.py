@@ -424,3 +424,14 @@ async def test_a_call_off_ends_what_flies(process: Process) -> None:
     await asyncio.wait_for(source.closed.wait(), 1)
     with pytest.raises(ApiError):
         await asking
+
+
+async def test_a_call_off_ends_also_what_nobody_boards_any_more(process: Process) -> None:
+    hasty, patient = Source(), Source()
+    asking = [
+        asyncio.create_task(process.ask(source, seconds=seconds)) for source, seconds in ((hasty, 10), (patient, 60))
+    ]
+    await asyncio.gather(hasty.begun.wait(), patient.begun.wait())
+    process.flights.call_off()
+    await asyncio.wait_for(asyncio.gather(hasty.closed.wait(), patient.closed.wait()), 1)
+    assert [type(one) for one in await asyncio.gather(*asking, return_exceptions=True)] == [NothingAlive] * 2

@@ -32,7 +32,8 @@ class Flights:
         self._background = background
         self._rejoin = rejoin
         self._generations = generations
-        self._flying: dict[str, Flight] = {}
+        self._flying: set[Flight] = set()
+        self._boarding: dict[str, Flight] = {}
 
     def __len__(self) -> int:
         return len(self._flying)
@@ -56,18 +57,19 @@ class Flights:
 
     def call_off(self) -> None:
         """The edge ends, and nobody reads any more."""
-        for flight in list(self._flying.values()):
+        for flight in list(self._flying):
             flight.call_off()
 
     def _board(self, asker: Asker) -> Flight:
-        flight = self._flying.get(asker.mark)
+        flight = self._boarding.get(asker.mark)
         if flight is None or flight.is_lost:
             return self._launch(Flight(asker, self._generations, self._rejoin))
         # One that does not suit has the lease already.
         return flight if flight.suits(asker) else self._launch(Flight(asker, None, self._rejoin))
 
     def _launch(self, flight: Flight) -> Flight:
-        self._flying[flight.mark] = flight
+        self._flying.add(flight)
+        self._boarding[flight.mark] = flight
         self._background.start(self._fly(flight))
         return flight
 
@@ -75,5 +77,6 @@ class Flights:
         try:
             await flight.fly()
         finally:
-            if self._flying.get(flight.mark) is flight:
-                del self._flying[flight.mark]
+            self._flying.discard(flight)
+            if self._boarding.get(flight.mark) is flight:
+                del self._boarding[flight.mark]
