@@ -55,12 +55,17 @@ def test_a_key_without_exact_answers_has_no_semantic_ones_either() -> None:
     assert not terms.terms("big", "x", own=OwnAnswers(exact=False)).semantic
 
 
-@pytest.mark.parametrize("text", ["What is the weather in Oslo?", "the LATEST python?", "今天几号", "美元汇率是多少"])
+@pytest.mark.parametrize(
+    "text",
+    ["weather in Oslo?", "the LATEST python?", "concurrent news.", "Next weekend", "今天几号", "What is美元汇率"],
+)
 def test_questions_about_now_are_true_for_a_short_time(text: str) -> None:
     assert book().terms("big", text).ttl == 300
 
 
-@pytest.mark.parametrize("text", ["What is a fox?", "renewable energy", "知名作家", None])
+@pytest.mark.parametrize(
+    "text", ["What is a fox?", "renewable energy", "concurrent newspapers", "this weeks", "知名作家", None]
+)
 def test_other_questions_are_true_for_as_long_as_the_operator_says(text: str | None) -> None:
     assert book("[answers]\nttl = 77").terms("big", text).ttl == 77
 

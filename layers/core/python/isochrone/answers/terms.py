@@ -18,12 +18,14 @@ from msgspec import structs
 from isochrone.settings import AnswerRule, Answers, OwnAnswers, Settings
 
 # Questions whose answer changes by the day. A word too many costs a generation, one too few an old answer.
-_VOLATILE = re.compile(
-    r"\b(?:today|tonight|tomorrow|yesterday|nowadays|right now|at the moment|currently|current|latest|newest|recent|"
-    r"recently|(?:this|next|last) (?:week|month|year|weekend|quarter)|breaking|news|weather|forecast|what time|"
-    r"(?:stock|share) price|exchange rate)\b"
-    "|今天|今日|今晚|明天|昨天|现在|目前|当前|最新|最近|本周|这周|下周|上周|本月|这个月|今年|新闻|天气|几点|股价|汇率",
-    re.IGNORECASE,
+_SPANS = ("week", "month", "year", "weekend", "quarter")
+_NOW = (
+    *("today", "tonight", "tomorrow", "yesterday", "nowadays", "right now", "at the moment", "currently", "current"),
+    *("latest", "newest", "recent", "recently", "breaking", "news", "weather", "forecast", "what time", "stock price"),
+    *("share price", "exchange rate", *(f"{which} {span}" for which in ("this", "next", "last") for span in _SPANS)),
+)
+_NOW_IN_CHINESE = re.compile(
+    "今天|今日|今晚|明天|昨天|现在|目前|当前|最新|最近|本周|这周|下周|上周|本月|这个月|今年|新闻|天气|几点|股价|汇率"
 )
 _PAIRS_AT_ONCE = 4096
 # Of each end of a longer text, where questions stand: a pattern is tried at every place, and other requests wait.
@@ -84,7 +86,7 @@ class TermsBook:
         for rule in self._rules:
             if rule.applies(model, text):
                 return rule.ttl
-        if text and usual > self._answers.volatile_ttl and _VOLATILE.search(text):
+        if text and usual > self._answers.volatile_ttl and _is_about_now(text):
             return float(self._answers.volatile_ttl)
         return usual
 
@@ -103,6 +105,19 @@ class _Rule(NamedTuple):
         if self.models and model not in self.models:
             return False
         return self.pattern is None or (text is not None and self.pattern.search(text) is not None)
+
+
+def _is_about_now(text: str) -> bool:
+    """Every request is asked this. To look for words one by one takes a tenth of what one pattern for all takes."""
+    text = text.casefold()
+    if any(words in text and _has_apart(words, text) for words in _NOW):
+        return True
+    return not text.isascii() and _NOW_IN_CHINESE.search(text) is not None
+
+
+def _has_apart(words: str, text: str) -> bool:
+    """Not as a part of other words. A pattern that begins with what it looks for is quick."""
+    return re.search(rf"{words}(?<!\w{words})(?!\w)", text) is not None
 
 
 def _ends_of(text: str) -> str:
