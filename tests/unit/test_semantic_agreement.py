@@ -59,3 +59,23 @@ def test_words_and_embeddings_must_not_contradict_each_other() -> None:
     assert agree("Canberra", "Sydney", cosine=0.97) is None
     assert agree("Canberra", "Sydney", cosine=0.8) is False
     assert agree("You can reset it", "You could reset it", cosine=0.7) is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Yes.",
+        "No, you can not.",
+        "True",
+        "可以",
+        "不可以。",
+        "I'm sorry, but I can't help with that.",
+        "抱歉，我无法回答。",
+    ],
+)
+def test_what_answers_anything_teaches_nothing_about_two_questions(answer: str) -> None:
+    assert agree(answer, answer) is None
+
+
+def test_what_answers_anything_may_still_differ() -> None:
+    assert agree("Yes.", "No.") is False
