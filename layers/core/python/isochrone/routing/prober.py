@@ -114,7 +114,8 @@ async def _ask_engine(root: URL, engine: str, session: aiohttp.ClientSession, cl
     if health.status >= 500:
         return Probe(at, reached=False, reason=f"its health route answers {health.status}")
     way, metrics = await asyncio.gather(
-        _if_it_can(_open_and_close(root, clock)), _if_it_can(_get(root.with_path("/metrics"), session, clock))
+        _if_it_can(lambda: _open_and_close(root, clock)),
+        _if_it_can(lambda: _get(root.with_path("/metrics"), session, clock)),
     )
     if metrics is None:
         return Probe(at, reached=True, first_byte_ms=health.after_ms, way=way or Way())
@@ -123,10 +124,10 @@ async def _ask_engine(root: URL, engine: str, session: aiohttp.ClientSession, cl
     return Probe(at, reached=True, rtt_ms=first_byte_ms, first_byte_ms=first_byte_ms, way=way or Way(), load=load)
 
 
-async def _if_it_can(look: Awaitable[T]) -> T | None:
+async def _if_it_can(look: Callable[[], Awaitable[T]]) -> T | None:
     """What an engine that was reached need not tell."""
     try:
-        return await look
+        return await look()
     except (TimeoutError, aiohttp.ClientError, OSError):
         return None
 
