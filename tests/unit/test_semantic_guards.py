@@ -95,6 +95,7 @@ TWINS = [
     ("names", "Who is Maria Curie?", "Who is Marie Curie?"),
     ("names", "What is the population of Niger?", "What is the population of Nigeria?"),
     ("names", "How much is the iPhone 14 Pro?", "How much is the iPhone 14 Pro Max?"),
+    ("variant", "how much does an iphone 14 pro cost", "how much does an iphone 14 pro max cost"),
     ("particle", "How do I pick a lock?", "How do I pick up a lock?"),
 ]
 

@@ -30,6 +30,7 @@ from isochrone.answers.semantic.vocabulary import (
     QUALITIES,
     UNDOING,
     UNITS,
+    VARIANTS,
 )
 from isochrone.answers.semantic.words import MAX_CHARACTERS, Reading, alike, is_little, read
 
@@ -303,7 +304,13 @@ def _goes_on(text: str, strange: set[str]) -> bool:
     return any(match[1].casefold() in strange and match.start() > 0 for match in found)
 
 
-# --- phrasal verbs ---------------------------------------------------------------------------------------------------
+# --- variants and phrasal verbs --------------------------------------------------------------------------------------
+
+
+def _other_variant(one: Reading, other: Reading) -> bool:
+    """iphone 14 pro, iphone 14 pro max."""
+    return VARIANTS.intersection(one.tokens) != VARIANTS.intersection(other.tokens)
+
 
 _PARTICLES = frozenset(("up", "off", "out", "down", "away", "over", "back"))
 
@@ -336,4 +343,5 @@ _GUARDS: tuple[tuple[str, Callable[[Reading, Reading], bool]], ...] = (
     ("qualities", _other_qualities),
     ("reversed", reversed_roles),
     ("particle", _other_particle),
+    ("variant", _other_variant),
 )

@@ -290,6 +290,9 @@ OPPOSITES_CHINESE = """
 阳|阴
 """
 
+# What comes behind the name of a product and makes it another one.
+VARIANTS = _words("pro max plus mini ultra lite")
+
 PERSONS = _words("i me my we us our you your he him his she her they them their who whom 我 你 您 他 她 它 谁")
 
 # Words that mean something else with a capital.
