@@ -94,7 +94,7 @@ TWINS = [
     ("reversed", "能不能用信用卡还花呗", "能不能用花呗还信用卡"),
     ("names", "Who is Maria Curie?", "Who is Marie Curie?"),
     ("names", "What is the population of Niger?", "What is the population of Nigeria?"),
-    ("names", "How much is the iPhone 14 Pro?", "How much is the iPhone 14 Pro Max?"),
+    ("names", "Where was Paris Hilton born?", "Where was Paris born?"),
     ("variant", "how much does an iphone 14 pro cost", "how much does an iphone 14 pro max cost"),
     ("particle", "How do I pick a lock?", "How do I pick up a lock?"),
 ]
