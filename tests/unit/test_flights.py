@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from typing import Any
 
@@ -101,6 +102,19 @@ async def test_a_stream_is_made_of_a_body_for_one_who_wants_that(process: Proces
     source.say(BODY)
     assert (content(await body), text_of(await stream)) == (TEXT, TEXT)
     assert (await stream).endswith(DONE_EVENT)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_flight_that_is_over_is_not_left_to_the_garbage_collector(process: Process, stream: bool) -> None:
+    source = Source(*STREAM, None) if stream else Source(BODY, stream=False)
+    gc.collect()
+    gc.disable()
+    try:
+        await process.ask(source, stream=stream)
+        await process.background.finish()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 async def test_a_leaving_first_asker_changes_nothing_for_the_others(process: Process) -> None:

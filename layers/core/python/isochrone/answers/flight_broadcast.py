@@ -49,6 +49,10 @@ def _say_nothing(answer: Answer) -> None:
     pass
 
 
+def _tell_nobody() -> None:
+    pass
+
+
 class Asker(Struct, frozen=True, eq=False, kw_only=True):
     """One request that wants the answer `mark`, in its own form and until `ends_at` (on the event loop's clock).
 
@@ -157,6 +161,7 @@ class Broadcast:
         for asker in (*self.present, *self._given):
             self._tell(asker)
         self.told()
+        self._on_deserted = _tell_nobody  # or flight and broadcast would hold each other, and all that was said
 
     def _tell(self, asker: Asker) -> None:
         if self.answer and asker is not self.own:
