@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from isochrone.stores.tables import TABLES
 from local.layout import POOL_NAMES, REGIONS
-from tests.docs.repository import ROOT, constants, page, trees
+from tests.docs.repository import CORE, ROOT, constants, page, trees
 
 PAGE = page("docs/architecture.md")
 
@@ -16,6 +16,13 @@ def test_modules_that_are_named_exist() -> None:
     named = {name for name in PAGE.code if re.fullmatch(r"isochrone(_streaming)?(\.[a-z_]+)+", name)}
     assert len(named) > 10
     assert [name for name in sorted(named) if find_spec(name) is None] == []
+
+
+def test_every_module_of_the_answers_has_its_place_on_the_map() -> None:
+    """By its whole name, or behind a room's as `.guards`."""
+    modules = [path for path in (CORE / "answers").rglob("*.py") if path.stem != "__init__"]
+    names = {path: ".".join(path.relative_to(CORE).with_suffix("").parts) for path in modules}
+    assert sorted(n for path, n in names.items() if not {f"isochrone.{n}", f".{path.stem}"} & set(PAGE.code)) == []
 
 
 def test_functions_and_classes_that_are_named_exist() -> None:
