@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+from itertools import product
 from math import inf
 from typing import Any
 
@@ -62,6 +64,13 @@ def test_pattern_is_a_glob_over_the_whole_question_whatever_its_case(pattern: st
 )
 def test_pattern_that_is_not_like_the_question_leaves_the_answer_alone(pattern: str, question: str | None) -> None:
     assert rulebook(Rule("a", NOW, pattern=pattern)).allows("a", "f", answer(question))
+
+
+@pytest.mark.parametrize("glob", ["*", "?b*", "*a[bc]*", "[ab]*c", "a*b?c", "*[!a]", "c[", "*[]]c*", "ab", ""])
+def test_pattern_means_what_every_glob_means(glob: str) -> None:
+    book = rulebook(Rule("a", NOW, pattern=glob))
+    for text in map("".join, (said for length in range(5) for said in product("abc[]", repeat=length))):
+        assert book.allows("a", "f", answer(text)) != fnmatchcase(text, glob), text
 
 
 def test_rule_may_be_about_one_model() -> None:

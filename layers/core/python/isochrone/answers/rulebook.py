@@ -181,16 +181,21 @@ def _superseded(rules: Rules, *, by: Iterable[Rule]) -> set[str]:
 
 
 class _Cover(NamedTuple):
-    """A rule, ready to be asked. `until`: what had begun by then is covered, whatever clock it was told by."""
+    """A rule, ready to be asked. `until`: what had begun by then is covered, whatever clock it was told by. `words` are
+    in every question that is like the pattern; to look for them first is much quicker than to try it."""
 
     rule: Rule
     until: float
-    pattern: re.Pattern[str] | None
+    words: str = ""
+    pattern: re.Pattern[str] | None = None
 
     @classmethod
     def of(cls, rule: Rule) -> _Cover:
-        pattern = None if rule.pattern is None else re.compile(translate(_folded(rule.pattern)))
-        return cls(rule, rule.revoked_at + SKEW_SECONDS, pattern)
+        until = rule.revoked_at + SKEW_SECONDS
+        if rule.pattern is None:
+            return cls(rule, until)
+        glob = _folded(rule.pattern)
+        return cls(rule, until, _longest_words(glob), re.compile(translate(glob)))
 
     def is_about(self, mark: str, text: str, model: str) -> bool:
         """`text` is the folded question."""
@@ -198,7 +203,7 @@ class _Cover(NamedTuple):
             return False
         if self.pattern is None:
             return self.rule.answer == mark
-        return self.pattern.match(text) is not None
+        return self.words in text and self.pattern.match(text) is not None
 
 
 class _Covers(tuple[_Cover, ...]):
@@ -216,3 +221,8 @@ class _Covers(tuple[_Cover, ...]):
 def _folded(text: str) -> str:
     """Case and the two ways to write an accent are no difference."""
     return normalize("NFC", text).casefold()
+
+
+def _longest_words(glob: str) -> str:
+    """The longest part that is meant as it stands, of those before the first choice of letters."""
+    return max(re.split(r"[*?]", glob.partition("[")[0]), key=len)
