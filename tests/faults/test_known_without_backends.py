@@ -166,3 +166,12 @@ async def test_light_model_is_listed_and_a_wrong_request_says_why(edge: RunningE
     assert (refused.status, refused.error["param"]) == (400, "n")
     unknown = await asked(edge, "x", model="edge/nothing")
     assert (unknown.status, unknown.error["code"]) == (404, "model_not_found")
+
+
+async def test_light_work_says_of_no_prompt_that_it_was_cached(edge: RunningEdge) -> None:
+    done = await asked(edge, "Bonjour tout le monde", model="edge/language")
+    assert "prompt_tokens_details" not in done.fields["usage"]
+    standard = await asked(edge, "When are you open?")
+    assert (
+        standard.fields["usage"]["prompt_tokens_details"]["cached_tokens"] == standard.fields["usage"]["prompt_tokens"]
+    )

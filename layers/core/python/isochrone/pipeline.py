@@ -174,9 +174,10 @@ class Pipeline:
 
     async def _do_light(self, job: Job, ask: Ask, request_id: str) -> Reply:
         """Work that needs no backend. Raises BadRequest, NotInstalled."""
-        answer, why = await self.rooms.light.answer(job, ask, now=self._now()), f"light work: {job.task}"
+        now, why = self._now(), f"light work: {job.task}"
+        answer = await self.rooms.light.answer(job, ask, now=now)
         headers = self._counted(headers_of(cache="bypass", backend=answer.backend, attempts=0, why=why))
-        return self._told_again(answer, ask, request_id, headers)
+        return told_again(answer, ask, headers, request_id=request_id, now=now, cached=False)
 
     def inquire(self, caller: Caller, ask: Ask, controls: Controls) -> Inquiry:
         """What an admitted request asks of the answers. Raises Forbidden, BadRequest."""
@@ -251,7 +252,7 @@ class Pipeline:
     def _replay_shared(self, errand: Errand, mark: str, answer: Answer) -> Reply:
         kept = mark if errand.inquiry.may_keep else None
         headers = headers_of(cache="coalesced", backend=answer.backend, attempts=0, why="shared generation", mark=kept)
-        return self._told_again(answer, errand.ask, errand.request_id, headers)
+        return told_again(answer, errand.ask, headers, request_id=errand.request_id, now=self._now())
 
     async def _attempt(self, errand: Errand) -> Won:
         won = await self._pursue(errand)
@@ -392,10 +393,7 @@ class Pipeline:
             headers["x-isochrone-stale"] = "error" if instead_of else "revalidating"
         if not instead_of and (known.stale_for or errand.candidate):
             self._background.start(self._refresh(errand))
-        return self._told_again(answer, errand.ask, errand.request_id, headers)
-
-    def _told_again(self, answer: Answer, ask: Ask, request_id: str, headers: dict[str, str]) -> Reply:
-        return told_again(answer, ask, headers, request_id=request_id, now=self._now())
+        return told_again(answer, errand.ask, headers, request_id=errand.request_id, now=self._now())
 
     def _count(self, errand: Errand, mark: str, tier: str, answer: Answer) -> None:
         tenant, now = errand.inquiry.tenant, self._now()

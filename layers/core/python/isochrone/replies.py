@@ -21,10 +21,13 @@ def headers_of(*, cache: str, backend: str, attempts: int, why: str, mark: str |
     return {**headers, "x-isochrone-answer": mark} if mark else headers
 
 
-def told_again(answer: Answer, ask: Ask, headers: dict[str, str], *, request_id: str, now: float) -> Reply:
-    """A whole answer as the reply to `ask`; `now` is epoch seconds."""
+def told_again(
+    answer: Answer, ask: Ask, headers: dict[str, str], *, request_id: str, now: float, cached: bool = True
+) -> Reply:
+    """A whole answer as the reply to `ask`; `now` is epoch seconds. It was `cached` unless it was made just now."""
     if not ask.stream:
-        body = replay_body(answer, request_id=request_id, now=now)
+        body = replay_body(answer, request_id=request_id, now=now, cached=cached)
         return Reply(status=200, headers={**headers, **JSON}, body=body)
-    body = replay_stream(answer, request_id=request_id, now=now, include_usage=ask.include_usage)
+    usage = ask.include_usage
+    body = replay_stream(answer, request_id=request_id, now=now, include_usage=usage, cached=cached)
     return Reply(status=200, headers={**headers, **EVENT_STREAM}, body=body)

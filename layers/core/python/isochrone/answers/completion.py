@@ -75,14 +75,14 @@ def _are_calls(message: dict[str, Any]) -> bool:
     return isinstance(calls, list) and all(isinstance(call, dict) for call in (*calls, called))
 
 
-def replay_body(answer: Answer, *, request_id: str, now: float) -> bytes:
-    """The JSON reply with an id and a time of its own; its usage says that the prompt was cached."""
-    return _encode(_renewed(answer, request_id, now))
+def replay_body(answer: Answer, *, request_id: str, now: float, cached: bool = True) -> bytes:
+    """The JSON reply with an id and a time of its own; if it was `cached`, its usage says so of the prompt."""
+    return _encode(_renewed(answer, request_id, now, cached))
 
 
-def replay_stream(answer: Answer, *, request_id: str, now: float, include_usage: bool) -> bytes:
+def replay_stream(answer: Answer, *, request_id: str, now: float, include_usage: bool, cached: bool = True) -> bytes:
     """The same answer as a legal event stream, ended by [DONE]."""
-    whole = _renewed(answer, request_id, now)
+    whole = _renewed(answer, request_id, now, cached)
     base = {key: value for key, value in whole.items() if key not in ("choices", "usage")}
     if answer.operation == "chat":
         base["object"] = "chat.completion.chunk"
@@ -94,13 +94,13 @@ def replay_stream(answer: Answer, *, request_id: str, now: float, include_usage:
     return b"".join(b"data: %b\n\n" % _encode(chunk) for chunk in chunks) + DONE_EVENT
 
 
-def _renewed(answer: Answer, request_id: str, now: float) -> dict[str, Any]:
+def _renewed(answer: Answer, request_id: str, now: float, cached: bool) -> dict[str, Any]:
     prefix = _ID_PREFIX.get(answer.operation)
     if prefix is None:
         return answer.body
     renewed = {**answer.body, "id": prefix + request_id, "created": int(now)}
     usage = renewed.get("usage")
-    if isinstance(usage, dict) and "prompt_tokens" in usage:
+    if cached and isinstance(usage, dict) and "prompt_tokens" in usage:
         renewed["usage"] = _cached(usage)
     return renewed
 
