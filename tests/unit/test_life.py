@@ -28,7 +28,13 @@ SETTINGS = Settings(
 
 def function_over(fleet: MemoryFleetStore | None, settings: Settings = SETTINGS) -> Life:
     """An edge that is not resident, as a Lambda function is not."""
-    return Life(settings, "eu-west-1", {}, Stores(MemoryAnswerStore(), MemoryLedgerStore(), MemoryRollupStore(), fleet), resident=False)
+    return Life(
+        settings,
+        "eu-west-1",
+        {},
+        Stores(MemoryAnswerStore(), MemoryLedgerStore(), MemoryRollupStore(), fleet),
+        resident=False,
+    )
 
 
 @pytest.fixture

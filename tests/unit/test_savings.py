@@ -259,3 +259,11 @@ async def test_demand_is_not_counted_where_no_other_process_could_warm() -> None
     life.demand.asked("a", "m1", NOW)
     await life.close()
     assert await asked_since(rollups, NOW, now=NOW) == {}
+
+
+def test_nobody_knows_what_a_curated_answer_would_have_cost_so_it_saves_nothing() -> None:
+    savings = savings_on()
+    savings.hit("a", "curated", Generated(seconds=0.0, cost=0.0), took=0.001, now=NOW)
+    saved = savings.status("a")["tiers"]["curated"]
+    assert saved.pop("hits") == 1
+    assert not any(saved.values())

@@ -17,6 +17,7 @@ from isochrone.ledger.usage import usage_of
 from isochrone.stores.protocols import RollupStore
 
 PARTITION = "answers#"
+CURATED = "curated"
 KEEP_SECONDS = 400 * DAY
 # Processes of one tenant take turns at so many items, none of which then takes all of their writes.
 SHARDS = 8
@@ -49,7 +50,7 @@ class Savings:
 
     def hit(self, tenant: str, tier: str, answer: Generated, *, took: float, now: float) -> None:
         """A request was answered by an answer of `tier` (one of `TIERS`), in `took` seconds."""
-        _, tokens = usage_of(answer.body.get("usage"))
+        tokens = None if tier == CURATED else usage_of(answer.body.get("usage"))[1]
         for sums in self._sums(tenant, now):
             sums[tier + ".hits"] += 1
             sums[tier + ".seconds"] += max(0.0, answer.seconds - took)
