@@ -8,7 +8,8 @@ a ridge; a weight whose sign would contradict what the feature means (nearer can
 prior is that fit, with a covariance wide enough to be outvoted by a few hundred comparisons.
 
 Writes answers/semantic/data/priors.json (with --check it only compares). The table that it prints is out of sample:
-priors fitted to one half of the groups, streams of the other half. `limit` is the largest predicted risk that a single
+priors fitted to one half of the groups, streams of the other half. Simpler caches stand beside it, among them the best
+fixed threshold, picked on these very streams. `limit` is the largest predicted risk that a single
 answer may have. Chosen is the largest with precision of at least 0.98 and at most 0.5 % of requests answered wrongly in
 both languages; decision.py has it as 5 x semantic.max_error, 0.1 for 0.02.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -27,6 +29,7 @@ import numpy as np
 from isochrone.answers.semantic import decision
 from isochrone.answers.semantic.decision import Belief, Judge
 from isochrone.answers.semantic.features import NAMES, features
+from judge_semantic import GPTCACHE, STATIC, Score, best, equal, nearest, played
 from semantic.replay import TWINS, Embeddings, Group, Replay, Stream, read_twins, stream_of
 
 TARGET = Path(decision.__file__).with_name("data") / "priors.json"
@@ -137,16 +140,41 @@ def short(number: float) -> float:
 
 def table(groups: dict[str, list[Group]], embeddings: Embeddings) -> Iterable[str]:
     """Precision, recall and wrong answers a request by limit, out of sample."""
-    yield f"{'':4}{'limit':>7}{'recall':>9}{'precision':>11}{'wrong/requests':>16}"
+    yield f"{'':20}{'recall':>9}{'precision':>11}{'wrong/requests':>16}"
     for language in LANGUAGES:
         halves = [groups[language][0::2], groups[language][1::2]]
+        for simple in simpler([stream for half in halves for stream in streams_of(half, embeddings)]):
+            yield line(f"{language} {simple.name}", (simple.right, simple.wrong, simple.ideal, simple.requests))
         learned = [prior(rows_of(half, embeddings)) for half in halves]
         for limit in LIMITS:
             counts = np.zeros(4)
             for belief, half in zip(reversed(learned), halves, strict=True):
                 counts += tried(language, belief, half, limit, embeddings)
-            right, wrong, seen, asked = counts
-            yield (f"{language:4}{limit:7.2f}{right / seen:9.3f}{right / (right + wrong):11.4f}{wrong / asked:16.2%}")
+            yield line(f"{language} limit {limit:.2f}", counts)
+
+
+def line(name: str, counts: Iterable[float]) -> str:
+    right, wrong, seen, asked = counts
+    return f"{name:20}{right / seen:9.3f}{right / (right + wrong):11.4f}{wrong / asked:16.2%}"
+
+
+def simpler(streams: Sequence[Stream]) -> Iterable[Score]:
+    """Equal questions only; fixed thresholds. Sums over the streams."""
+    yield total([played("exact", stream, partial(equal, stream)) for stream in streams])
+    fixed = [total([played(f"{least}", stream, nearest(stream, least)) for stream in streams]) for least in STATIC]
+    yield best(fixed)
+    yield fixed[STATIC.index(GPTCACHE)]
+
+
+def total(rows: Sequence[Score]) -> Score:
+    right, wrong, ideal, requests = (sum(column) for column in zip(*(row[1:] for row in rows), strict=True))
+    return Score(rows[0].name, right, wrong, ideal, requests)
+
+
+def streams_of(groups: Sequence[Group], embeddings: Embeddings) -> list[Stream]:
+    """Several orders of asking."""
+    randoms = [Random(100 + seed) for seed in range(ORDERS)]  # noqa: S311
+    return [Stream(stream_of(groups, random, twins=0.5), embeddings) for random in randoms]
 
 
 def tried(language: str, belief: Belief, groups: Sequence[Group], limit: float, embeddings: Embeddings) -> Numbers:
@@ -154,8 +182,7 @@ def tried(language: str, belief: Belief, groups: Sequence[Group], limit: float, 
     counts = np.zeros(4)
     judge = Judge(0.02)
     judge.limit = limit
-    for seed in range(ORDERS):
-        stream = Stream(stream_of(groups, Random(100 + seed), twins=0.5), embeddings)  # noqa: S311
+    for seed, stream in enumerate(streams_of(groups, embeddings)):
         replay = Replay(stream, judge, seed=seed)
         replay.experience.beliefs[language] = belief
         outcomes = replay.run()
