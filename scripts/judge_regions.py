@@ -54,7 +54,7 @@ def read(file: Path) -> list[Client]:
 
 
 def report(clients: Sequence[Client], regions: Sequence[str]) -> Iterable[str]:
-    """The lines that docs/geography.md quotes."""
+    """The lines to print."""
     yield f"{len(clients)} clients, {len(regions)} regions: {', '.join(regions)}"
     yield f"  {'':37}{'distance':>10}{'estimate':>10}"
     for when, offered in (("", [regions]), (", one region down", without_one(regions))):
