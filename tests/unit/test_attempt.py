@@ -461,7 +461,7 @@ async def test_body_without_what_was_asked_for_is_no_answer(
         await exchange.json(body)
 
     upstream.scripts["other"] = script
-    assert (await failure_of(call(upstream.base_url, ask(operation), "other"))).cause is Cause.BROKEN
+    assert (await failure_of(call(upstream.base_url, ask(operation, input="x"), "other"))).cause is Cause.BROKEN
 
 
 async def test_silence_over_vectors_ends_long_before_the_total(upstream: Upstream, call: Caller) -> None:
