@@ -247,3 +247,22 @@ def test_a_mistake_in_a_table_within_a_table_is_found_on_its_line() -> None:
     line = (GOOD + rules).count("\n") + 2
     with pytest.raises(SettingsError, match=rf":{line}: answers\.rule\[1\]\.pattern: no regular expression"):
         parse(GOOD + rules + '\npattern = "("')
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        ('[[light]]\ntask = "keywords"\nmodel = "edge/tokens"', "light[0].model: 'edge/tokens' is a task's own name"),
+        (
+            '[[answers.rule]]\nname = "r"\npattern = "(?=x)"\nttl = 1',
+            "answers.rule[0].pattern: no regular expression that",
+        ),
+        ('[[answers.rule]]\nname = "r"\npattern = "x"\nttl = "never"', "'never' is neither a whole number nor forever"),
+        (
+            '[[model]]\nname = "m"\nanswers = { exact = false, semantic = true }',
+            "model[0].answers.semantic: needs exact answers, which are off here",
+        ),
+    ],
+)
+def test_settings_of_answers_that_could_have_no_effect_are_refused(more: str, complaint: str) -> None:
+    assert complaint in error_of(GOOD + "\n" + more)

@@ -129,3 +129,9 @@ def test_another_revision_or_another_name_at_a_backend_is_another_model() -> Non
     renamed = revisions_of(parse(WORLD.replace("big-7b-awq", "big-8b-awq")))
     assert len({usual["big"], stated["big"], renamed["big"]}) == 3
     assert usual["small"] == stated["small"] == renamed["small"]
+
+
+def test_no_pattern_takes_longer_than_its_text_is_long() -> None:
+    terms = book('[[answers.rule]]\nname = "trap"\npattern = "(a+)+$"\nttl = 7')
+    assert terms.terms("big", "a" * 3_000 + "!").ttl == 86_400  # Python's own would not come back
+    assert terms.terms("big", "A" * 3_000).ttl == 7

@@ -425,6 +425,11 @@ def _wrong_answers(settings: Settings) -> Found:
         yield from (
             (("answers", name), "needs answers.exact") for name in ("semantic", "warm") if getattr(answers, name)
         )
+    own = [("model", i, one.answers) for i, one in enumerate(settings.model)]
+    own += [("key", i, one.answers) for i, one in enumerate(settings.key)]
+    for table, i, said in own:
+        if said.semantic and (answers.exact if said.exact is None else said.exact) is False:
+            yield (table, i, "answers", "semantic"), "needs exact answers, which are off here"
     for i, key in enumerate(settings.key):
         if key.private and any(value for value in msgspec.structs.asdict(key.answers).values()):
             yield ("key", i, "private"), "nothing of a private key is kept, so its `answers` would have no effect"
@@ -437,14 +442,21 @@ def _wrong_light(settings: Settings) -> Found:
             yield ("light", i, "task"), "give model or pattern, or both; it is always there as edge/" + light.task
         if light.model in served and light.pattern is None:
             yield ("light", i, "model"), f"backends serve {light.model!r}: without a pattern none would be asked"
+        if light.model and light.model.startswith("edge/"):
+            yield ("light", i, "model"), f"{light.model!r} is a task's own name, which no rule changes"
         yield from _wrong_pattern(("light", i, "pattern"), light.pattern)
 
 
 def _wrong_pattern(path: KeyPath, pattern: str | None) -> Found:
+    # Imported here: only a configuration that was just read needs it.
+    from isochrone.patterns import PatternError, compile_pattern  # noqa: PLC0415
+
+    if pattern is None:
+        return
     try:
-        re.compile(pattern or "")
-    except re.error as error:
-        yield path, f"no regular expression: {error}"
+        compile_pattern(pattern)
+    except PatternError as error:
+        yield path, f"no regular expression that RE2 knows: {error}"
 
 
 _CONTINENTS = frozenset(("AF", "AN", "AS", "EU", "NA", "OC", "SA"))
@@ -480,16 +492,20 @@ def _plain(message: str, path: KeyPath) -> str:
     if message.startswith("Object missing required field"):
         return "is missing"
     if message.startswith("Invalid enum value"):
-        return f"{message.removeprefix('Invalid enum value ')} is none of {', '.join(_words_at(path))}"
+        return f"{message.removeprefix('Invalid enum value ')} {_alternatives(path)}"
     return message.replace("`", "").replace("Expected", "expected", 1)
 
 
-def _words_at(path: KeyPath) -> list[str]:
-    """The words that may stand at a key."""
+def _alternatives(path: KeyPath) -> str:
+    """What a word that may not stand at a key is not."""
     kind = msgspec.inspect.type_info(Settings)
     for step in path:
         kind = _inside(kind, step)
-    return [str(word) for one in _kinds_of(kind) if isinstance(one, msgspec.inspect.LiteralType) for word in one.values]
+    kinds = _kinds_of(kind)
+    words = [str(word) for one in kinds if isinstance(one, msgspec.inspect.LiteralType) for word in one.values]
+    listed = ", ".join(words)
+    is_number = any(isinstance(one, msgspec.inspect.IntType) for one in kinds)
+    return f"is neither a whole number nor {listed}" if is_number else f"is none of {listed}"
 
 
 def _inside(kind: msgspec.inspect.Type, step: str | int) -> msgspec.inspect.Type:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from msgspec import structs
 
+from isochrone.patterns import Pattern, compile_pattern
 from isochrone.settings import AnswerRule, Answers, OwnAnswers, Settings
 
 # Questions whose answer changes by the day. A word too many costs a generation, one too few an old answer.
@@ -93,12 +94,12 @@ class TermsBook:
 
 class _Rule(NamedTuple):
     models: frozenset[str]
-    pattern: re.Pattern[str] | None
+    pattern: Pattern | None
     ttl: float
 
     @classmethod
     def of(cls, rule: AnswerRule) -> _Rule:
-        pattern = None if rule.pattern is None else re.compile(rule.pattern, re.IGNORECASE)
+        pattern = None if rule.pattern is None else compile_pattern(rule.pattern)
         return cls(frozenset(rule.models), pattern, inf if rule.ttl == "forever" else float(rule.ttl))
 
     def applies(self, model: str, text: str | None) -> bool:

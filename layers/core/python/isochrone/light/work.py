@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
 from importlib import import_module
@@ -18,6 +17,7 @@ from isochrone.answers.inquiry import asked_last
 from isochrone.api.errors import BadRequest, NotInstalled
 from isochrone.api.requests import CHAT, COMPLETION, Ask
 from isochrone.light.packages import missing
+from isochrone.patterns import Pattern, compile_pattern
 from isochrone.settings import Light
 
 TASKS = ("keywords", "language", "schema", "tokens")
@@ -97,11 +97,11 @@ class LightWork:
 class _Rule(NamedTuple):
     task: str
     model: str | None
-    pattern: re.Pattern[str] | None
+    pattern: Pattern | None
 
     @classmethod
     def of(cls, rule: Light) -> _Rule:
-        return cls(rule.task, rule.model, re.compile(rule.pattern, re.IGNORECASE) if rule.pattern else None)
+        return cls(rule.task, rule.model, compile_pattern(rule.pattern) if rule.pattern else None)
 
     def text_in(self, model: str, text: str) -> str | None:
         """What the rule is about: what its group `text` found, else the whole turn. None where it does not fit."""
