@@ -107,6 +107,14 @@ async def test_a_twin_is_never_answered_by_the_other(upstream: Upstream, first: 
         assert len(upstream.requests) == 2
 
 
+async def test_a_miss_says_why_a_similar_question_s_answer_was_not_given(upstream: Upstream) -> None:
+    async with running_edge(backend(upstream, "m"), answers=SEMANTIC) as edge:
+        first = await ask(edge, "How do I increase my limit?")
+        twin = await ask(edge, "How do I decrease my limit?")
+        assert "; " not in first.headers["x-isochrone-reason"]
+        assert twin.headers["x-isochrone-reason"].endswith("; similar question known, refused: opposites")
+
+
 async def test_equal_words_in_other_case_and_spacing_need_no_learning(upstream: Upstream) -> None:
     async with running_edge(backend(upstream, "m"), answers=SEMANTIC, semantic={"shadow": 0.0}) as edge:
         await ask(edge, "How do I reset my password?")

@@ -34,6 +34,7 @@ ASKED = "What is the way to reset my password?"
 SAID = "Open the settings, choose security, and follow the link."
 FEATURES = (1.0,) * 12
 HIT = Weighed(Verdict.HIT, 0.999, "similar", FEATURES, "en")
+AUDIT = Weighed(Verdict.EXPLORE, 0.999, "audit", FEATURES, "en", audit=True)
 DOUBT = Weighed(Verdict.EXPLORE, 0.8, "doubt", FEATURES, "en")
 UNLIKELY = Weighed(Verdict.EXPLORE, 0.01, "doubt", FEATURES, "en")
 
@@ -208,7 +209,7 @@ async def test_the_same_words_need_no_embedding(room: Room) -> None:
 
 async def test_a_guard_rules_out_before_anything_is_embedded_and_is_counted(room: Room) -> None:
     await room.know("How do I increase my limit?")
-    assert await room.ask("How do I decrease my limit?") == NOTHING_FOUND
+    assert await room.ask("How do I decrease my limit?") == Found(why_not="similar question known, refused: opposites")
     assert (room.embed.texts, room.judge.told) == ([], [])
     assert room.counts == ["semantic_refused_opposites"]
 
@@ -251,6 +252,24 @@ async def test_a_doubt_is_a_candidate_and_no_answer(room: Room) -> None:
     found = await room.ask()
     assert found.known is None
     assert found.candidate is not None
+    assert found.why_not == "similar question known, 0.8000 sure, not sure enough"
+
+
+async def test_a_hit_that_is_held_back_to_learn_says_so(room: Room) -> None:
+    await room.know()
+    room.judge.verdict = AUDIT
+    assert (await room.ask()).why_not == "similar question known, 0.9990 sure, asked again to learn"
+
+
+async def test_a_hit_says_nothing_against_itself(room: Room) -> None:
+    await room.know()
+    assert (await room.ask()).why_not == ""
+
+
+async def test_a_similar_question_that_cannot_be_weighed_for_want_of_the_model_says_so(room: Room) -> None:
+    await room.know()
+    room.judge.verdict = Weighed(Verdict.MISS, 0.0, "no embedding")
+    assert await room.ask() == Found(why_not="similar question known, refused: no embedding")
 
 
 async def test_what_is_hardly_ever_the_same_is_not_even_compared(room: Room) -> None:

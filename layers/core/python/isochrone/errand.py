@@ -27,7 +27,8 @@ class Errand(NamedTuple):
     Who asks waits until `ends_at`; for work that nobody waits for, operator and platform leave until `lasts_until`.
 
     `candidate` is a known answer to a similar question, to be compared with the one that is generated; `follow` is the
-    fingerprint of a similar one that is being answered now. Nobody waits for the answer to a `refresh`.
+    fingerprint of a similar one that is being answered now; `why_not` says why none of them is the answer. Nobody waits
+    for the answer to a `refresh`.
     """
 
     ask: Ask
@@ -41,6 +42,7 @@ class Errand(NamedTuple):
     inquiry: Inquiry
     candidate: Candidate | None = None
     follow: str | None = None
+    why_not: str = ""
     refresh: bool = False
 
     def for_nobody(self) -> Errand:

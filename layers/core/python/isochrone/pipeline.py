@@ -81,12 +81,12 @@ class Rooms(NamedTuple):
     exchange: Exchange | None = None
 
 
-def _why(step: Step, asked_for: str) -> str:
+def _why(step: Step, errand: Errand) -> str:
     """Short and ASCII, for a header."""
     why = reason(step)
-    if step.model == asked_for:
-        return why
-    return f"fallback {step.model}, {why}".encode("ascii", "replace").decode()
+    if step.model != errand.ask.model:
+        why = f"fallback {step.model}, {why}".encode("ascii", "replace").decode()
+    return f"{why}; {errand.why_not}" if errand.why_not else why
 
 
 class Pipeline:
@@ -119,7 +119,7 @@ class Pipeline:
         """Answer an admitted request of this caller; `begun` and `lasts_until` are on the event loop's clock."""
         ends_at = min(lasts_until, begun + (controls.timeout or inf))
         inquiry = self.inquire(caller, ask, controls)
-        known, candidate, follow = await self._look_up(inquiry, ends_at)
+        known, candidate, follow, why_not = await self._look_up(inquiry, ends_at)
         errand = Errand(
             ask=ask,
             caller=caller,
@@ -132,6 +132,7 @@ class Pipeline:
             inquiry=inquiry,
             candidate=candidate,
             follow=follow,
+            why_not=why_not,
         )
         if known and known.stale_for <= inquiry.terms.revalidate:
             return self._replay(known, errand)
@@ -313,7 +314,7 @@ class Pipeline:
                 cache="miss" if inquiry.may_keep else "bypass",
                 backend=step.backend.facts.name,
                 attempts=won.made,
-                why=_why(step, errand.ask.model),
+                why=_why(step, errand),
                 mark=inquiry.mark if inquiry.may_keep else None,
             )
         )

@@ -28,12 +28,14 @@ class Found(NamedTuple):
     """`known` may be past its time: `known.stale_for` says so, and the terms say what it is still good for.
 
     With both, `known` is the candidate's answer, and to be checked beside giving it. `follow` is the fingerprint of a
-    similar question that is being answered now, whose generation serves this one too.
+    similar question that is being answered now, whose generation serves this one too. `why_not` is short ASCII: why the
+    answer to a similar question is not given.
     """
 
     known: Known | None = None
     candidate: Candidate | None = None
     follow: str | None = None
+    why_not: str = ""
 
 
 NOTHING_FOUND = Found()

@@ -172,7 +172,7 @@ class SemanticTier:
         return await self._merged(asked, found, self._pending)
 
     async def _best(self, asked: _Asked, neighbours: Sequence[Neighbour]) -> Candidate | None:
-        """The most probable one, if it is worth to be looked at."""
+        """The most probable one, if it is worth to be looked at; else one that is refused, if any is."""
         at_best = {
             one: self._weigh(asked, one, likely_cosine(one.score), chance=1.0)
             for one in neighbours
@@ -191,7 +191,10 @@ class SemanticTier:
 
         candidates = [candidate(neighbour) for neighbour in promising if neighbour.fingerprint in cosines]
         best = max(candidates, key=lambda candidate: candidate.weighed.probability, default=None)
-        return best if best and best.weighed.probability >= _WORTH_COMPARING else None
+        if best and best.weighed.probability >= _WORTH_COMPARING:
+            return best
+        refused = (Candidate(asked.inquiry, *pair) for pair in at_best.items())
+        return next((one for one in (*candidates, *refused) if one.weighed.verdict is Verdict.MISS), None)
 
     def _is_near(self, neighbour: Neighbour) -> bool:
         return not self._judge.is_hopeless(neighbour.score)
@@ -217,8 +220,11 @@ class SemanticTier:
 
     async def _found(self, candidate: Candidate, now: float) -> Found:
         weighed, mark = candidate.weighed, candidate.neighbour.fingerprint
-        if weighed.verdict is not Verdict.HIT:
-            return Found(None, candidate)
+        if weighed.verdict is Verdict.MISS:
+            return Found(why_not=f"similar question known, refused: {weighed.reason}")
+        if weighed.verdict is Verdict.EXPLORE:
+            why_not = "asked again to learn" if weighed.audit else "not sure enough"
+            return Found(None, candidate, why_not=f"similar question known, {weighed.probability:.4f} sure, {why_not}")
         known = await self._library.look_up(candidate.inquiry._replace(mark=mark), now=now)
         if known is None or known.stale_for:
             return NOTHING_FOUND
