@@ -102,6 +102,31 @@ def test_answer_that_is_taken_back_by_its_id_is_gone_from_every_table(config: Pa
     assert (result.exit_code, json.loads(result.stdout)["id"]) == (0, MARK)
     assert shown(config) == {}
     assert asyncio.run(obeyed(config))
+    gone = run("answers", "show", MARK, "--config", str(config)).stderr
+    assert gone.startswith(f"Error: no table has an answer {MARK}; it was taken back at 2")
+    assert len(gone.splitlines()) == 1
+
+
+def test_answer_that_is_taken_back_by_a_pattern_is_shown_as_such_while_a_table_has_it(config: Path) -> None:
+    revoke(config, "--pattern", "how old*")
+    revoke(config, "--all", tenant="team-b")
+    assert [answer["revoked"] for answer in shown(config).values()] == [False, False]
+    revoke(config, "--pattern", "how far*")
+    assert [answer["revoked"] for answer in shown(config).values()] == [True, True]
+    lines = run("answers", "show", MARK, "--config", str(config)).stdout.splitlines()
+    assert [line.endswith("'How far is the Moon?' (taken back)") for line in lines] == [True, True]
+
+
+def test_answers_of_a_tenant_without_a_key_here_are_taken_back_with_a_warning(config: Path) -> None:
+    result = revoke(config, "--all")
+    assert result.exit_code == 0
+    assert result.stderr == "no [[key]] of this configuration has the tenant 'team-a': obeyed all the same\n"
+    assert asyncio.run(obeyed(config))
+
+
+def test_tenant_of_those_who_need_no_key_is_known(config: Path) -> None:
+    config.write_text(config.read_text() + "[auth]\nrequired = false\n")
+    assert revoke(config, "--all", tenant="anonymous").stderr == ""
 
 
 @pytest.mark.parametrize("which", [["--pattern", "how far*"], ["--all"], ["--all", "--model", "m"]])

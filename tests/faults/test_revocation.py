@@ -47,6 +47,16 @@ async def revoke(edge: RunningEdge, what: str, tenant: str = "a") -> Answer:
     return await edge.request("DELETE", "/v1/answers" + what, headers=bearer(tenant))
 
 
+@pytest.mark.parametrize("query", ["pattern=how*&modle=m", "pattern=how*&Model=m", "patern=how*", "pattern=*&tenant=b"])
+async def test_a_mistyped_word_takes_nothing_back(near: Upstream, query: str) -> None:
+    async with running_edge(backend(near), **TENANTS) as edge:
+        await known_id(edge)
+        reply = await revoke(edge, f"?{query}")
+        assert (reply.status, reply.fields["error"]["type"]) == (400, "invalid_request_error")
+        assert "only 'pattern' and 'model' say what to take back" in reply.fields["error"]["message"]
+        assert cache(await asked(edge)) == "hit"
+
+
 async def test_answer_that_is_taken_back_is_not_known_any_more(near: Upstream) -> None:
     async with running_edge(backend(near), **TENANTS) as edge:
         mark = await known_id(edge)

@@ -16,7 +16,8 @@ from isochrone.cli_options import Refused, config_option, json_option
 from isochrone.settings import Settings, main_region, table_name
 
 if TYPE_CHECKING:
-    from isochrone.answers.rulebook import Rule
+    from isochrone.answers.completion import Answer
+    from isochrone.answers.rulebook import Rule, Rulebook
     from isochrone.stores.dynamodb.answers import DynamoAnswerStore
     from isochrone.stores.dynamodb.client import DynamoClient
     from isochrone.stores.protocols import DirectoryStore
@@ -66,6 +67,14 @@ def revoke(
         raise Refused(f"--pattern: more than {LONGEST_PATTERN} characters")
     what = {"answer": mark, "pattern": EVERYTHING if everything else pattern, "model": model}
     _run(_revoke(settings, region or main_region(settings), tenant, what, as_json))
+    if tenant not in _tenants(settings):
+        click.echo(f"no [[key]] of this configuration has the tenant {tenant!r}: obeyed all the same", err=True)
+
+
+def _tenants(settings: Settings) -> set[str]:
+    from isochrone.admission.keys import ANONYMOUS
+
+    return {key.tenant for key in settings.key} | (set() if settings.auth.required else {ANONYMOUS.tenant})
 
 
 async def _revoke(settings: Settings, region: str, tenant: str, what: dict[str, str | None], as_json: bool) -> None:
@@ -101,34 +110,52 @@ async def _delete_everywhere(stack: AsyncExitStack, settings: Settings, mark: st
 @json_option
 def show(settings: Settings, mark: str, *, region: str | None, as_json: bool) -> None:
     """Print what is known of one answer, and in which regions: its question and where it came from, not what it says.
+    One that was taken back is marked: no edge gives it any more.
 
     Exit status: 0, 1 when no table has it or one does not answer, 2 when the configuration or an argument cannot be
     used.
     """
     _check(settings, region)
-    found = _run(_found(settings, [region] if region else [known.name for known in settings.region], mark))
+    found, rulebook = _run(_found(settings, region, mark))
     if not found:
-        raise click.ClickException(f"no table has an answer {mark}")
+        raise click.ClickException(f"no table has an answer {mark}" + _taken_back_at(rulebook, mark))
     if as_json:
         click.echo(json.dumps(found))
         return
     for where, answer in found.items():
         created = datetime.fromtimestamp(answer["created"], UTC)
-        click.echo(f"{where}: {answer['model']} at {answer['backend']}, {created:%Y-%m-%d %H:%M:%SZ}: {_short(answer)}")
+        said = f"{answer['model']} at {answer['backend']}, {created:%Y-%m-%d %H:%M:%SZ}: {_short(answer)}"
+        click.echo(f"{where}: {said}" + (" (taken back)" if answer["revoked"] else ""))
 
 
-async def _found(settings: Settings, regions: list[str], mark: str) -> dict[str, dict[str, Any]]:
+async def _found(settings: Settings, region: str | None, mark: str) -> tuple[dict[str, dict[str, Any]], Rulebook]:
+    """The answer by region, and what was taken back."""
     from isochrone.answers.codec import from_bytes
+    from isochrone.answers.rulebook import Rulebook
     from isochrone.edge_answers import describe
 
-    found = {}
+    found, rulebook = {}, Rulebook()
     async with AsyncExitStack() as stack:
-        for region in regions:
-            store = await _answers(stack, settings, region)
+        rules = await _rules(stack, settings, region)
+        rulebook.replace({rule.key: rule for rule in rules})
+        for where in [region] if region else [known.name for known in settings.region]:
+            store = await _answers(stack, settings, where)
             value = await store.get(mark, now=time.time(), consistent=True)
             if answer := from_bytes(value) if value else None:
-                found[region] = describe(mark, answer, "store")
-    return found
+                found[where] = {**describe(mark, answer, "store"), "revoked": _is_revoked(rulebook, mark, answer)}
+    return found, rulebook
+
+
+def _is_revoked(rulebook: Rulebook, mark: str, answer: Answer) -> bool:
+    from isochrone.answers.fingerprint import is_of
+
+    tenants = {rule.tenant for rule in rulebook.rules.values() if is_of(rule.tenant, mark)}
+    return not all(rulebook.allows(tenant, mark, answer) for tenant in tenants)
+
+
+def _taken_back_at(rulebook: Rulebook, mark: str) -> str:
+    times = [rule.revoked_at for rule in rulebook.rules.values() if rule.answer == mark]
+    return f"; it was taken back at {datetime.fromtimestamp(max(times), UTC):%Y-%m-%d %H:%M:%SZ}" if times else ""
 
 
 @click.command()
@@ -141,17 +168,23 @@ def revocations(settings: Settings, *, tenant: str | None, region: str | None, a
 
     Exit status: 0, 1 when the table does not answer, 2 when the configuration or an argument cannot be used.
     """
-    from isochrone.answers.revocations import PARTITION
-    from isochrone.answers.rulebook import rule_of
 
     async def read() -> list[Rule]:
         async with AsyncExitStack() as stack:
-            items = await (await _directory(stack, settings, region or main_region(settings))).items(PARTITION)
-            return [rule for rule in map(rule_of, items.values()) if rule and tenant in (None, rule.tenant)]
+            return [rule for rule in await _rules(stack, settings, region) if tenant in (None, rule.tenant)]
 
     _check(settings, region)
     for rule in _run(read()):
         click.echo(json.dumps(_told(rule)) if as_json else _line(rule))
+
+
+async def _rules(stack: AsyncExitStack, settings: Settings, region: str | None) -> list[Rule]:
+    """What was taken back, oldest first, by the directory of this region (None: of the main one)."""
+    from isochrone.answers.revocations import PARTITION
+    from isochrone.answers.rulebook import rule_of
+
+    items = await (await _directory(stack, settings, region or main_region(settings))).items(PARTITION)
+    return [rule for rule in map(rule_of, items.values()) if rule]
 
 
 def _check(settings: Settings, region: str | None) -> None:

@@ -77,6 +77,9 @@ class AnswerRoutes:
     async def revoke_like(self, request: Request) -> Reply:
         """Take back all answers to questions like `?pattern=`, of all models or of `?model=`."""
         tenant = self._tenant(request)
+        if unknown := sorted(request.query.keys() - {"pattern", "model"}):
+            named = ", ".join(repr(name[:_LONGEST_MODEL]) for name in unknown)
+            raise BadRequest(f"{named}: only 'pattern' and 'model' say what to take back.", param=unknown[0])
         pattern, model = request.query.get("pattern"), request.query.get("model")
         if not pattern or len(pattern) > LONGEST_PATTERN:
             what = f"'pattern' must be a glob of 1 to {LONGEST_PATTERN} characters; * takes back everything"
