@@ -202,6 +202,19 @@ async def test_old_versions_go_and_the_one_that_counts_stays(desk: Desk, monkeyp
     assert await desk.archive.entries(last) == [BYE]
 
 
+async def test_version_that_counted_before_is_kept_however_many_were_made_since(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of several mistakes is rolled back to the first; the first must still be there after the last of them."""
+    monkeypatch.setattr(archives, "VERSIONS_KEPT", 2)
+    good = await desk.write(HELLO)
+    for _ in range(4):
+        mistake = await desk.write(BYE)
+        await desk.archive.roll_back(good, after=mistake)
+    assert mistake.before == good.version
+    assert await ask(desk.edge(), "hi") == "Hello."
+
+
 async def test_many_and_large_entries_are_kept_in_several_parts(desk: Desk) -> None:
     entries = [Entry(id=f"e{i}", phrasings=(f"问题 {i}",), answer='"' * 40_000) for i in range(20)]
     version = await desk.write(*entries)

@@ -36,7 +36,8 @@ class Conflict(Exception):
 
 
 class Version(Struct, frozen=True, kw_only=True):
-    """What is known of one version without reading it; `written` is epoch seconds, `note` says what was done."""
+    """What is known of one version without reading it; `written` is epoch seconds, `note` says what was done, `before`
+    is the version that counted until then, 0 for none."""
 
     book: str
     version: int
@@ -45,6 +46,7 @@ class Version(Struct, frozen=True, kw_only=True):
     entries: int
     written: float
     note: str = ""
+    before: int = 0
 
 
 class Archive:
@@ -83,7 +85,14 @@ class Archive:
             await self._store.put(_partition(book), f"{place:04}", {"entries": part})
         digest = sha256(content).hexdigest()
         version = Version(
-            book=book, version=number, parts=len(parts), digest=digest, entries=len(lines), written=now, note=note
+            book=book,
+            version=number,
+            parts=len(parts),
+            digest=digest,
+            entries=len(lines),
+            written=now,
+            note=note,
+            before=after.version if after else 0,
         )
         await self._store.put(PARTITION, book, msgspec.to_builtins(version))
         await self._name(version, after)
@@ -101,7 +110,7 @@ class Archive:
 
     async def _drop_old(self, current: Version) -> None:
         for version in (await self.versions())[:-VERSIONS_KEPT]:
-            if version == current:
+            if version.version in (current.version, current.before):
                 continue
             for key in await self._store.items(_partition(version.book), consistent=True):
                 await self._store.delete(_partition(version.book), key)
