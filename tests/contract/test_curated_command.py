@@ -111,6 +111,33 @@ def test_mistake_in_a_file_changes_nothing(curated: Curated, faq: Path) -> None:
     assert len(curated("list").output.splitlines()) == 2
 
 
+@pytest.mark.parametrize(("name", "content"), [("none.csv", "id,phrasings,answer\n"), ("none.jsonl", "")])
+def test_replacing_all_by_nothing_must_be_said_twice(
+    curated: Curated, faq: Path, tmp_path: Path, name: str, content: str
+) -> None:
+    curated("import", faq)
+    empty = tmp_path / name
+    empty.write_text(content)
+    refused = curated("import", empty, "--replace", code=2).output
+    assert f"{empty}: no entry in it, so --replace would take out all: `isochrone curated delete`" in refused
+    assert "--allow-empty" in refused
+    assert len(curated("list").output.splitlines()) == 2
+    assert curated("import", empty, "--replace", "--allow-empty").output.endswith("2 gone: version 2\n")
+
+
+def test_entry_that_nobody_can_be_given_is_refused_or_warned_of(curated: Curated, tmp_path: Path) -> None:
+    file = tmp_path / "faq.csv"
+    file.write_text("id,phrasings,answer,models\na,A,1,m\nb,B,2,m;typo\n")
+    assert f"{file}:3: models: no backend serves 'typo'; there are m\n" in curated("import", file, code=2).output
+    file.write_text("id,phrasings,answer,tenants,expires\na,A,1,team-x,\nb,B,2,,2020-01-31\n")
+    assert curated("import", file).output.splitlines() == [
+        f"Warning: {file}:2: tenants: no [[key]] of the configuration has 'team-x'",
+        f"Warning: {file}:3: expires: 2020-01-31 is over, so nobody gets this answer",
+        "2 new, 0 changed, 0 the same, 0 gone: version 1",
+    ]
+    assert "b version 1, expired (2020-01-31): 'B' -> '2'" in curated("list").output
+
+
 def test_dry_run_says_what_would_change(curated: Curated, faq: Path) -> None:
     assert curated("import", faq, "--dry-run").output == "2 new, 0 changed, 0 the same, 0 gone: nothing was written\n"
     assert curated("list").output == ""
@@ -133,6 +160,22 @@ def test_changes_make_versions_that_can_be_gone_back_to(curated: Curated, faq: P
         (3, False, "delete hours"),
     ]
     assert curated("history").output.splitlines()[0].startswith("*    1 ")
+
+
+def test_rollback_goes_to_what_counted_before_and_not_to_what_was_rolled_back(
+    curated: Curated, faq: Path, tmp_path: Path
+) -> None:
+    def bring_in(answer: str) -> None:
+        faq.write_text(f"id,phrasings,answer\nhours,When are you open?,{answer}\n")
+        curated("import", faq)
+
+    for answer in ("One.", "Two.", "Three.", "A mistake."):
+        bring_in(answer)
+    assert curated("rollback").output == "version 3 counts again: 1 entries\n"
+    bring_in("Another mistake.")
+    assert curated("rollback").output == "version 3 counts again: 1 entries\n"
+    assert curated("test", "when are you open").output.endswith(": Three.\n")
+    assert curated("rollback").output == "version 2 counts again: 1 entries\n"
 
 
 def test_what_is_not_there_cannot_be_shown_deleted_or_gone_back_to(curated: Curated, faq: Path) -> None:

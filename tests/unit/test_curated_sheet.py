@@ -87,7 +87,14 @@ HEAD = "id,phrasings,answer,variables\n"
         (HEAD + 'a,x,"y\n', "faq.csv:2: no CSV: unexpected end of data"),
         (
             "id,phrasings,answer\na,b,时间".encode("gbk"),
-            'faq.csv: not UTF-8 text (byte 26): in a spreadsheet, save as "CSV UTF-8"',
+            'faq.csv:2:6: not UTF-8 text (byte 26): in a spreadsheet, save as "CSV UTF-8"',
+        ),
+        ("\ufeffid\n".encode() + b"\xff", "faq.csv:2:1: not UTF-8 text (byte 6): "),
+        (HEAD + 'a,x,"y\nz\x00"\n', "faq.csv:3:2: the control character U+0000; take it out"),
+        (HEAD + "a,x,y\x1c\n", "faq.csv:2:6: the control character U+001C; take it out"),
+        (
+            HEAD + 'a,{c},y,"c = Rome\nc = Oslo"\n',
+            "faq.csv:2: variables: 'c' stands twice; write its values in one line",
         ),
     ],
     ids=str,
@@ -112,7 +119,13 @@ GOOD = '{"id": "a", "phrasings": ["x"], "answer": "y"}\n'
         (GOOD + '{"id": "b", "phrasings": ["x", 3], "answer": ""}', "faq.jsonl:2: phrasings[1]: Expected str, got int"),
         (GOOD + '{"id": "b", "question": "x"}', "faq.jsonl:2: Object contains unknown field question"),
         (GOOD + GOOD, "faq.jsonl:2: id: 'a' stands already on line 1"),
-        (b"\xff", "faq.jsonl: not UTF-8 text (byte 0)"),
+        (b"\xff", "faq.jsonl:1:1: not UTF-8 text (byte 0)"),
+        (GOOD + GOOD.replace("x", "a\\u0000"), "faq.jsonl:2: phrasings: 'a\\x00' has the control character U+0000 at"),
+        (
+            '{"id": "a", "phrasings": ["{c}"], "answer": "y", "variables": {"c": ["1"], "c": ["2"]}}',
+            "faq.jsonl:1: 'c' stands twice in one object",
+        ),
+        (GOOD.replace('"answer"', '"answer": "z", "answer"'), "faq.jsonl:1: 'answer' stands twice in one object"),
     ],
     ids=lambda value: str(value)[-40:],
 )

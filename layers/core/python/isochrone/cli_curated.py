@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from isochrone.answers.curated.archive import Archive, Version
     from isochrone.answers.curated.edition import Edition
     from isochrone.answers.curated.entry import Entry
+    from isochrone.answers.curated.sheet import Row
 
 T = TypeVar("T")
 _SHOWN = 60
@@ -54,24 +55,24 @@ class _Table(NamedTuple):
 @click.argument("file", type=_FILE)
 @config_option
 @click.option("--replace", is_flag=True, help="Take out what the file does not have.")
+@click.option("--allow-empty", is_flag=True, help="With --replace: a file without entries may take out all of them.")
 @click.option("--dry-run", is_flag=True, help="Check the file and say what would change; change nothing.")
 @json_option
-def import_(settings: Settings, *, file: Path, replace: bool, dry_run: bool, as_json: bool) -> None:
+def import_(settings: Settings, *, file: Path, replace: bool, allow_empty: bool, dry_run: bool, as_json: bool) -> None:
     """Bring in the entries of FILE (.csv or .jsonl): new ones are added, known ones changed. All of them, or none.
 
     Exit status: 0, 1 when the table does not answer, 2 when the file or the configuration cannot be used.
     """
     from isochrone.answers.curated.book import BookError
     from isochrone.answers.curated.edition import brought_in
-    from isochrone.answers.curated.sheet import SheetError, read
     from isochrone.answers.curated.shelf import located
 
-    try:
-        rows = read(file.read_bytes(), name=str(file))
-    except OSError as error:
-        raise Refused(f"{file}: {error.strerror or error}") from None
-    except SheetError as error:
-        raise Refused(str(error)) from None
+    rows = _rows_of(file, settings)
+    if replace and not rows and not allow_empty:
+        raise Refused(
+            f"{file}: no entry in it, so --replace would take out all: `isochrone curated delete` takes out some, "
+            "--allow-empty lets this take out all"
+        )
     entries = [row.entry for row in rows]
     try:
         edition, version = _change(
@@ -106,9 +107,10 @@ def export(settings: Settings, *, file: Path, as_json: bool) -> None:
 @config_option
 @json_option
 def list_(settings: Settings, *, as_json: bool) -> None:
-    """Print all entries, one a line."""
+    """Print all entries, one a line; those that are over are marked."""
+    now = time.time()
     for entry in _read(settings).all:
-        click.echo(_json(entry) if as_json else _line(entry))
+        click.echo(_json(entry) if as_json else _line(entry, now))
 
 
 @curated.command()
@@ -120,7 +122,7 @@ def show(settings: Settings, *, name: str, as_json: bool) -> None:
     found = next((entry for entry in _read(settings).all if entry.id == name), None)
     if found is None:
         raise click.ClickException(f"there is no entry {name!r}")
-    click.echo(_json(found) if as_json else _as_text(found))
+    click.echo(_json(found) if as_json else _as_text(found, time.time()))
 
 
 @curated.command()
@@ -144,7 +146,7 @@ def delete(settings: Settings, *, names: tuple[str, ...], as_json: bool) -> None
 @curated.command()
 @click.argument("question")
 @config_option
-@click.option("--tenant", default="public", show_default=True, help="Who asks.")
+@click.option("--tenant", default="anonymous", show_default=True, help="Who asks.")
 @click.option("--model", default="", help="Of which model; default: of one that no entry names.")
 @json_option
 def test(settings: Settings, *, question: str, tenant: str, model: str, as_json: bool) -> None:
@@ -190,23 +192,51 @@ def history(settings: Settings, *, as_json: bool) -> None:
 
 @curated.command()
 @config_option
-@click.option("--to", "number", type=click.IntRange(1), help="A version of `history`; default: the one before.")
+@click.option(
+    "--to", "number", type=click.IntRange(1), help="A version of `history`; default: the one that counted before."
+)
 @json_option
 def rollback(settings: Settings, *, number: int | None, as_json: bool) -> None:
     """Let an older version count again. The newer ones stay in `history`."""
 
     async def roll_back(archive: Archive) -> Version:
-        current, versions = await archive.current(consistent=True), await archive.versions()
-        before = [version for version in versions if current and version.version < current.version]
-        wanted = [version for version in versions if version.version == number] if number else before[-1:]
+        current = await archive.current(consistent=True)
+        wanted = number or (current.before if current else 0)
         if not wanted:
-            raise Refused(f"there is no version {number}" if number else "there is no version before this one")
-        await archive.roll_back(wanted[0], after=current)
-        return wanted[0]
+            raise Refused("there is no version before this one")
+        found = next((version for version in await archive.versions() if version.version == wanted), None)
+        if found is None:
+            raise Refused(f"there is no version {wanted} (any more): choose one of `isochrone curated history` by --to")
+        await archive.roll_back(found, after=current)
+        return found
 
     version = _run(settings, roll_back)
     said = f"version {version.version} counts again: {version.entries} entries"
     click.echo(json.dumps({"version": version.version, "entries": version.entries}) if as_json else said)
+
+
+# -- the file --------------------------------------------------------------------------------------------------------
+
+
+def _rows_of(file: Path, settings: Settings) -> list[Row]:
+    """Its entries, with a warning for each that nobody may ever be given."""
+    from isochrone.admission.keys import ANONYMOUS
+    from isochrone.answers.curated.audience import doubts, mistakes
+    from isochrone.answers.curated.sheet import SheetError, read
+
+    try:
+        rows = read(file.read_bytes(), name=str(file))
+    except OSError as error:
+        raise Refused(f"{file}: {error.strerror or error}") from None
+    except SheetError as error:
+        raise Refused(str(error)) from None
+    models = {model for backend in settings.backend for model in backend.models}
+    for line, message in mistakes(rows, models=models):
+        raise Refused(f"{file}:{line}: {message}")
+    tenants = {key.tenant for key in settings.key} | (set() if settings.auth.required else {ANONYMOUS.tenant})
+    for line, message in doubts(rows, tenants=tenants, now=time.time()):
+        click.echo(f"Warning: {file}:{line}: {message}", err=True)
+    return rows
 
 
 # -- the table -------------------------------------------------------------------------------------------------------
@@ -315,13 +345,20 @@ def _json(entry: Entry) -> str:
     return json.dumps(to_builtins(entry), ensure_ascii=False)
 
 
-def _line(entry: Entry) -> str:
+def _line(entry: Entry, now: float) -> str:
     answer = entry.answer if len(entry.answer) <= _SHOWN else entry.answer[:_SHOWN] + "..."
-    return f"{entry.id} version {entry.version}: {entry.phrasings[0]!r} -> {answer!r}"
+    return f"{_title(entry, now)}: {entry.phrasings[0]!r} -> {answer!r}"
 
 
-def _as_text(entry: Entry) -> str:
-    lines = [f"{entry.id} version {entry.version}"]
+def _title(entry: Entry, now: float) -> str:
+    from isochrone.answers.curated.entry import has_expired
+
+    over = f", expired ({entry.expires})" if has_expired(entry, now) else ""
+    return f"{entry.id} version {entry.version}{over}"
+
+
+def _as_text(entry: Entry, now: float) -> str:
+    lines = [_title(entry, now)]
     lines += [f"  asked: {phrasing}" for phrasing in entry.phrasings]
     lines += [f"  {name} = {' | '.join(values)}" for name, values in entry.variables.items()]
     lines += list(_scope(entry))

@@ -24,6 +24,8 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _NAMES_FORBID = re.compile(r"[,\s]")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
+# But for those that break a line. Nobody types them: a file was damaged, or taken for another encoding.
+CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
 
 
 class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -82,6 +84,11 @@ def expiry_of(entry: Entry) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
+def has_expired(entry: Entry, now: float) -> bool:
+    """Is it over at `now` (epoch seconds)? Only for an entry without faults."""
+    return expiry_of(entry) <= now
+
+
 def faults(entry: Entry) -> Iterator[Fault]:
     """Everything that keeps an entry from being used, field by field."""
     if not _ID.fullmatch(entry.id):
@@ -89,6 +96,7 @@ def faults(entry: Entry) -> Iterator[Fault]:
             "id", f"{entry.id!r:.80} must be letters, digits, '.', '_' or '-', at most 128, a letter or digit first"
         )
     yield from _faults_of_phrasings(entry)
+    yield from _control_characters("answer", entry.answer)
     if not entry.answer.strip():
         yield Fault("answer", "is empty")
     if len(entry.answer) > MAX_ANSWER_CHARS:
@@ -110,12 +118,19 @@ def _faults_of_phrasings(entry: Entry) -> Iterator[Fault]:
     if len(entry.phrasings) > MAX_PHRASINGS:
         yield Fault("phrasings", f"there are more than {MAX_PHRASINGS}")
     for phrasing in entry.phrasings:
+        yield from _control_characters("phrasings", phrasing)
         if not normalised(phrasing):
             yield Fault("phrasings", f"{phrasing!r:.80} asks nothing")
         elif phrasing != phrasing.strip() or len(phrasing.splitlines()) > 1:
             yield Fault("phrasings", f"{phrasing!r:.80}: write it in one line, without spaces around it")
         elif len(phrasing) > MAX_PHRASING_CHARS:
             yield Fault("phrasings", f"{phrasing!r:.80} has more than {MAX_PHRASING_CHARS:,} characters")
+
+
+def _control_characters(field: str, text: str) -> Iterator[Fault]:
+    if found := CONTROL.search(text):
+        what = f"the control character U+{ord(found.group()):04X}"
+        yield Fault(field, f"{text!r:.80} has {what} at character {found.start() + 1}; take it out")
 
 
 def _faults_of_expiry(entry: Entry) -> Iterator[Fault]:
@@ -134,6 +149,7 @@ def _faults_of_variables(entry: Entry) -> Iterator[Fault]:
         if not values:
             yield Fault("variables", f"{name} has no value")
         for value in values:
+            yield from _control_characters("variables", value)
             if not value or value != value.strip() or "|" in value or len(value.splitlines()) > 1:
                 yield Fault("variables", f"{name}: {value!r:.80}: a value has no '|', line break or space around it")
 

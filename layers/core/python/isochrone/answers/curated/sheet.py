@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from isochrone.answers.curated.entry import Entry, faults
+from isochrone.answers.curated.entry import CONTROL, Entry, faults
 
 COLUMNS = ("id", "phrasings", "answer", "tenants", "models", "language", "expires", "variables", "version")
 _NEEDED = ("id", "phrasings", "answer")
@@ -45,12 +46,7 @@ def read(content: bytes, *, name: str) -> list[Row]:
     reader = {"csv": _csv_rows, "jsonl": _jsonl_rows}.get(name.rpartition(".")[2].lower())
     if reader is None:
         raise SheetError(f"{name}: the name must end in .csv or .jsonl")
-    try:
-        text = content.decode("utf-8").removeprefix(_BOM)
-    except UnicodeDecodeError as error:
-        hint = ': in a spreadsheet, save as "CSV UTF-8"' if reader is _csv_rows else ""
-        raise SheetError(f"{name}: not UTF-8 text (byte {error.start}){hint}") from None
-    rows = list(reader(text, name))
+    rows = list(reader(_text_of(content, name), name))
     lines: dict[str, int] = {}
     for line, entry in rows:
         for fault in faults(entry):
@@ -59,6 +55,24 @@ def read(content: bytes, *, name: str) -> list[Row]:
             raise SheetError(f"{name}:{line}: id: {entry.id!r} stands already on line {lines[entry.id]}")
         lines[entry.id] = line
     return rows
+
+
+def _text_of(content: bytes, name: str) -> str:
+    try:
+        text = content.decode("utf-8").removeprefix(_BOM)
+    except UnicodeDecodeError as error:
+        before = content[: error.start].decode("utf-8").removeprefix(_BOM)
+        hint = ': in a spreadsheet, save as "CSV UTF-8"' if name.lower().endswith(".csv") else ""
+        raise SheetError(f"{name}:{_place_after(before)}: not UTF-8 text (byte {error.start}){hint}") from None
+    if found := CONTROL.search(text):
+        what = f"the control character U+{ord(found.group()):04X}"
+        raise SheetError(f"{name}:{_place_after(text[: found.start()])}: {what}; take it out")
+    return text
+
+
+def _place_after(text: str) -> str:
+    """Line and column of the character that follows, as editors count them."""
+    return f"{text.count(chr(10)) + 1}:{len(text) - text.rfind(chr(10))}"
 
 
 def to_jsonl(entries: Iterable[Entry]) -> bytes:
@@ -97,11 +111,27 @@ def _jsonl_rows(text: str, name: str) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            yield Row(number, msgspec.json.decode(line, type=Entry))
+            entry = msgspec.json.decode(line, type=Entry)
+            json.loads(line, object_pairs_hook=_each_once)
+            yield Row(number, entry)
+        except _Twice as error:
+            raise SheetError(f"{name}:{number}: {error.args[0]!r:.80} stands twice in one object") from None
         except msgspec.ValidationError as error:
             raise SheetError(f"{name}:{number}: {_where(str(error))}") from None
         except msgspec.DecodeError as error:
             raise SheetError(f"{name}:{number}: no JSON: {error}") from None
+
+
+class _Twice(Exception):
+    """A name that an object has twice; decoders take the last of them without a word."""
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(next(name for name in found if names.count(name) > 1))
+    return found
 
 
 def _where(message: str) -> str:
@@ -166,11 +196,22 @@ def _entry_of(cells: Mapping[str, str], place: str) -> Entry:
     given: dict[str, Any] = {name: cells[name].strip() for name in ("id", "language", "expires")}
     given["phrasings"] = tuple(line.strip() for line in cells["phrasings"].splitlines() if line.strip())
     given |= {name: tuple(_names_in(cells[name])) for name in ("tenants", "models")}
-    return Entry(answer=cells["answer"], variables=dict(_variables_in(cells, place)), **given)
+    return Entry(answer=cells["answer"], variables=_variables_of(cells, place), **given)
 
 
 def _names_in(cell: str) -> Iterator[str]:
     return (name.strip() for name in re.split(r"[,;\n]", cell) if name.strip())
+
+
+def _variables_of(cells: Mapping[str, str], place: str) -> dict[str, tuple[str, ...]]:
+    given: dict[str, tuple[str, ...]] = {}
+    for name, values in _variables_in(cells, place):
+        if name in given:
+            raise SheetError(
+                f"{place}: variables: {name!r:.80} stands twice; write its values in one line, with | between"
+            )
+        given[name] = values
+    return given
 
 
 def _variables_in(cells: Mapping[str, str], place: str) -> Iterator[tuple[str, tuple[str, ...]]]:
