@@ -16,7 +16,7 @@ from isochrone.ledger.savings import Savings
 from isochrone.stores.dynamodb.rollups import DynamoRollupStore
 from isochrone.stores.memory_rollups import MemoryRollupStore
 from isochrone.stores.protocols import StoreUnavailable
-from isochrone.warming.plan import Line, Plan
+from isochrone.warming.plan import Alone, Line, Plan
 from isochrone.warming.warmer import Made, Run
 from tests.unit.test_savings import Generated
 
@@ -112,6 +112,37 @@ def test_plan_is_a_line_for_each_answer_and_a_count_of_the_others(command: Any, 
         "  left: 3 (unlikely)",
     ]
     assert warmer.calls == ["start", "plan", "close"]
+
+
+ALONE = Alone(tenant="a", mark="cd34", model="m", chance=0.12, why="unlikely", question="How long?")
+
+
+def test_plan_says_of_each_answer_that_is_left_alone_why(command: Any, scripted: Any) -> None:
+    scripted(Plan((), {"unlikely": 25}, (ALONE,) * 25))
+    lines = command("warm", "--plan", "--region", "eu-west-1").output.splitlines()
+    assert lines[1] == "  left: 25 (unlikely)"
+    assert lines[2:22] == ["    a  m  'How long?'  unlikely; 12% that it is asked for once it has expired"] * 20
+    assert lines[22:] == ["    and 5 more, all of them with --json"]
+    said = json.loads(command("warm", "--plan", "--region", "eu-west-1", "--json").output)
+    why = {"tenant": "a", "model": "m", "answer": "cd34", "question": "How long?", "chance": 0.12, "why": "unlikely"}
+    assert said["alone"] == [why] * 25
+
+
+def test_plan_for_nothing_says_that_nothing_was_asked(command: Any, scripted: Any) -> None:
+    scripted(Plan((), {}))
+    lines = command("warm", "--plan", "--region", "eu-west-1").output.splitlines()
+    assert lines[1:] == ["  no answer was asked for, or the edges have not told yet: they do every 10 s"]
+
+
+@pytest.mark.parametrize(
+    ("cost", "text"),
+    [(0.0, "$0.0000"), (0.000007, "$0.000007"), (0.00000043, "$0.00000043"), (0.001, "$0.0010"), (1.5, "$1.5000")],
+)
+def test_small_costs_are_told_with_digits_that_tell_something(
+    command: Any, scripted: Any, cost: float, text: str
+) -> None:
+    scripted(Plan((LINE._replace(cost=cost),), {}))
+    assert f"for {text}  " in command("warm", "--plan", "--region", "eu-west-1").output
 
 
 def test_plan_as_json_is_one_object_for_each_region(command: Any, scripted: Any) -> None:

@@ -75,7 +75,7 @@ def test_an_answer_is_left_to_expire_where_the_wait_is_worth_less_than_its_cost(
 
 def test_an_answer_that_was_just_made_is_not_made_again() -> None:
     young = held(fresh_until=MIDNIGHT + 540, ttl=600.0, forecast=always(1.0))
-    assert planned(young).left == {"expires before it is worth it": 1}
+    assert planned(young).left == {"fresh enough for now": 1}
     old = held(fresh_until=MIDNIGHT + 300, ttl=600.0, forecast=always(1.0))
     assert [line.at for line in planned(old).lines] == [MIDNIGHT]
 
@@ -88,6 +88,22 @@ def test_a_quiet_hour_that_is_too_early_is_not_taken() -> None:
 
 def test_where_a_second_is_worth_nothing_nothing_is_made_in_advance() -> None:
     assert planned(held(), second_worth=0.0).left == {"not worth it": 1}
+
+
+def test_each_answer_that_is_left_alone_says_why() -> None:
+    rare = held("rare", forecast=always(0.001), ttl=HOUR * 1.0, fresh_until=MIDNIGHT + 1, question="Who?")
+    dear = held("dear", forecast=always(0.1), cost=1.0, seconds=0.1)
+    young = held("young", fresh_until=MIDNIGHT + 540, ttl=600.0)
+    found = planned(rare, dear, young)
+    assert {one.mark: one.why for one in found.alone} == {
+        "rare": "unlikely",
+        "dear": "not worth it",
+        "young": "fresh enough for now",
+    }
+    assert found.left == {"unlikely": 1, "not worth it": 1, "fresh enough for now": 1}
+    (said,) = (one for one in found.alone if one.mark == "rare")
+    assert (said.tenant, said.model, said.question) == ("a", "m", "Who?")
+    assert said.chance == pytest.approx(0.001, abs=1e-5)
 
 
 def test_a_line_says_what_it_is_expected_to_save_and_what_it_costs() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,10 +17,14 @@ from isochrone.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from isochrone.warmer_function import RegionWarmer
-    from isochrone.warming.plan import Line, Plan
+    from isochrone.warming.plan import Alone, Line, Plan
     from isochrone.warming.warmer import Run
 
 _MADE = "made"
+# Of dollars, seconds and chances, in JSON: one generation of a small model costs less than a millionth of a dollar.
+_DIGITS = 9
+# Of the answers that are left alone, so many are printed as text.
+_SHOWN = 20
 
 
 @click.command()
@@ -78,7 +83,7 @@ async def _ask(warmer: RegionWarmer, settings: Settings, seconds: float | None) 
     if seconds is not None:
         return run_as_data(await warmer.run(seconds=seconds))
     plan, spent = await warmer.plan()
-    return {"spent_today": round(spent, 6), "budget": settings.warm.budget, **plan_as_data(plan)}
+    return {"spent_today": round(spent, _DIGITS), "budget": settings.warm.budget, **plan_as_data(plan)}
 
 
 def plan_as_data(plan: Plan) -> dict[str, Any]:
@@ -86,20 +91,28 @@ def plan_as_data(plan: Plan) -> dict[str, Any]:
     return {
         "plan": [_line(line) for line in plan.lines],
         "left": {why: count for why, count in plan.left.items() if count},
+        "alone": [_alone(one) for one in plan.alone],
     }
 
 
 def run_as_data(run: Run) -> dict[str, Any]:
     """For JSON: `complete` says that nothing of what was due is left."""
-    made = [{**_line(one.line), "outcome": one.outcome, "spent": round(one.cost, 6)} for one in run.made]
-    return {"state": run.state, "complete": run.is_complete, "spent": round(run.cost, 6), "made": made}
+    made = [{**_line(one.line), "outcome": one.outcome, "spent": round(one.cost, _DIGITS)} for one in run.made]
+    return {"state": run.state, "complete": run.is_complete, "spent": round(run.cost, _DIGITS), "made": made}
 
 
 def _line(line: Line) -> dict[str, Any]:
     at = f"{datetime.fromtimestamp(line.at, UTC):%Y-%m-%dT%H:%M:%SZ}"
-    figures = {name: round(getattr(line, name), 6) for name in ("chance", "saves", "seconds", "cost")}
-    told = {"tenant": line.tenant, "model": line.model, "answer": line.mark, "question": line.question}
-    return {"at": at, **told, "kind": line.kind, **figures, "why": line.why}
+    figures = {name: round(getattr(line, name), _DIGITS) for name in ("chance", "saves", "seconds", "cost")}
+    return {"at": at, **_which(line), "kind": line.kind, **figures, "why": line.why}
+
+
+def _alone(one: Alone) -> dict[str, Any]:
+    return {**_which(one), "chance": round(one.chance, _DIGITS), "why": one.why}
+
+
+def _which(one: Line | Alone) -> dict[str, Any]:
+    return {"tenant": one.tenant, "model": one.model, "answer": one.mark, "question": one.question}
 
 
 def _as_text(said: dict[str, Any]) -> str:
@@ -107,18 +120,36 @@ def _as_text(said: dict[str, Any]) -> str:
 
 
 def _plan_lines(said: dict[str, Any]) -> list[str]:
-    spent = f"${said['spent_today']:.4f} of ${said['budget']:g} spent today"
+    spent = f"{_dollars(said['spent_today'])} of ${said['budget']:g} spent today"
     lines = [f"{said['region']}: {len(said['plan'])} answers to make, {spent}"]
     lines += [f"  {one['at']}  {_brief(one)}  {one['why']}" for one in said["plan"]]
-    return lines + [f"  left: {count} ({why})" for why, count in said["left"].items()]
+    lines += [f"  left: {count} ({why})" for why, count in said["left"].items()]
+    lines += [_alone_line(one) for one in said["alone"][:_SHOWN]]
+    if more := said["alone"][_SHOWN:]:
+        lines.append(f"    and {len(more)} more, all of them with --json")
+    if not said["plan"] and not said["left"]:
+        lines.append("  no answer was asked for, or the edges have not told yet: they do every 10 s")
+    return lines
+
+
+def _alone_line(one: dict[str, Any]) -> str:
+    return f"    {_name(one)}  {one['why']}; {one['chance']:.0%} that it is asked for once it has expired"
 
 
 def _run_lines(said: dict[str, Any]) -> list[str]:
     count = sum(one["outcome"] == _MADE for one in said["made"])
-    lines = [f"{said['region']}: {said['state']}, {count} answers made for ${said['spent']:.4f}"]
+    lines = [f"{said['region']}: {said['state']}, {count} answers made for {_dollars(said['spent'])}"]
     return lines + [f"  {one['outcome']}: {_brief(one)}" for one in said["made"]]
 
 
 def _brief(one: dict[str, Any]) -> str:
-    what = one["question"] or one["answer"]
-    return f"{one['tenant']}  {one['model']}  {what!r}  saves ${one['saves']:.4f} for ${one['cost']:.4f}"
+    return f"{_name(one)}  saves {_dollars(one['saves'])} for {_dollars(one['cost'])}"
+
+
+def _name(one: dict[str, Any]) -> str:
+    return f"{one['tenant']}  {one['model']}  {one['question'] or one['answer']!r}"
+
+
+def _dollars(amount: float) -> str:
+    """Four digits behind the point, and two that tell something where these are but noughts."""
+    return f"${amount:.4f}" if not 0 < abs(amount) < 0.001 else f"${Decimal(f'{amount:.2g}'):f}"

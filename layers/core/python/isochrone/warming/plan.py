@@ -79,11 +79,24 @@ class Line(NamedTuple):
         return self.saves - self.cost
 
 
+class Alone(NamedTuple):
+    """One answer that is left to expire, and why; `chance` is that of an ask in the `ttl` after that."""
+
+    tenant: str
+    mark: str
+    model: str
+    chance: float
+    why: str
+    question: str = ""
+
+
 class Plan(NamedTuple):
-    """Lines in the order of their time. `left` counts the answers that are not in it, by the reason."""
+    """Lines in the order of their time. `left` counts the answers that are not in it, by the reason; `alone` are those
+    of them that could be asked for again, the most worthwhile first."""
 
     lines: tuple[Line, ...]
     left: dict[str, int]
+    alone: tuple[Alone, ...] = ()
 
     def due(self, now: float) -> list[Line]:
         """What the run at `now` has to do, the most gainful first."""
@@ -93,7 +106,7 @@ class Plan(NamedTuple):
 def plan(held: Iterable[Held], load: Sequence[float], means: Means, *, now: float) -> Plan:
     """`load` is how much is asked for in each hour of the day (24, UTC)."""
     quiet = quiet_hours(load)
-    left: Counter[str] = Counter()
+    alone: list[Alone] = []
     lines: list[Line] = []
     room = _Room(means, now)
     for one in sorted(held, key=lambda one: (-_worth(one, means, one.fresh_until), one.mark)):
@@ -102,8 +115,8 @@ def plan(held: Iterable[Held], load: Sequence[float], means: Means, *, now: floa
             room.take(line)
             lines.append(line)
         else:
-            left[why] += 1
-    return Plan(tuple(sorted(lines)), dict(left))
+            alone.append(Alone(one.tenant, one.mark, one.model, _chance(one, one.fresh_until), why, one.question))
+    return Plan(tuple(sorted(lines)), dict(Counter(one.why for one in alone)), tuple(alone))
 
 
 def quiet_hours(load: Sequence[float]) -> frozenset[int]:
@@ -149,7 +162,7 @@ def _spared(one: Held, means: Means) -> float:
 
 def _place(one: Held, quiet: frozenset[int], means: Means, room: _Room, now: float) -> tuple[Line | None, str]:
     """The line of this answer in the best run that has room, or None and why there is none."""
-    why = "expires before it is worth it"
+    why = "fresh enough for now"
     for runs in _runs(one, quiet, means, now):
         for at in runs:
             chance = _chance(one, at)
