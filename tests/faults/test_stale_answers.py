@@ -58,6 +58,18 @@ async def test_while_it_is_made_anew_the_old_one_is_given_at_once_with_its_age(
         assert len(near.requests) == 2
 
 
+async def test_only_has_no_answer_for_errors_for_nobody_is_asked_who_could_fail(
+    near: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_edge(backend(near), answers=FORGIVES) as edge:
+        await known(edge)
+        an_hour_later(edge, monkeypatch)
+        dies(near)
+        only = await edge.chat(headers={"x-isochrone-cache": "only"})
+        assert (only.status, len(near.requests)) == (404, 1)
+        assert said(await edge.chat()) == ("hit", "error")
+
+
 async def slowly(exchange: Exchange) -> None:
     await asyncio.sleep(0.05)
     await ok(exchange)

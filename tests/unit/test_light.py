@@ -189,7 +189,9 @@ async def test_text_that_is_too_long_is_refused() -> None:
 
 async def test_task_whose_library_is_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "missing", lambda packages: list(packages)[:1])
-    with pytest.raises(NotInstalled, match=r"edge/tokens needs tokenizers: install requirements-light\.txt"):
+    with pytest.raises(
+        NotInstalled, match=r"edge/tokens needs tokenizers: pip install --no-deps -r requirements-light\.txt"
+    ):
         await told("x", "tokens")
 
 

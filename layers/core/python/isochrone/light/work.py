@@ -23,6 +23,7 @@ from isochrone.settings import Light
 TASKS = ("keywords", "language", "schema", "tokens")
 BACKEND = "edge"
 _OWN = "edge/"
+_INSTALL = "pip install --no-deps -r requirements-light.txt"
 # A rule's pattern is not looked for in longer turns: it would be tried at every place of them.
 _MAX_RULE_CHARS = 4_000
 
@@ -84,7 +85,7 @@ class LightWork:
         if len(job.text) > task.MAX_CHARS:
             raise BadRequest(f"{_OWN}{job.task} takes at most {task.MAX_CHARS:,} characters.", param=_place_of(ask))
         if lacking := missing(task.NEEDS):
-            raise NotInstalled(f"{_OWN}{job.task} needs {', '.join(lacking)}: install requirements-light.txt.")
+            raise NotInstalled(f"{_OWN}{job.task} needs {', '.join(lacking)}: {_INSTALL}")
         try:
             data = await asyncio.to_thread(_run, task, job.text, ask.fields)
         except _Panic as error:
