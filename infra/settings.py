@@ -15,7 +15,6 @@ from isochrone.answers.curated.shelf import load_file
 from isochrone.ledger.usage import estimate
 from isochrone.settings import (
     Backend,
-    KeyPath,
     Region,
     Settings,
     SettingsError,
@@ -25,6 +24,7 @@ from isochrone.settings import (
     semantic_somewhere,
 )
 from isochrone.settings import load as load_settings
+from isochrone.toml_errors import KeyPath
 
 Profile = Literal["aws", "local"]
 

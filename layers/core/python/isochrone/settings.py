@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct, field
+
+from isochrone.toml_errors import KeyPath, dotted, in_plain_words, line_of, path_of
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
 Ratio = Annotated[float, Meta(ge=0, le=1)]
@@ -300,19 +301,16 @@ def parse(text: str, name: str = "isochrone.toml") -> Settings:
         settings = msgspec.convert(document, Settings)
     except msgspec.ValidationError as error:
         message, _, trail = str(error).partition(" - at `$")
-        path = _path_of(trail.rstrip("`"), message)
-        raise error_at(text, name, path, _plain(message, path)) from None
+        path = path_of(trail.rstrip("`"), message)
+        raise error_at(text, name, path, in_plain_words(message, path, Settings)) from None
     for path, message in _contradictions(settings):
         raise error_at(text, name, path, message)
     return settings
 
 
-KeyPath = tuple[str | int, ...]
-
-
 def error_at(text: str, name: str, path: KeyPath, message: str) -> SettingsError:
     """The one line that says which key of the file `name` (whose text is `text`) is wrong, and how."""
-    return SettingsError(f"{name}:{_line_of(text, path)}: {_dotted(path)}: {message}")
+    return SettingsError(f"{name}:{line_of(text, path)}: {dotted(path)}: {message}")
 
 
 Found = Iterator[tuple[KeyPath, str]]
@@ -473,93 +471,6 @@ def _unknown_places(settings: Settings) -> Found:
                 ("region", i, "serves"),
                 f"{code!r} is no continent and no country; codes are those of ISO 3166, such as GB",
             )
-
-
-_STEP = re.compile(r"\.([A-Za-z0-9_-]+)|\[(\d+)\]|\[\.\.\.\]")
-
-
-def _path_of(trail: str, message: str) -> KeyPath:
-    """msgspec's `.backend[0].kind` -> ("backend", 0, "kind"); a field that the message names goes last."""
-    path: list[str | int] = [name or int(index) for name, index in _STEP.findall(trail) if name or index]
-    if named := re.search(r"field `([^`]+)`", message):
-        path.append(named.group(1))
-    return tuple(path)
-
-
-def _plain(message: str, path: KeyPath) -> str:
-    if message.startswith("Object contains unknown field"):
-        return "unknown key"
-    if message.startswith("Object missing required field"):
-        return "is missing"
-    if message.startswith("Invalid enum value"):
-        return f"{message.removeprefix('Invalid enum value ')} {_alternatives(path)}"
-    return message.replace("`", "").replace("Expected", "expected", 1)
-
-
-def _alternatives(path: KeyPath) -> str:
-    """What a word that may not stand at a key is not."""
-    kind = msgspec.inspect.type_info(Settings)
-    for step in path:
-        kind = _inside(kind, step)
-    kinds = _kinds_of(kind)
-    words = [str(word) for one in kinds if isinstance(one, msgspec.inspect.LiteralType) for word in one.values]
-    listed = ", ".join(words)
-    is_number = any(isinstance(one, msgspec.inspect.IntType) for one in kinds)
-    return f"is neither a whole number nor {listed}" if is_number else f"is none of {listed}"
-
-
-def _inside(kind: msgspec.inspect.Type, step: str | int) -> msgspec.inspect.Type:
-    for one in _kinds_of(kind):
-        if isinstance(one, msgspec.inspect.VarTupleType) and isinstance(step, int):
-            return one.item_type
-        if isinstance(one, msgspec.inspect.StructType):
-            return next((field.type for field in one.fields if field.encode_name == step), kind)
-    return kind
-
-
-def _kinds_of(kind: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, ...]:
-    return kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,)
-
-
-def _dotted(path: KeyPath) -> str:
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".") or "file"
-
-
-_TABLE = re.compile(r"""^\s*\[(\[?)\s*([^\]]+?)\s*\]""")
-_KEY = re.compile(r"""^\s*["']?([A-Za-z0-9_-]+)["']?\s*[=.]""")
-
-
-def _line_of(text: str, path: KeyPath) -> int:
-    """The line where `path` stands, or else the table around it; 1 when neither is there."""
-    lines = _key_lines(text)
-    candidates = (path[:length] for length in range(len(path), 0, -1))
-    return next((lines[candidate] for candidate in candidates if candidate in lines), 1)
-
-
-def _key_lines(text: str) -> dict[KeyPath, int]:
-    """Line numbers of tables and of their keys: ("backend", 0), ("backend", 0, "engine"), ("answers", "rule", 0)."""
-    lines: dict[KeyPath, int] = {}
-    last: dict[KeyPath, int] = {}
-    table: KeyPath = ()
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := _TABLE.match(line):
-            names = tuple(name.strip().strip("\"'") for name in header.group(2).split("."))
-            if header.group(1):
-                last[names] = last.get(names, -1) + 1
-            table = _numbered(names, last)
-            lines.setdefault(table, number)
-        elif key := _KEY.match(line):
-            lines.setdefault((*table, key.group(1)), number)
-    return lines
-
-
-def _numbered(names: tuple[str, ...], last: dict[KeyPath, int]) -> KeyPath:
-    """The names with the index after each that may stand several times, of the one that stands last so far."""
-    path: KeyPath = ()
-    for length, name in enumerate(names, start=1):
-        index = last.get(names[:length])
-        path += (name,) if index is None else (name, index)
-    return path
 
 
 def table_name(settings: Settings, table: str) -> str:
