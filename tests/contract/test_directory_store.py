@@ -32,6 +32,14 @@ async def test_items_come_in_the_order_of_their_keys_and_other_partitions_are_no
     assert list(found.items()) == [(key, {"said": f"one {key}"}) for key in "abc"]
 
 
+async def test_prefix_narrows_a_partition_to_the_items_whose_keys_begin_with_it(stores: Any) -> None:
+    for key in ("ab", "abc#revoked", "abd", "b", "xab"):
+        await stores.directory.put("key", key, {"said": key})
+    found = await stores.directory.items("key", prefix="ab", consistent=True)
+    assert list(found) == ["ab", "abc#revoked", "abd"]
+    assert await stores.directory.items("key", prefix="nobody", consistent=True) == {}
+
+
 async def test_later_put_replaces_the_whole_item(stores: Any) -> None:
     await stores.directory.put("p", "k", {"old": 1})
     await stores.directory.put("p", "k", {"new": 2})
@@ -88,6 +96,7 @@ async def test_emulated_directory_is_written_in_every_region_that_is_there(minis
         assert await there.items("p", consistent=True) == await here.items("p", consistent=True)
         await there.delete("p", "k")
         assert list(await here.items("p", consistent=True)) == ["l"]
+        assert await here.items("p", prefix="k", consistent=True) == {}
 
 
 def test_directory_of_aws_is_replicated_by_aws(settings: Settings) -> None:

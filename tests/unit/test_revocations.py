@@ -37,7 +37,7 @@ class CountingStore(MemoryDirectoryStore):
     reads = 0
     seconds = 0.0
 
-    async def items(self, partition: str, *, consistent: bool = False) -> dict[str, dict[str, Any]]:
+    async def items(self, partition: str, *, prefix: str = "", consistent: bool = False) -> dict[str, dict[str, Any]]:
         self.reads += 1
         await asyncio.sleep(self.seconds)
         return await super().items(partition, consistent=consistent)
@@ -162,7 +162,9 @@ async def test_revocation_that_cannot_be_written_is_said_and_obeyed_here(store: 
 
 async def test_own_revocation_is_obeyed_although_the_table_does_not_show_it_yet(clock: Clock) -> None:
     class Late(MemoryDirectoryStore):
-        async def items(self, partition: str, *, consistent: bool = False) -> dict[str, dict[str, Any]]:
+        async def items(
+            self, partition: str, *, prefix: str = "", consistent: bool = False
+        ) -> dict[str, dict[str, Any]]:
             return {}
 
     here = edge(Late(), clock)

@@ -211,9 +211,10 @@ class MemoryDirectoryStore(_Switch):
         self._capacity = capacity
         self._partitions: dict[str, dict[str, dict[str, Any]]] = {}
 
-    async def items(self, partition: str, *, consistent: bool = False) -> dict[str, dict[str, Any]]:
+    async def items(self, partition: str, *, prefix: str = "", consistent: bool = False) -> dict[str, dict[str, Any]]:
         self._check()
-        return {key: dict(data) for key, data in sorted(self._partitions.get(partition, {}).items())}
+        kept = self._partitions.get(partition, {})
+        return {key: dict(data) for key, data in sorted(kept.items()) if key.startswith(prefix)}
 
     async def put(self, partition: str, key: str, data: dict[str, Any]) -> None:
         self._check()

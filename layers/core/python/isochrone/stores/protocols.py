@@ -136,8 +136,9 @@ class DirectoryStore(Protocol):
     same item wins, in whichever region it is made.
     """
 
-    async def items(self, partition: str, *, consistent: bool = False) -> dict[str, dict[str, Any]]:
-        """All items of a partition by key, in the order of the keys; `consistent` sees every put of this region."""
+    async def items(self, partition: str, *, prefix: str = "", consistent: bool = False) -> dict[str, dict[str, Any]]:
+        """The items of a partition whose keys begin with `prefix`, by key and in the order of the keys; `consistent`
+        sees every put of this region."""
 
     async def put(self, partition: str, key: str, data: dict[str, Any]) -> None:
         """Write one item whole. ValueError says that it can never be stored (too large, not flat)."""

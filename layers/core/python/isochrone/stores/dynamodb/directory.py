@@ -29,13 +29,16 @@ class DynamoDirectoryStore:
         self._client = client
         self._table = table
 
-    async def items(self, partition: str, *, consistent: bool = False) -> dict[str, dict[str, Any]]:
+    async def items(self, partition: str, *, prefix: str = "", consistent: bool = False) -> dict[str, dict[str, Any]]:
         query: dict[str, Any] = {
             "TableName": self._table,
             "KeyConditionExpression": "pk = :partition",
             "ExpressionAttributeValues": {":partition": {"S": partition}},
             "ConsistentRead": consistent,
         }
+        if prefix:
+            query["KeyConditionExpression"] += " AND begins_with(sk, :prefix)"
+            query["ExpressionAttributeValues"][":prefix"] = {"S": prefix}
         found: dict[str, dict[str, Any]] = {}
         while True:
             page = await self._client.call("Query", query, _Page)
@@ -63,8 +66,8 @@ class EmulatedReplicas:
         self._own = own
         self._others = others
 
-    async def items(self, partition: str, *, consistent: bool = False) -> dict[str, dict[str, Any]]:
-        return await self._own.items(partition, consistent=consistent)
+    async def items(self, partition: str, *, prefix: str = "", consistent: bool = False) -> dict[str, dict[str, Any]]:
+        return await self._own.items(partition, prefix=prefix, consistent=consistent)
 
     async def put(self, partition: str, key: str, data: dict[str, Any]) -> None:
         await self._own.put(partition, key, data)
