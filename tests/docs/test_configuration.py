@@ -38,7 +38,7 @@ def keys() -> Iterator[Key]:
 
 def _keys_of(name: str, struct: type[msgspec.Struct]) -> Iterator[Key]:
     for field in msgspec.structs.fields(struct):
-        path = f"{name}.{field.name}"
+        path = f"{name}.{field.encode_name}"
         if nested := _struct_or_none(field.type):
             yield from _keys_of(path, nested)
         else:

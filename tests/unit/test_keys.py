@@ -5,7 +5,8 @@ from hashlib import sha256
 import pytest
 
 from isochrone import settings
-from isochrone.admission.keys import ANONYMOUS, KeyRing
+from isochrone.admission.keys import KeyRing
+from isochrone.admission.principal import ANONYMOUS
 from isochrone.api.errors import Forbidden, Unauthorized
 
 SECRET = "a-key-of-32-random-bytes"

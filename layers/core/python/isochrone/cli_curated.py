@@ -220,7 +220,7 @@ def rollback(settings: Settings, *, number: int | None, as_json: bool) -> None:
 
 def _rows_of(file: Path, settings: Settings) -> list[Row]:
     """Its entries, with a warning for each that nobody may ever be given."""
-    from isochrone.admission.keys import ANONYMOUS
+    from isochrone.admission.principal import ANONYMOUS
     from isochrone.answers.curated.audience import doubts, mistakes
     from isochrone.answers.curated.sheet import SheetError, read
 

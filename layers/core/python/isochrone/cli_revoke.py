@@ -72,7 +72,7 @@ def revoke(
 
 
 def _tenants(settings: Settings) -> set[str]:
-    from isochrone.admission.keys import ANONYMOUS
+    from isochrone.admission.principal import ANONYMOUS
 
     return {key.tenant for key in settings.key} | (set() if settings.auth.required else {ANONYMOUS.tenant})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from isochrone.admission.keys import Principal
+from isochrone.admission.principal import Principal
 from isochrone.answers.desk import Candidate
 from isochrone.answers.inquiry import Inquiry
 from isochrone.api.controls import Controls, Recovery

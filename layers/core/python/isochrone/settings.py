@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct, field
 
+from isochrone.contradictions import contradictions
 from isochrone.toml_errors import KeyPath, dotted, in_plain_words, line_of, path_of
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
@@ -86,8 +86,10 @@ class Backend(_Table, frozen=True):
     location: tuple[float, float] | None = None
     api_key_env: str | None = None
     api_key_secret: str | None = None
+    api_key_parameter: Annotated[str, Meta(pattern=r"^/?[A-Za-z0-9._/-]{1,1010}$")] | None = None
     engine: Literal["vllm", "llama.cpp", "openai"] = "openai"
     max_concurrency: Count | None = None
+    requests_per_day: Count | None = None
     prefill: bool = False
     assemble: bool = True
     weight: Positive = 1.0
@@ -107,6 +109,16 @@ class OwnAnswers(_Table, frozen=True):
     stale_if_error: Seconds | None = None
 
 
+class OwnLimits(_Table, frozen=True):
+    """How much one key, tenant or model may use; what is not given is not limited."""
+
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    concurrency: Count | None = None
+    requests_per_day: Count | None = None
+    dollars_per_month: Positive | None = None
+
+
 class Model(_Table, frozen=True):
     name: str
     fallback: tuple[str, ...] = ()
@@ -118,6 +130,7 @@ class Model(_Table, frozen=True):
     hedge_after: Positive | None = None
     deadlines: OwnDeadlines = field(default_factory=OwnDeadlines)
     answers: OwnAnswers = field(default_factory=OwnAnswers)
+    limits: OwnLimits = field(default_factory=OwnLimits)
 
 
 class Deadlines(_Table, frozen=True):
@@ -208,6 +221,14 @@ class Warm(_Table, frozen=True):
 
 class Auth(_Table, frozen=True):
     required: bool = True
+    keys: bool = True
+    key_max_age: Seconds = 3600
+    policies: bool = False
+
+
+PiiMode = Literal["off", "log", "upstream"]
+Priority = Annotated[int, Meta(ge=1, le=10)]
+Country = Annotated[str, Meta(pattern="^[A-Z]{2}$")]
 
 
 class Key(_Table, frozen=True):
@@ -217,16 +238,198 @@ class Key(_Table, frozen=True):
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
     concurrency: Count | None = None
+    requests_per_day: Count | None = None
+    dollars_per_month: Positive | None = None
     networks: tuple[str, ...] = ()
+    denied_networks: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
+    owner: str = ""
+    tags: tuple[Name, ...] = ()
+    expires: Annotated[datetime, Meta(tz=True)] | None = None
+    priority: Priority = 10
     private: bool = False
+    pii: PiiMode | None = None
     answers: OwnAnswers = field(default_factory=OwnAnswers)
+
+    @property
+    def limits(self) -> OwnLimits:
+        """The five that stand in the key itself."""
+        return limits_of(self)
+
+
+class Tenant(_Table, frozen=True):
+    """What all keys of a tenant have together; `weight` is its share where there is not enough for all."""
+
+    name: Name
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    concurrency: Count | None = None
+    requests_per_day: Count | None = None
+    dollars_per_month: Positive | None = None
+    weight: Positive = 1.0
+
+    @property
+    def limits(self) -> OwnLimits:
+        """The five that stand in the tenant itself."""
+        return limits_of(self)
+
+
+def limits_of(one: Key | Tenant) -> OwnLimits:
+    """The limits that stand in a table beside other keys."""
+    return OwnLimits(*(getattr(one, name) for name in OwnLimits.__struct_fields__))
+
+
+class Issuer(_Table, frozen=True):
+    """Who signs tokens that are taken in place of keys, and what their claims mean here."""
+
+    name: Name
+    url: Annotated[str, Meta(pattern=r"^https?://[^\s/]+(/\S*)?$")]
+    audience: Annotated[str, Meta(min_length=1)]
+    algorithms: tuple[
+        Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"], ...
+    ] = ("RS256",)
+    jwks_url: Annotated[str, Meta(pattern=r"^https?://[^\s/]+(/\S*)?$")] | None = None
+    audience_claim: str = "aud"
+    tenant: Name | None = None
+    tenant_claim: str | None = None
+    tags_claim: str | None = None
+    attributes: dict[Name, str] = field(default_factory=dict)
+    required: dict[str, str] = field(default_factory=dict)
+    leeway: Annotated[int, Meta(ge=0, le=300)] = 30
+    models: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    priority: Priority = 10
+    limits: OwnLimits = field(default_factory=OwnLimits)
+
+
+class Network(_Table, frozen=True):
+    """From where anybody at all may ask; empty `allow` means from anywhere."""
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+
+class PolicyPrincipal(_Table, frozen=True):
+    """Whom a policy is about; patterns may hold `*`. All that is given must hold, one of each list."""
+
+    tenant: tuple[str, ...] = ()
+    key: tuple[str, ...] = ()
+    owner: tuple[str, ...] = ()
+    subject: tuple[str, ...] = ()
+    tag: tuple[str, ...] = ()
+    kind: tuple[Literal["key", "token", "anonymous"], ...] = ()
+    attributes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+class PolicyResource(_Table, frozen=True):
+    model: tuple[str, ...] = ()
+    region: tuple[str, ...] = ()
+
+
+class PolicyTime(_Table, frozen=True, rename={"from_": "from"}):
+    """A window of each day in a zone, on some days of the week, between two moments."""
+
+    zone: str = "UTC"
+    from_: Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] | None = None
+    until: Annotated[str, Meta(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$")] | None = None
+    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = ()
+    after: Annotated[datetime, Meta(tz=True)] | None = None
+    before: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class PolicyTokens(_Table, frozen=True):
+    min: Annotated[int, Meta(ge=0)] | None = None
+    max: Annotated[int, Meta(ge=0)] | None = None
+
+
+class PolicyCondition(_Table, frozen=True):
+    time: PolicyTime | None = None
+    ip: tuple[str, ...] = ()
+    not_ip: tuple[str, ...] = ()
+    country: tuple[Country, ...] = ()
+    not_country: tuple[Country, ...] = ()
+    tokens: PolicyTokens | None = None
+
+
+class Policy(_Table, frozen=True):
+    """One rule of who may do what: without an allowing one nothing is allowed, a denying one wins."""
+
+    id: Name
+    effect: Literal["allow", "deny"]
+    action: tuple[Literal["generate", "read", "revoke"], ...] = ()
+    principal: PolicyPrincipal = field(default_factory=PolicyPrincipal)
+    resource: PolicyResource = field(default_factory=PolicyResource)
+    condition: PolicyCondition = field(default_factory=PolicyCondition)
+    description: str = ""
+
+
+class PerAddress(_Table, frozen=True):
+    """What one address may ask without a key."""
+
+    requests_per_second: Positive = 100.0
+    burst: Count = 200
 
 
 class Limits(_Table, frozen=True):
     body_bytes: Count = 10_485_760
     messages: Count = 2_048
+    depth: Annotated[int, Meta(ge=4, le=500)] = 64
+    choices: Count = 8
+    stop: Count = 16
+    top_logprobs: Annotated[int, Meta(ge=0)] = 20
+    tools: Count = 128
+    max_tokens: Count | None = None
+    images: Literal["forward", "refuse"] = "forward"
+    headers: Annotated[int, Meta(ge=16)] = 100
+    header_bytes: Annotated[int, Meta(ge=4096)] = 32_768
+    connections: Count = 4096
+    per_address: PerAddress = field(default_factory=PerAddress)
+    local_share: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    notify_url: Annotated[str, Meta(pattern=r"^https?://[^\s/]+(/\S*)?$")] | None = None
     requests_per_5_minutes_per_address: Annotated[int, Meta(ge=10, le=2_000_000_000)] = 10_000
+
+
+class ContentRule(_Table, frozen=True):
+    """What may not be asked: texts that `pattern` finds something in."""
+
+    name: Name
+    pattern: str
+    models: tuple[str, ...] = ()
+
+
+class Content(_Table, frozen=True):
+    moderation: str | None = None
+    moderation_model: str = "omni-moderation-latest"
+    after: Ratio = 0.0
+    on_error: Literal["allow", "deny"] = "allow"
+    rule: tuple[ContentRule, ...] = ()
+
+
+PiiKind = Literal["email", "phone", "id_card", "bank_card", "secret", "ip", "name"]
+
+
+class Pii(_Table, frozen=True):
+    """Personal data: where it is taken out, and which."""
+
+    mode: PiiMode = "off"
+    kinds: tuple[PiiKind, ...] = ("email", "phone", "id_card", "bank_card", "secret")
+
+
+class Audit(_Table, frozen=True):
+    """What is remembered of every request, and where. `days` and `object_lock` are the bucket's."""
+
+    to: Literal["none", "file", "firehose"] = "none"
+    folder: str = ".local/audit"
+    prompts: bool = False
+    days: Count = 30
+    object_lock: bool = False
+
+
+class Waf(_Table, frozen=True):
+    managed: bool = True
+    reputation: bool = False
+    block_countries: tuple[Country, ...] = ()
 
 
 class Pool(_Table, frozen=True):
@@ -240,6 +443,7 @@ class Pool(_Table, frozen=True):
     on_demand_base: Annotated[int, Meta(ge=0)] = 0
     on_demand_percentage: Annotated[int, Meta(ge=0, le=100)] = 0
     max_model_len: Count = 8192
+    rotate_days: Annotated[int, Meta(ge=1, le=1000)] = 30
 
 
 class Alarms(_Table, frozen=True):
@@ -264,6 +468,14 @@ class Settings(_Table, frozen=True, kw_only=True):
     warm: Warm = field(default_factory=Warm)
     auth: Auth = field(default_factory=Auth)
     key: tuple[Key, ...] = ()
+    tenant: tuple[Tenant, ...] = ()
+    issuer: tuple[Issuer, ...] = ()
+    network: Network = field(default_factory=Network)
+    policy: tuple[Policy, ...] = ()
+    content: Content = field(default_factory=Content)
+    pii: Pii = field(default_factory=Pii)
+    audit: Audit = field(default_factory=Audit)
+    waf: Waf = field(default_factory=Waf)
     limits: Limits = field(default_factory=Limits)
     pool: Pool = field(default_factory=Pool)
     alarms: Alarms = field(default_factory=Alarms)
@@ -303,7 +515,7 @@ def parse(text: str, name: str = "isochrone.toml") -> Settings:
         message, _, trail = str(error).partition(" - at `$")
         path = path_of(trail.rstrip("`"), message)
         raise error_at(text, name, path, in_plain_words(message, path, Settings)) from None
-    for path, message in _contradictions(settings):
+    for path, message in contradictions(settings):
         raise error_at(text, name, path, message)
     return settings
 
@@ -311,166 +523,6 @@ def parse(text: str, name: str = "isochrone.toml") -> Settings:
 def error_at(text: str, name: str, path: KeyPath, message: str) -> SettingsError:
     """The one line that says which key of the file `name` (whose text is `text`) is wrong, and how."""
     return SettingsError(f"{name}:{line_of(text, path)}: {dotted(path)}: {message}")
-
-
-Found = Iterator[tuple[KeyPath, str]]
-
-
-def _contradictions(settings: Settings) -> Found:
-    """What a schema cannot say: names that refer to nothing, rules that can never match."""
-    yield from _doubles(settings)
-    yield from _wrong_service(settings)
-    yield from _wrong_backends(settings)
-    yield from _wrong_models(settings)
-    yield from _wrong_residency(settings)
-    yield from _wrong_networks(settings)
-    yield from _wrong_answers(settings)
-    yield from _wrong_light(settings)
-
-
-def _doubles(settings: Settings) -> Found:
-    for table, word, names in (
-        ("region", "name", [region.name for region in settings.region]),
-        ("backend", "name", [backend.name for backend in settings.backend]),
-        ("key", "id", [key.id for key in settings.key]),
-        ("model", "name", [model.name for model in settings.model]),
-    ):
-        yield from (((table, i, word), f"{name!r} stands twice") for i, name in enumerate(names) if name in names[:i])
-
-
-def _wrong_service(settings: Settings) -> Found:
-    defaults = [i for i, region in enumerate(settings.region) if region.default]
-    yield from ((("region", i, "default"), "exactly one region may be the default") for i in defaults[1:])
-    if settings.service.dns == "geolocation":
-        if not defaults:
-            yield ("service", "dns"), "geolocation needs exactly one [[region]] with default = true"
-        yield from _unknown_places(settings)
-    if settings.service.domain and not settings.service.hosted_zone:
-        yield ("service", "domain"), "needs hosted_zone, the zone in Route 53 that holds its records"
-
-
-def _wrong_backends(settings: Settings) -> Found:
-    regions = [region.name for region in settings.region]
-    for i, backend in enumerate(settings.backend):
-        if not _has_usable_port(backend.base_url):
-            yield ("backend", i, "base_url"), "its port is no number from 1 to 65535"
-        if backend.api_key_env and backend.api_key_secret:
-            yield ("backend", i, "api_key_secret"), "give api_key_env or api_key_secret, not both"
-        if settings.pool.create and backend.kind == "pool" and backend.region not in regions:
-            yield ("backend", i, "region"), f"pool.create needs one of the regions {', '.join(regions)}"
-
-
-def _has_usable_port(base_url: str) -> bool:
-    try:
-        return urlsplit(base_url).port != 0
-    except ValueError:
-        return False
-
-
-def _wrong_models(settings: Settings) -> Found:
-    served = {model for backend in settings.backend for model in backend.models}
-    for i, model in enumerate(settings.model):
-        for word, names in (("name", (model.name,)), ("fallback", model.fallback)):
-            yield from ((("model", i, word), f"no backend serves {name!r}") for name in names if name not in served)
-        if model.name in model.fallback:
-            yield ("model", i, "fallback"), f"{model.name!r} is no fallback of itself"
-        kinds = {backend.kind for backend in settings.backend if model.name in backend.models}
-        if kinds and model.primary == "api" and "api" not in kinds:
-            yield ("model", i, "primary"), f"no backend of kind 'api' serves {model.name!r}"
-        if model.standby_above_ms and len(kinds) == 1:
-            yield ("model", i, "standby_above_ms"), f"only backends of one kind serve {model.name!r}: none can stand by"
-
-
-def _wrong_residency(settings: Settings) -> Found:
-    """A region where nothing stands is most likely misspelt, and would shut everybody out."""
-    everywhere = {backend.region for backend in settings.backend if backend.region}
-    for i, key in enumerate(settings.key):
-        yield from _unknown_regions(("key", i, "regions"), key.regions, everywhere, "")
-    for i, model in enumerate(settings.model):
-        near = {backend.region for backend in settings.backend if backend.region and model.name in backend.models}
-        yield from _unknown_regions(("model", i, "regions"), model.regions, near, f" that serves {model.name!r}")
-
-
-def _unknown_regions(path: KeyPath, names: tuple[str, ...], known: set[str], which: str) -> Found:
-    for name in names:
-        if name not in known:
-            yield path, f"no backend{which} stands in {name!r}; there are {', '.join(sorted(known)) or 'none'}"
-
-
-def _wrong_networks(settings: Settings) -> Found:
-    # Imported here: only a configuration that was just read needs it.
-    from ipaddress import ip_network  # noqa: PLC0415
-
-    listed: list[tuple[KeyPath, tuple[str, ...]]] = [(("geo", "trusted_proxies"), settings.geo.trusted_proxies)]
-    listed += [(("key", i, "networks"), key.networks) for i, key in enumerate(settings.key)]
-    for path, networks in listed:
-        for network in networks:
-            try:
-                ip_network(network)
-            except ValueError as error:
-                yield path, str(error)
-
-
-def _wrong_answers(settings: Settings) -> Found:
-    answers, served = settings.answers, {model for backend in settings.backend for model in backend.models}
-    for i, rule in enumerate(answers.rule):
-        at = ("answers", "rule", i)
-        if not rule.models and rule.pattern is None:
-            yield (*at, "name"), "give models or pattern, or else it is the same as answers.ttl"
-        yield from (((*at, "models"), f"no backend serves {name!r}") for name in rule.models if name not in served)
-        yield from _wrong_pattern((*at, "pattern"), rule.pattern)
-    if not answers.exact:
-        yield from (
-            (("answers", name), "needs answers.exact") for name in ("semantic", "warm") if getattr(answers, name)
-        )
-    own = [("model", i, one.answers) for i, one in enumerate(settings.model)]
-    own += [("key", i, one.answers) for i, one in enumerate(settings.key)]
-    for table, i, said in own:
-        if said.semantic and (answers.exact if said.exact is None else said.exact) is False:
-            yield (table, i, "answers", "semantic"), "needs exact answers, which are off here"
-    for i, key in enumerate(settings.key):
-        if key.private and any(value for value in msgspec.structs.asdict(key.answers).values()):
-            yield ("key", i, "private"), "nothing of a private key is kept, so its `answers` would have no effect"
-
-
-def _wrong_light(settings: Settings) -> Found:
-    served = {model for backend in settings.backend for model in backend.models}
-    for i, light in enumerate(settings.light):
-        if light.model is None and light.pattern is None:
-            yield ("light", i, "task"), "give model or pattern, or both; it is always there as edge/" + light.task
-        if light.model in served and light.pattern is None:
-            yield ("light", i, "model"), f"backends serve {light.model!r}: without a pattern none would be asked"
-        if light.model and light.model.startswith("edge/"):
-            yield ("light", i, "model"), f"{light.model!r} is a task's own name, which no rule changes"
-        yield from _wrong_pattern(("light", i, "pattern"), light.pattern)
-
-
-def _wrong_pattern(path: KeyPath, pattern: str | None) -> Found:
-    # Imported here: only a configuration that was just read needs it.
-    from isochrone.patterns import PatternError, compile_pattern  # noqa: PLC0415
-
-    if pattern is None:
-        return
-    try:
-        compile_pattern(pattern)
-    except PatternError as error:
-        yield path, f"no regular expression that RE2 knows: {error}"
-
-
-_CONTINENTS = frozenset(("AF", "AN", "AS", "EU", "NA", "OC", "SA"))
-_COUNTRIES = Path(__file__).with_name("routing") / "data" / "countries.json"
-
-
-def _unknown_places(settings: Settings) -> Found:
-    """What `serves` names and no client can come from. Reads a file, so only for who asks for geolocation."""
-    named = [(i, code) for i, region in enumerate(settings.region) for code in region.serves]
-    known = _CONTINENTS.union(msgspec.json.decode(_COUNTRIES.read_bytes())) if named else _CONTINENTS
-    for i, code in named:
-        if code not in known:
-            yield (
-                ("region", i, "serves"),
-                f"{code!r} is no continent and no country; codes are those of ISO 3166, such as GB",
-            )
 
 
 def table_name(settings: Settings, table: str) -> str:

@@ -4,28 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import NamedTuple
 
 from isochrone import settings
-from isochrone.admission.address import Network, networks_of, parse_address, within
+from isochrone.admission.address import networks_of, parse_address, within
+from isochrone.admission.principal import ANONYMOUS, Principal
 from isochrone.api.errors import Forbidden, Unauthorized
-
-
-class Principal(NamedTuple):
-    """The caller and the tenant it belongs to. `networks` or `regions` empty means any address, any region.
-
-    Nothing of what a `private` one asks is kept or shared; `answers` is what it has of its own there.
-    """
-
-    key_id: str | None
-    tenant: str
-    networks: tuple[Network, ...] = ()
-    regions: tuple[str, ...] = ()
-    private: bool = False
-    answers: settings.OwnAnswers = settings.OwnAnswers()
-
-
-ANONYMOUS = Principal(None, "anonymous")
 
 
 class KeyRing:
@@ -34,7 +17,22 @@ class KeyRing:
     def __init__(self, keys: Sequence[settings.Key], *, required: bool) -> None:
         self._required = required
         self._by_digest = {
-            key.sha256: Principal(key.id, key.tenant, networks_of(key.networks), key.regions, key.private, key.answers)
+            key.sha256: Principal(
+                key.id,
+                key.tenant,
+                networks_of(key.networks),
+                key.regions,
+                key.private,
+                key.answers,
+                owner=key.owner,
+                tags=key.tags,
+                models=key.models,
+                denied_networks=networks_of(key.denied_networks),
+                limits=key.limits,
+                priority=key.priority,
+                expires=key.expires.timestamp() if key.expires else None,
+                pii=key.pii,
+            )
             for key in keys
         }
 

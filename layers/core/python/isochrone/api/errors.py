@@ -2,8 +2,9 @@
 
     ApiError
     ├── BadRequest            400  the body is wrong; `param` names the field
+    ├── ContentRefused        400  a rule for contents, or a moderation, says no
     ├── Unauthorized          401  no key, or one that is not known
-    ├── Forbidden             403  known, but not from this address
+    ├── Forbidden             403  known, but not from this address, not for this model, or a policy says no
     ├── NotFound              404  no such path or model
     ├── MethodNotAllowed      405
     ├── NotCached             404  the caller asked for `x-isochrone-cache: only` and it is not known
@@ -12,8 +13,11 @@
     ├── WrongContentType      415
     ├── UpstreamRefused       4xx  the backend refused the request, or has no such route (501); its words are passed on
     ├── NotInstalled          501  light work whose libraries are not there
+    ├── HeadersTooLarge       431  more or longer headers than are read
+    ├── LimitReached          429  the caller has used what it may; `retry-after` says when it may again
     ├── Saturated             429  every eligible backend is full or asks to wait
     ├── UpstreamFailed        502  every backend is set up wrongly (key, model); or, inside a stream, it ended too early
+    ├── KeysUnavailable       503  nobody can tell now whether this key is good
     ├── NothingAlive          503  every attempt failed otherwise: not reached, or answered with an error
     └── DeadlinePassed        504  no answer within the request's time, or the last backend was silent
 
@@ -22,6 +26,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -58,6 +63,10 @@ class ApiError(Exception):
 
 class BadRequest(ApiError):
     status, type, default_code = 400, "invalid_request_error", "invalid_value"
+
+
+class ContentRefused(ApiError):
+    status, type, default_code = 400, "invalid_request_error", "content_policy_violation"
 
 
 class Unauthorized(ApiError):
@@ -106,12 +115,40 @@ class NotInstalled(ApiError):
     status, type, default_code = 501, "server_error", "not_installed"
 
 
+class HeadersTooLarge(ApiError):
+    status, type, default_code = 431, "invalid_request_error", "headers_too_large"
+
+
+class LimitReached(ApiError):
+    """`also` are headers that say how much is left, of which limit."""
+
+    status, type, default_code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        retry_after: float | None = None,
+        also: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, code=code, retry_after=retry_after)
+        self.also = also or {}
+
+    def headers(self) -> dict[str, str]:
+        return {**super().headers(), **self.also}
+
+
 class Saturated(ApiError):
     status, type, default_code = 429, "rate_limit_error", "fleet_saturated"
 
 
 class UpstreamFailed(ApiError):
     status, type, default_code = 502, "upstream_error", "upstream_failed"
+
+
+class KeysUnavailable(ApiError):
+    status, type, default_code = 503, "server_error", "keys_unavailable"
 
 
 class NothingAlive(ApiError):

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, NamedTuple
 
-from isochrone.admission.keys import ANONYMOUS
+from isochrone.admission.principal import ANONYMOUS
 from isochrone.api.controls import CacheMode
 from isochrone.api.errors import ApiError, status_of
 from isochrone.ledger.rollups import DAY, date_of

@@ -1,0 +1,220 @@
+"""What the schema of a configuration cannot say: names that refer to nothing, rules that can never match.
+
+Every check yields the place of what is wrong and why; `settings.parse` makes the one line of the operator from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import msgspec
+
+from isochrone.toml_errors import KeyPath
+
+if TYPE_CHECKING:
+    from isochrone.settings import Settings
+
+Found = Iterator[tuple[KeyPath, str]]
+
+
+def contradictions(settings: Settings) -> Found:
+    """All of them; the first one is told."""
+    yield from _doubles(settings)
+    yield from _wrong_service(settings)
+    yield from _wrong_backends(settings)
+    yield from _wrong_models(settings)
+    yield from _wrong_residency(settings)
+    yield from _wrong_networks(settings)
+    yield from _wrong_admission(settings)
+    yield from _wrong_content(settings)
+    yield from _wrong_answers(settings)
+    yield from _wrong_light(settings)
+
+
+def _doubles(settings: Settings) -> Found:
+    for table, word, names in (
+        ("region", "name", [region.name for region in settings.region]),
+        ("backend", "name", [backend.name for backend in settings.backend]),
+        ("key", "id", [key.id for key in settings.key]),
+        ("model", "name", [model.name for model in settings.model]),
+        ("tenant", "name", [tenant.name for tenant in settings.tenant]),
+        ("issuer", "name", [issuer.name for issuer in settings.issuer]),
+        ("policy", "id", [policy.id for policy in settings.policy]),
+    ):
+        yield from (((table, i, word), f"{name!r} stands twice") for i, name in enumerate(names) if name in names[:i])
+
+
+def _wrong_service(settings: Settings) -> Found:
+    defaults = [i for i, region in enumerate(settings.region) if region.default]
+    yield from ((("region", i, "default"), "exactly one region may be the default") for i in defaults[1:])
+    if settings.service.dns == "geolocation":
+        if not defaults:
+            yield ("service", "dns"), "geolocation needs exactly one [[region]] with default = true"
+        yield from _unknown_places(settings)
+    if settings.service.domain and not settings.service.hosted_zone:
+        yield ("service", "domain"), "needs hosted_zone, the zone in Route 53 that holds its records"
+
+
+_WHERE_KEYS_STAND = ("api_key_env", "api_key_secret", "api_key_parameter")
+
+
+def _wrong_backends(settings: Settings) -> Found:
+    regions = [region.name for region in settings.region]
+    for i, backend in enumerate(settings.backend):
+        if not _has_usable_port(backend.base_url):
+            yield ("backend", i, "base_url"), "its port is no number from 1 to 65535"
+        given = [name for name in _WHERE_KEYS_STAND if getattr(backend, name)]
+        if len(given) > 1:
+            yield ("backend", i, given[1]), f"give {given[0]} or {given[1]}, not both"
+        if settings.pool.create and backend.kind == "pool" and backend.region not in regions:
+            yield ("backend", i, "region"), f"pool.create needs one of the regions {', '.join(regions)}"
+
+
+def _has_usable_port(base_url: str) -> bool:
+    try:
+        return urlsplit(base_url).port != 0
+    except ValueError:
+        return False
+
+
+def _wrong_models(settings: Settings) -> Found:
+    served = {model for backend in settings.backend for model in backend.models}
+    for i, model in enumerate(settings.model):
+        for word, names in (("name", (model.name,)), ("fallback", model.fallback)):
+            yield from ((("model", i, word), f"no backend serves {name!r}") for name in names if name not in served)
+        if model.name in model.fallback:
+            yield ("model", i, "fallback"), f"{model.name!r} is no fallback of itself"
+        kinds = {backend.kind for backend in settings.backend if model.name in backend.models}
+        if kinds and model.primary == "api" and "api" not in kinds:
+            yield ("model", i, "primary"), f"no backend of kind 'api' serves {model.name!r}"
+        if model.standby_above_ms and len(kinds) == 1:
+            yield ("model", i, "standby_above_ms"), f"only backends of one kind serve {model.name!r}: none can stand by"
+
+
+def _wrong_residency(settings: Settings) -> Found:
+    """A region where nothing stands is most likely misspelt, and would shut everybody out."""
+    everywhere = {backend.region for backend in settings.backend if backend.region}
+    for table, restricted in (("key", settings.key), ("issuer", settings.issuer)):
+        for i, one in enumerate(restricted):
+            yield from _unknown_regions((table, i, "regions"), one.regions, everywhere, "")
+    for i, model in enumerate(settings.model):
+        near = {backend.region for backend in settings.backend if backend.region and model.name in backend.models}
+        yield from _unknown_regions(("model", i, "regions"), model.regions, near, f" that serves {model.name!r}")
+
+
+def _unknown_regions(path: KeyPath, names: tuple[str, ...], known: set[str], which: str) -> Found:
+    for name in names:
+        if name not in known:
+            yield path, f"no backend{which} stands in {name!r}; there are {', '.join(sorted(known)) or 'none'}"
+
+
+def _wrong_networks(settings: Settings) -> Found:
+    # Imported here: only a configuration that was just read needs it.
+    from ipaddress import ip_network  # noqa: PLC0415
+
+    listed: list[tuple[KeyPath, tuple[str, ...]]] = [(("geo", "trusted_proxies"), settings.geo.trusted_proxies)]
+    listed += [(("network", word), getattr(settings.network, word)) for word in ("allow", "deny")]
+    listed += [
+        (("key", i, word), getattr(key, word))
+        for i, key in enumerate(settings.key)
+        for word in ("networks", "denied_networks")
+    ]
+    for path, networks in listed:
+        for network in networks:
+            try:
+                ip_network(network)
+            except ValueError as error:
+                yield path, str(error)
+
+
+def _wrong_admission(settings: Settings) -> Found:
+    known = {model for backend in settings.backend for model in backend.models}
+    for table, restricted in (("key", settings.key), ("issuer", settings.issuer)):
+        for i, one in enumerate(restricted):
+            unknown = [name for name in one.models if name not in known and not name.startswith("edge/")]
+            yield from (((table, i, "models"), f"no backend serves {name!r}") for name in unknown)
+    for i, issuer in enumerate(settings.issuer):
+        if (issuer.tenant is None) == (issuer.tenant_claim is None):
+            yield ("issuer", i, "tenant"), "give tenant or tenant_claim, one of the two"
+        if not issuer.algorithms:
+            yield ("issuer", i, "algorithms"), "give at least one"
+    urls = [issuer.url for issuer in settings.issuer]
+    yield from ((("issuer", i, "url"), f"{url!r} stands twice") for i, url in enumerate(urls) if url in urls[:i])
+
+
+def _wrong_content(settings: Settings) -> Found:
+    content, names = settings.content, [backend.name for backend in settings.backend]
+    served = {model for backend in settings.backend for model in backend.models}
+    if content.moderation is not None and content.moderation not in names:
+        yield ("content", "moderation"), f"no backend is called {content.moderation!r}; there are {', '.join(names)}"
+    if content.after and content.moderation is None:
+        yield ("content", "after"), "needs content.moderation, which says who is asked"
+    for i, rule in enumerate(content.rule):
+        at = ("content", "rule", i)
+        yield from (((*at, "models"), f"no backend serves {name!r}") for name in rule.models if name not in served)
+        yield from _wrong_pattern((*at, "pattern"), rule.pattern)
+
+
+def _wrong_answers(settings: Settings) -> Found:
+    answers, served = settings.answers, {model for backend in settings.backend for model in backend.models}
+    for i, rule in enumerate(answers.rule):
+        at = ("answers", "rule", i)
+        if not rule.models and rule.pattern is None:
+            yield (*at, "name"), "give models or pattern, or else it is the same as answers.ttl"
+        yield from (((*at, "models"), f"no backend serves {name!r}") for name in rule.models if name not in served)
+        yield from _wrong_pattern((*at, "pattern"), rule.pattern)
+    if not answers.exact:
+        yield from (
+            (("answers", name), "needs answers.exact") for name in ("semantic", "warm") if getattr(answers, name)
+        )
+    own = [("model", i, one.answers) for i, one in enumerate(settings.model)]
+    own += [("key", i, one.answers) for i, one in enumerate(settings.key)]
+    for table, i, said in own:
+        if said.semantic and (answers.exact if said.exact is None else said.exact) is False:
+            yield (table, i, "answers", "semantic"), "needs exact answers, which are off here"
+    for i, key in enumerate(settings.key):
+        if key.private and any(value for value in msgspec.structs.asdict(key.answers).values()):
+            yield ("key", i, "private"), "nothing of a private key is kept, so its `answers` would have no effect"
+
+
+def _wrong_light(settings: Settings) -> Found:
+    served = {model for backend in settings.backend for model in backend.models}
+    for i, light in enumerate(settings.light):
+        if light.model is None and light.pattern is None:
+            yield ("light", i, "task"), "give model or pattern, or both; it is always there as edge/" + light.task
+        if light.model in served and light.pattern is None:
+            yield ("light", i, "model"), f"backends serve {light.model!r}: without a pattern none would be asked"
+        if light.model and light.model.startswith("edge/"):
+            yield ("light", i, "model"), f"{light.model!r} is a task's own name, which no rule changes"
+        yield from _wrong_pattern(("light", i, "pattern"), light.pattern)
+
+
+def _wrong_pattern(path: KeyPath, pattern: str | None) -> Found:
+    # Imported here: only a configuration that was just read needs it.
+    from isochrone.patterns import PatternError, compile_pattern  # noqa: PLC0415
+
+    if pattern is None:
+        return
+    try:
+        compile_pattern(pattern)
+    except PatternError as error:
+        yield path, f"no regular expression that RE2 knows: {error}"
+
+
+_CONTINENTS = frozenset(("AF", "AN", "AS", "EU", "NA", "OC", "SA"))
+_COUNTRIES = Path(__file__).with_name("routing") / "data" / "countries.json"
+
+
+def _unknown_places(settings: Settings) -> Found:
+    """What `serves` names and no client can come from. Reads a file, so only for who asks for geolocation."""
+    named = [(i, code) for i, region in enumerate(settings.region) for code in region.serves]
+    known = _CONTINENTS.union(msgspec.json.decode(_COUNTRIES.read_bytes())) if named else _CONTINENTS
+    for i, code in named:
+        if code not in known:
+            yield (
+                ("region", i, "serves"),
+                f"{code!r} is no continent and no country; codes are those of ISO 3166, such as GB",
+            )
