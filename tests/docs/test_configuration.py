@@ -123,6 +123,9 @@ def _with(table: str, given: dict[str, Any]) -> dict[str, Any]:
         "model": [{"name": "m"}],
         "key": [{"id": "k", "sha256": "0" * 64, "tenant": "t"}],
         "light": [{"task": "keywords"}],
+        "tenant": [{"name": "t"}],
+        "issuer": [{"name": "i", "url": "https://login.example.com", "audience": "a", "tenant": "t"}],
+        "policy": [{"id": "p", "effect": "allow"}],
     }
     if table in document:
         return document | {table: [document[table][0] | given]}
