@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from isochrone.admission.principal import Principal
 from isochrone.answers.desk import Candidate
 from isochrone.answers.inquiry import Inquiry
 from isochrone.api.controls import Controls, Recovery
 from isochrone.api.requests import Ask, without_stream
+from isochrone.api.trail import Trail
+from isochrone.ledger.entry import Entry
 from isochrone.routing.geo import Location
 from isochrone.routing.residency import Regions
 
@@ -19,6 +21,32 @@ class Caller(NamedTuple):
     principal: Principal
     address: str
     location: Location | None
+
+
+class Admission(Protocol):
+    """One admitted request's hold on what its caller may use (`admission.limits`)."""
+
+    async def reserve(self, tokens: int, cost: float) -> None:
+        """Before it is generated: take what it may use at most. Raises LimitReached."""
+
+    def charge(self, tokens: int, cost: float) -> None:
+        """An attempt used this, also one that ends after the request."""
+
+    def close(self) -> None:
+        """The request is over: give back what was reserved and not used."""
+
+
+class Unlimited:
+    """The admission of work that nobody's limits count."""
+
+    async def reserve(self, tokens: int, cost: float) -> None:
+        pass
+
+    def charge(self, tokens: int, cost: float) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 class Errand(NamedTuple):
@@ -44,6 +72,8 @@ class Errand(NamedTuple):
     follow: str | None = None
     why_not: str = ""
     refresh: bool = False
+    admission: Admission = Unlimited()
+    trail: Trail = Trail()
 
     def for_nobody(self) -> Errand:
         """The same one for the answer's own sake: who asked has had another one."""
@@ -53,6 +83,18 @@ class Errand(NamedTuple):
             ends_at=self.lasts_until,
             refresh=True,
         )
+
+    def booked(self, entry: Entry) -> None:
+        """One of its attempts has ended, with what it used."""
+        used = (entry.input_tokens or 0), (entry.output_tokens or 0)
+        self.admission.charge(sum(used), entry.cost)
+        trail = self.trail
+        trail.input_tokens += used[0]
+        trail.output_tokens += used[1]
+        trail.cost += entry.cost
+        trail.estimated |= entry.usage_estimated
+        if entry.outcome == "ok":
+            trail.first_token_ms = entry.first_token_ms
 
     def asked(self) -> dict[str, Any]:
         """What it takes to ask it again with the rights that its key has then."""

@@ -5,10 +5,12 @@ A door knows sockets or events; the pipeline knows neither. Header names are low
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Protocol
 
 from msgspec import Struct, field
+
+from isochrone.api.trail import Trail
 
 
 class Request(Struct, kw_only=True):
@@ -16,7 +18,8 @@ class Request(Struct, kw_only=True):
 
     `path` is the decoded path without the query string. `peer` is the address that the platform saw: the socket's
     peer, or requestContext's sourceIp. `trust_forwarded` is false where the platform's own field is final (AWS).
-    `time_left` is how many seconds the platform still gives us (Lambda), None when nobody counts.
+    `time_left` is how many seconds the platform still gives us (Lambda), None when nobody counts. `trail` is
+    what will be remembered of it.
     """
 
     method: str
@@ -27,6 +30,7 @@ class Request(Struct, kw_only=True):
     query: Mapping[str, str] = field(default_factory=dict)
     trust_forwarded: bool = True
     time_left: float | None = None
+    trail: Trail = field(default_factory=Trail)
 
 
 class ByteStream(Protocol):
@@ -48,3 +52,22 @@ class Reply(Struct, kw_only=True):
     headers: dict[str, str]
     body: bytes = b""
     stream: ByteStream | None = None
+
+
+class Watched:
+    """A stream with something to do when it is over: `on_end` is called once, after it was closed."""
+
+    def __init__(self, stream: ByteStream, on_end: Callable[[], None]) -> None:
+        self._stream = stream
+        self._on_end: Callable[[], None] | None = on_end
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._stream.__aiter__()
+
+    async def aclose(self) -> None:
+        try:
+            await self._stream.aclose()
+        finally:
+            on_end, self._on_end = self._on_end, None
+            if on_end:
+                on_end()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from msgspec import structs
@@ -33,7 +34,7 @@ class Visit:
 
     `patience`: a backend that has said nothing for so many seconds when its caller leaves is to blame for that; half of
     it where it `is_brief`, as every other trial is. Without a `place` it takes what trial it can. `answer` is the id of
-    the answer that is wanted, for the ledger.
+    the answer that is wanted, for the ledger. `booked` hears of the entry, once, when it is written.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class Visit:
         patience: float = 10.0,
         place: Place | None = None,
         answer: str | None = None,
+        booked: Callable[[Entry], None] | None = None,
     ) -> None:
         self.step = step
         self.number = number
         self.first_token_ms: float | None = None
         self._book = book
+        self._booked = booked
         self._attempt = Begun(
             request_id=request_id,
             tenant=tenant,
@@ -132,17 +135,18 @@ class Visit:
         self._open = False
         self._give_back()
         input_tokens, output_tokens = usage_of(usage)
-        self._book.write(
-            Entry(
-                **structs.asdict(self._attempt),
-                outcome=outcome,
-                input_tokens=input_tokens,
-                output_tokens=output_tokens,
-                usage_estimated=is_estimated(usage),
-                cost=cost_of(self.step.backend.facts.price, input_tokens, output_tokens),
-                first_token_ms=self.first_token_ms,
-                total_ms=(time.monotonic() - self._begun) * 1000,
-                ambiguous=ambiguous,
-                detail="; ".join(filter(None, (self._asked_twice, detail))) or None,
-            )
+        entry = Entry(
+            **structs.asdict(self._attempt),
+            outcome=outcome,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            usage_estimated=is_estimated(usage),
+            cost=cost_of(self.step.backend.facts.price, input_tokens, output_tokens),
+            first_token_ms=self.first_token_ms,
+            total_ms=(time.monotonic() - self._begun) * 1000,
+            ambiguous=ambiguous,
+            detail="; ".join(filter(None, (self._asked_twice, detail))) or None,
         )
+        self._book.write(entry)
+        if self._booked:
+            self._booked(entry)
