@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec import structs
 
-from isochrone.ledger import book as ledger
+from isochrone.durable import outbox
+from isochrone.durable.spool import Spool
 from isochrone.ledger.book import Book
 from isochrone.ledger.entry import Begun, Entry
-from isochrone.ledger.spool import Spool
+from isochrone.ledger.spool import ATTEMPTS
 from isochrone.ledger.usage import estimate_tokens
 from isochrone.stores.memory import MemoryLedgerStore
 
@@ -28,7 +29,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @initialize()
     def a_machine_is_set_up(self) -> None:
-        self.buffered, ledger.MAX_BUFFERED = ledger.MAX_BUFFERED, BUFFERED
+        self.buffered, outbox.MAX_BUFFERED = outbox.MAX_BUFFERED, BUFFERED
         self.runner = asyncio.Runner()
         self.disk = TemporaryDirectory()
         self.store = MemoryLedgerStore()
@@ -37,7 +38,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.start()
 
     def start(self) -> None:
-        self.spool = Spool(Path(self.disk.name) / "spool" / "edge", segment_bytes=900)
+        self.spool = Spool(Path(self.disk.name) / "spool" / "edge", ATTEMPTS, segment_bytes=900)
         self.book = Book(self.store, self.spool)
         self.runner.run(self.book.adopt())
 
@@ -101,7 +102,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert {entry["request_id"]: entry["outcome"] for entry in found} == self.outcomes
             assert [path for path in Path(self.disk.name).rglob("*") if path.is_file()] == []
         finally:
-            ledger.MAX_BUFFERED = self.buffered
+            outbox.MAX_BUFFERED = self.buffered
             self.runner.close()
             self.disk.cleanup()
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from isochrone.ledger import book as ledger
+from isochrone.durable import outbox
 from isochrone.ledger.book import Book
 from isochrone.ledger.counters import Counters
 from isochrone.ledger.entry import Entry
@@ -89,7 +89,7 @@ async def test_concurrent_flushes_neither_lose_nor_double() -> None:
 
 async def test_requests_get_their_turn_while_many_entries_are_flushed() -> None:
     book = Book(MemoryLedgerStore())
-    for number in range(10 * ledger.AT_ONCE):
+    for number in range(10 * outbox.AT_ONCE):
         book.write(entry(number))
     flush = asyncio.create_task(book.flush())
     turns = 0
@@ -174,7 +174,7 @@ async def test_store_that_goes_while_a_bad_entry_is_looked_for_loses_no_good_one
 
 
 async def test_full_buffer_takes_no_more_and_counts_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "MAX_BUFFERED", 3)
+    monkeypatch.setattr(outbox, "MAX_BUFFERED", 3)
     store = MemoryLedgerStore()
     book = Book(store)
     for number in range(5):
@@ -185,7 +185,7 @@ async def test_full_buffer_takes_no_more_and_counts_it(monkeypatch: pytest.Monke
 
 
 async def test_buffer_stays_bounded_through_a_long_outage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "MAX_BUFFERED", 10)
+    monkeypatch.setattr(outbox, "MAX_BUFFERED", 10)
     store = SlowStore()
     book = Book(store)
     store.failing = True
@@ -198,7 +198,7 @@ async def test_buffer_stays_bounded_through_a_long_outage(monkeypatch: pytest.Mo
             book.write(entry(cycle * 100 + number + 1))
         store.go_on.set()
         await flush
-        assert len(book) <= 10 + ledger.AT_ONCE
+        assert len(book) <= 10 + outbox.AT_ONCE
     assert (len(book) + book.lost, book.lost > 0) == (5 * 9, True)
 
 

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from isochrone.ledger import book as ledger
+from isochrone.durable import outbox
+from isochrone.durable.spool import Spool, folder_for
 from isochrone.ledger.book import Book
 from isochrone.ledger.entry import Begun, Entry
-from isochrone.ledger.spool import Spool, folder_for, open_spool
+from isochrone.ledger.spool import ATTEMPTS, open_spool
 from isochrone.settings import Backend, Region, Service, Settings, State
 from isochrone.stores.memory import MemoryLedgerStore
 
@@ -35,7 +36,7 @@ class Edge:
     """The ledger of one process that writes to `store` and may die."""
 
     def __init__(self, folder: Path, store: MemoryLedgerStore, **limits: int) -> None:
-        self.spool = Spool(folder, **limits)
+        self.spool = Spool(folder, ATTEMPTS, **limits)
         self.book = Book(store, self.spool)
 
     def begin(self, *numbers: int) -> None:
@@ -282,7 +283,7 @@ async def test_notes_of_what_is_open_are_on_disk_at_any_moment(
 async def test_what_has_no_room_in_memory_waits_on_disk_and_none_is_lost(
     folder: Path, store: MemoryLedgerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "MAX_BUFFERED", 10)
+    monkeypatch.setattr(outbox, "MAX_BUFFERED", 10)
     edge = Edge(folder, store, segment_bytes=2000)
     store.failing = True
     edge.attempt(*range(60))
@@ -299,7 +300,7 @@ async def test_what_has_no_room_in_memory_waits_on_disk_and_none_is_lost(
 async def test_memory_stays_bounded_through_outages_that_come_and_go(
     folder: Path, store: MemoryLedgerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "MAX_BUFFERED", 10)
+    monkeypatch.setattr(outbox, "MAX_BUFFERED", 10)
     edge = Edge(folder, store, segment_bytes=1500)
     number = 0
     for store.fail_next in (1, 0, 3, 1, 2, 0, 1):
@@ -315,7 +316,7 @@ async def test_memory_stays_bounded_through_outages_that_come_and_go(
 async def test_entries_in_the_hands_of_a_flush_have_their_place_in_a_memory_that_filled_up_meanwhile(
     folder: Path, store: MemoryLedgerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "MAX_BUFFERED", 10)
+    monkeypatch.setattr(outbox, "MAX_BUFFERED", 10)
     edge = Edge(folder, store)
     edge.attempt(*range(9))
     batch = edge.book._take(8)
@@ -328,8 +329,8 @@ async def test_entries_in_the_hands_of_a_flush_have_their_place_in_a_memory_that
 async def test_flush_goes_back_to_the_disk_only_while_it_has_time(
     folder: Path, store: MemoryLedgerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "MAX_BUFFERED", 10)
-    monkeypatch.setattr(ledger, "CATCH_UP_SECONDS", 0.0)
+    monkeypatch.setattr(outbox, "MAX_BUFFERED", 10)
+    monkeypatch.setattr(outbox, "CATCH_UP_SECONDS", 0.0)
     edge = Edge(folder, store)
     edge.attempt(*range(60))
     await edge.book.flush()
@@ -339,7 +340,7 @@ async def test_flush_goes_back_to_the_disk_only_while_it_has_time(
 async def test_entries_whose_file_somebody_deleted_are_counted_as_lost(
     folder: Path, store: MemoryLedgerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "MAX_BUFFERED", 10)
+    monkeypatch.setattr(outbox, "MAX_BUFFERED", 10)
     edge = Edge(folder, store)
     edge.attempt(*range(60))
     max(files(folder)).unlink()
@@ -353,7 +354,7 @@ async def test_entries_whose_file_somebody_deleted_are_counted_as_lost(
 async def test_spilled_entries_survive_the_process_too(
     folder: Path, store: MemoryLedgerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "MAX_BUFFERED", 5)
+    monkeypatch.setattr(outbox, "MAX_BUFFERED", 5)
     edge = Edge(folder, store, segment_bytes=1000)
     edge.attempt(*range(30))
     edge.begin(99)
@@ -365,7 +366,7 @@ async def test_spilled_entries_survive_the_process_too(
 async def test_full_spool_gives_up_the_oldest_and_counts_them(
     folder: Path, store: MemoryLedgerStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(ledger, "MAX_BUFFERED", 2)
+    monkeypatch.setattr(outbox, "MAX_BUFFERED", 2)
     edge = Edge(folder, store, segment_bytes=1000, max_segments=3)
     store.failing = True
     edge.attempt(*range(30))
@@ -394,7 +395,7 @@ async def test_disk_that_takes_nothing_fails_no_attempt_and_is_told_of_once(
 async def test_without_a_disk_the_memory_is_bounded_as_ever(
     tmp_path: Path, store: MemoryLedgerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "MAX_BUFFERED", 3)
+    monkeypatch.setattr(outbox, "MAX_BUFFERED", 3)
     (tmp_path / "file").write_text("")
     edge = Edge(tmp_path / "file", store)
     edge.attempt(*range(5))
@@ -459,7 +460,7 @@ def test_folder_of_another_user_is_not_written_to(
 async def test_disk_that_takes_no_new_file_leaves_the_memory_bounded(
     folder: Path, store: MemoryLedgerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "MAX_BUFFERED", 10)
+    monkeypatch.setattr(outbox, "MAX_BUFFERED", 10)
     edge = Edge(folder, store)
     edge.attempt(0)
     monkeypatch.setattr(os, "open", refuse)
@@ -508,16 +509,17 @@ def test_ledger_in_memory_needs_no_spool() -> None:
 MORTAL = """
 import asyncio, json, os, random, sys
 from pathlib import Path
-from isochrone.ledger import book as ledger
+from isochrone.durable import outbox
 from isochrone.ledger.book import Book
 from isochrone.ledger.entry import Begun, Entry
-from isochrone.ledger.spool import Spool
+from isochrone.durable.spool import Spool
+from isochrone.ledger.spool import ATTEMPTS
 from isochrone.stores.protocols import StoreUnavailable
 from msgspec import structs
 
 spool, table, life = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 chance = random.Random(life)
-ledger.MAX_BUFFERED = 40
+outbox.MAX_BUFFERED = 40
 
 class Table:
     async def append(self, entries):
@@ -530,7 +532,7 @@ class Table:
                 path.with_suffix(".new").rename(path)
 
 async def live():
-    book = Book(Table(), Spool(spool, segment_bytes=3000))
+    book = Book(Table(), Spool(spool, ATTEMPTS, segment_bytes=3000))
     await book.adopt()
     running, number = [], 0
     while True:
@@ -588,7 +590,7 @@ async def test_twenty_deaths_in_the_middle_of_attempts_lose_and_double_nothing(t
     said: list[list[str]] = []
     for life in range(20):
         said += live_and_be_killed(spool, table.folder, life, lines=40 + 37 * life)
-    survivor = Book(table, Spool(spool))  # type: ignore[arg-type]  # it only appends
+    survivor = Book(table, Spool(spool, ATTEMPTS))  # type: ignore[arg-type]  # it only appends
     await survivor.adopt()
     await survivor.close()
     found = table.outcomes()

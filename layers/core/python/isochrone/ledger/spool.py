@@ -1,228 +1,24 @@
-"""What makes the ledger's buffer durable: every attempt is noted on disk until the store has its entry.
-
-It survives the death of the process, also SIGKILL: the system keeps what was written, so there is no fsync, and a
-machine that loses power may lose its last seconds. Writing the same entry to the store again is harmless there (an
-attempt has one name), so what is on disk may be handed over once too often, never once too seldom.
-"""
+"""How attempts are noted on disk, and where: the next process tells the ledger of those that this one did not live to
+tell."""
 
 from __future__ import annotations
 
-import errno
-import logging
-import os
-import re
-from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 
-from isochrone.ledger.entry import Begun, Entry
-from isochrone.ledger.journal import Journal, Segment, Waiting, create_journal, journals_of_the_dead, record_of
+import msgspec
+
+from isochrone.durable.journal import Form
+from isochrone.durable.spool import NoSpool, Spool, folder_for
+from isochrone.ledger.entry import Begun, Entry, lost
 from isochrone.settings import Settings
 
-log = logging.getLogger("isochrone.ledger")
-
-# About 500 attempts: read back in milliseconds, so that requests get their turn.
-SEGMENT_BYTES = 256 * 1024
-# With the above 250 MiB, half of what a Lambda has, or half a million attempts.
-MAX_SEGMENTS = 1000
+ATTEMPTS: Form[Begun, Entry] = Form(
+    "ledger entries", msgspec.json.Encoder().encode, msgspec.json.Decoder(Begun | Entry).decode, Entry, lost
+)
 
 
-class NoSpool:
-    """A buffer without a disk; says what `Spool` does.
-
-    `failures` counts writes that the disk did not take.
-    """
-
-    failures = 0
-
-    @property
-    def lost(self) -> int:
-        """How many entries had to make room for newer ones, or could not be read back."""
-        return 0
-
-    @property
-    def spilled(self) -> int:
-        """How many entries of this process are on disk only."""
-        return 0
-
-    def begun(self, attempt: Begun) -> None:
-        """Note that an attempt begins."""
-
-    def ended(self, entry: Entry) -> Segment | None:
-        """Keep its entry; None when that was not possible."""
-
-    def spill(self) -> None:
-        """From now on entries are only kept here, if that is possible."""
-
-    def take_back(self) -> list[Waiting]:
-        """Some of the entries that are only here; none when all are in memory."""
-        return []
-
-    def tidy(self) -> None:
-        """Forget what nobody waits for."""
-
-    def adopt(self) -> None:
-        """Take over what dead processes left."""
-
-    def close(self) -> None:
-        """The process ends; what waits stays for the next one."""
-
-
-class Spool(NoSpool):
-    """The notes of one process in `folder`, which is made when the first one is written.
-
-    A disk that is full or read-only fails no request: the entries then have only the memory, as without a spool.
-    """
-
-    def __init__(self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES, max_segments: int = MAX_SEGMENTS) -> None:
-        self._folder = folder
-        self._segment_bytes = segment_bytes
-        self._max_segments = max_segments
-        self._journal: Journal | None = None
-        self._live: Segment | None = None
-        self._file = -1
-        self._open: dict[tuple[float, str, int], bytes] = {}
-        self._left: deque[Journal] = deque()
-        self._ailing = False
-        self._dropped = 0
-        self.failures = 0
-
-    @property
-    def lost(self) -> int:
-        return self._dropped + (self._journal.lost if self._journal else 0)
-
-    @property
-    def spilled(self) -> int:
-        return sum(segment.waiting for segment in self._segments if segment.spilled)
-
-    @property
-    def _segments(self) -> deque[Segment]:
-        return self._journal.segments if self._journal else deque()
-
-    @property
-    def _journals(self) -> list[Journal]:
-        return [self._journal, *self._left] if self._journal else [*self._left]
-
-    def begun(self, attempt: Begun) -> None:
-        record = record_of(attempt)
-        self._append(record)
-        self._open[attempt.key] = record
-
-    def ended(self, entry: Entry) -> Segment | None:
-        self._open.pop(entry.key, None)
-        segment = self._append(record_of(entry))
-        if segment:
-            segment.waiting += 1
-        return segment
-
-    def _append(self, record: bytes) -> Segment | None:
-        try:
-            live = self._live
-            if live is None or live.size + len(record) > self._segment_bytes:
-                live = self._begin_segment(spilled=live is not None and live.spilled)
-            self._write(live, record)
-        except OSError as error:
-            self._complain(error)
-            return None
-        self._ailing = False
-        return live
-
-    def _write(self, live: Segment, record: bytes) -> None:
-        written = os.write(self._file, record)
-        live.size += written
-        if written < len(record):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def _complain(self, error: OSError) -> None:
-        self.failures += 1
-        if not self._ailing:
-            self._ailing = True
-            log.error(
-                "%s cannot be written (%s): until it can, ledger entries that the table has not got yet die with this "
-                "process",
-                error.filename or self._folder,
-                error.strerror,
-            )
-
-    def _begin_segment(self, *, spilled: bool) -> Segment:
-        if self._journal is None:
-            self._journal = create_journal(self._folder)
-        old, old_file = self._live, self._file
-        self._live, self._file = self._journal.add(spilled=spilled)
-        if len(self._segments) > self._max_segments:
-            self._drop_oldest()
-        try:
-            if self._open:
-                self._write(self._live, b"".join(self._open.values()))
-        finally:  # only now, because it may hold the only notes of what is open
-            _end_segment(old, old_file)
-        return self._live
-
-    def _drop_oldest(self) -> None:
-        oldest = self._segments[0]
-        if oldest.spilled:
-            self._dropped += oldest.waiting
-            log.error("%s is full: %d ledger entries are lost", self._folder, oldest.waiting)
-        oldest.journal.discard(oldest)
-
-    def spill(self) -> None:
-        if self._live and self._live.spilled:
-            return
-        try:
-            self._begin_segment(spilled=True)
-        except OSError as error:
-            self._complain(error)
-
-    def take_back(self) -> list[Waiting]:
-        for journal in self._journals:
-            while (entries := journal.read_oldest()) is not None:
-                if entries:
-                    return entries
-        return []
-
-    def tidy(self) -> None:
-        if self._live and self._live.size and not (self._live.waiting or self._live.spilled or self._open):
-            os.ftruncate(self._file, 0)
-            self._live.size = 0
-        while self._left and not self._left[0].segments:
-            self._left.popleft().close()
-
-    def adopt(self) -> None:
-        try:
-            self._left.extend(journals_of_the_dead(self._folder))
-        except FileNotFoundError:
-            return  # nobody has written here yet
-        except OSError as error:
-            log.warning("%s cannot be looked through (%s)", self._folder, error.strerror)
-
-    def close(self) -> None:
-        _end_segment(self._live, self._file)
-        self._live = None
-        for journal in self._journals:
-            journal.close()
-        self._journal = None
-        self._left.clear()
-        with suppress(OSError):  # another process writes here, or left something
-            self._folder.rmdir()
-
-
-def open_spool(settings: Settings, region: str, environ: Mapping[str, str]) -> NoSpool:
+def open_spool(settings: Settings, region: str, environ: Mapping[str, str]) -> NoSpool[Begun, Entry]:
     """That of an edge; a ledger that is in memory itself needs none."""
-    return NoSpool() if settings.state.kind == "memory" else Spool(folder_for(settings, region, environ))
-
-
-def folder_for(settings: Settings, region: str, environ: Mapping[str, str]) -> Path:
-    """Where the edges of one region, and one table, keep their spool on this machine."""
-    place = re.sub(r"[^A-Za-z0-9.]+", "-", settings.state.endpoint_url or "aws")
-    name = f"{settings.service.name}-{region}-{place}"
-    if settings.state.spool:
-        return Path(settings.state.spool, name)
-    return Path(environ.get("TMPDIR") or "/tmp", f"isochrone-{os.getuid()}-{name}")  # noqa: S108
-
-
-def _end_segment(segment: Segment | None, file: int) -> None:
-    if segment:
-        os.close(file)
-        segment.live = False
-        segment.discard_if_done()
+    if settings.state.kind == "memory":
+        return NoSpool()
+    return Spool(folder_for(settings, region, environ), ATTEMPTS)

@@ -1,8 +1,8 @@
 """The files of a spool: one locked folder for each process, and in it segments of one record a line.
 
-    <folder>/               of one service, region and table
+    <folder>/               of one service, region and purpose
         4711-0/             the journal of one process; it holds a lock (flock) on the folder while it lives
-            000001.jsonl    an attempt when it begins, its entry when it has ended, in the order in which they came
+            000001.jsonl    what has begun and what has ended, in the order in which it came
             000002.jsonl    begins with what had begun and not ended, so that older segments may go
 
 A journal that nobody locks is that of a dead process, and whoever locks it may take it over.
@@ -16,25 +16,44 @@ import logging
 import os
 import stat
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 
-from isochrone.ledger.entry import Begun, Entry, lost
-
-log = logging.getLogger("isochrone.ledger")
-
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Begun | Entry).decode
+log = logging.getLogger("isochrone.durable")
 
 
-def record_of(what: Begun | Entry) -> bytes:
-    """One line, its end in front: what a full disk has torn spoils no later line."""
-    return b"\n" + _encode(what)
+class Keyed(Protocol):
+    """A record with a name inside one process: what has begun and ended is known by the same one."""
+
+    @property
+    def key(self) -> Hashable: ...
+
+
+B = TypeVar("B", bound=Keyed)
+E = TypeVar("E", bound=Keyed)
+
+
+class Form(NamedTuple, Generic[B, E]):
+    """How entries of one kind are noted: B says that something has begun, E (the type `ended`) how it has ended.
+
+    `what` names them in messages. `encode` gives JSON without a line end, `decode` is its inverse and raises msgspec's
+    DecodeError. `lost` is the entry of what had begun in a process that died.
+    """
+
+    what: str
+    encode: Callable[[B | E], bytes]
+    decode: Callable[[bytes], B | E]
+    ended: type[E]
+    lost: Callable[[B], E]
+
+    def record_of(self, what: B | E) -> bytes:
+        """One line, its end in front: what a full disk has torn spoils no later line."""
+        return b"\n" + self.encode(what)
 
 
 class Segment:
@@ -43,7 +62,7 @@ class Segment:
 
     __slots__ = ("journal", "live", "path", "size", "spilled", "waiting")
 
-    def __init__(self, journal: Journal, path: Path, *, spilled: bool, live: bool) -> None:
+    def __init__(self, journal: Journal[Any, Any], path: Path, *, spilled: bool, live: bool) -> None:
         self.journal = journal
         self.path = path
         self.size = 0
@@ -61,18 +80,8 @@ class Segment:
         if not (self.waiting or self.live):
             self.journal.discard(self)
 
-    def records(self) -> Iterator[Begun | Entry]:
+    def lines(self) -> list[bytes]:
         """What can be read of it."""
-        torn = 0
-        for line in self._lines():
-            try:
-                yield _decode(line)
-            except msgspec.DecodeError:
-                torn += 1
-        if torn:
-            log.warning("%s: %d lines cannot be read", self.path, torn)
-
-    def _lines(self) -> list[bytes]:
         try:
             return [line for line in self.path.read_bytes().split(b"\n") if line]
         except OSError as error:
@@ -80,10 +89,10 @@ class Segment:
             return []
 
 
-class Waiting(NamedTuple):
+class Waiting(NamedTuple, Generic[E]):
     """An entry on its way to the store, and where it is kept meanwhile."""
 
-    entry: Entry
+    entry: E
     segment: Segment | None
 
     def settle(self) -> None:
@@ -92,14 +101,15 @@ class Waiting(NamedTuple):
             self.segment.settle()
 
 
-class Journal:
+class Journal(Generic[B, E]):
     """All segments of one process, oldest first. `lost` counts entries that could not be read back."""
 
-    def __init__(self, path: Path, lock: int) -> None:
+    def __init__(self, path: Path, lock: int, form: Form[B, E]) -> None:
         self.path = path
         self.segments: deque[Segment] = deque()
         self.lost = 0
         self._lock = lock
+        self._form = form
         self._numbers = count(1)
 
     def add(self, *, spilled: bool) -> tuple[Segment, int]:
@@ -110,7 +120,7 @@ class Journal:
         self.segments.append(segment)
         return segment, file
 
-    def read_oldest(self) -> list[Waiting] | None:
+    def read_oldest(self) -> list[Waiting[E]] | None:
         """The entries of the oldest spilled segment, which so are in memory again; None when there is none."""
         segment = next((known for known in self.segments if known.spilled), None)
         if segment is None:
@@ -120,11 +130,22 @@ class Journal:
         segment.discard_if_done()
         return entries
 
-    def _entries_in(self, segment: Segment) -> list[Waiting]:
-        entries = [Waiting(record, segment) for record in segment.records() if isinstance(record, Entry)]
+    def _entries_in(self, segment: Segment) -> list[Waiting[E]]:
+        found = self._records_in(segment)
+        entries = [Waiting(record, segment) for record in found if isinstance(record, self._form.ended)]
         self.lost += segment.waiting - len(entries)
         segment.waiting = len(entries)
         return entries
+
+    def _records_in(self, segment: Segment) -> Iterator[B | E]:
+        torn = 0
+        for line in segment.lines():
+            try:
+                yield self._form.decode(line)
+            except msgspec.DecodeError:
+                torn += 1
+        if torn:
+            log.warning("%s: %d lines cannot be read", segment.path, torn)
 
     def discard(self, segment: Segment) -> None:
         """Delete one segment."""
@@ -141,33 +162,33 @@ class Journal:
         os.close(self._lock)
 
 
-class DeadJournal(Journal):
-    """That of a dead process. After its last entry come those of the attempts that it began and never ended; until the
-    store has them, so long stay the segments that note them, since we may die, too."""
+class DeadJournal(Journal[B, E]):
+    """That of a dead process. After its last entry come those of what it began and never ended; until the store has
+    them, so long stay the segments that note them, since we may die, too."""
 
-    def __init__(self, path: Path, lock: int) -> None:
-        super().__init__(path, lock)
-        self._begun: dict[tuple[float, str, int], tuple[Begun, Segment]] = {}
+    def __init__(self, path: Path, lock: int, form: Form[B, E]) -> None:
+        super().__init__(path, lock, form)
+        self._begun: dict[Hashable, tuple[B, Segment]] = {}
         for known in sorted(path.glob("*.jsonl")):
             self.segments.append(Segment(self, known, spilled=True, live=False))
 
-    def _entries_in(self, segment: Segment) -> list[Waiting]:
-        entries = []
+    def _entries_in(self, segment: Segment) -> list[Waiting[E]]:
+        entries: list[Waiting[E]] = []
         is_last = segment is self.segments[-1]
-        for record in segment.records():
+        for record in self._records_in(segment):
             segment.waiting += 1
             if noted := self._begun.pop(record.key, None):
                 noted[1].settle()
-            if isinstance(record, Entry):
+            if isinstance(record, self._form.ended):
                 entries.append(Waiting(record, segment))
             else:
-                self._begun[record.key] = record, segment
+                self._begun[record.key] = cast(B, record), segment
         if is_last:
-            entries += [Waiting(lost(begun), noted_in) for begun, noted_in in self._begun.values()]
+            entries += [Waiting(self._form.lost(begun), noted_in) for begun, noted_in in self._begun.values()]
         return entries
 
 
-def create_journal(folder: Path) -> Journal:
+def create_journal(folder: Path, form: Form[B, E]) -> Journal[B, E]:
     """A new one in `folder`, which is made if it is not there. Raises OSError."""
     for number in count():
         _make_private(folder)
@@ -175,7 +196,7 @@ def create_journal(folder: Path) -> Journal:
         with suppress(FileExistsError, FileNotFoundError):  # somebody who ends may take the empty folder away
             path.mkdir(mode=0o700)
             if (lock := _lock(path)) is not None:
-                return Journal(path, lock)
+                return Journal(path, lock, form)
     raise AssertionError  # count() has no end
 
 
@@ -187,11 +208,11 @@ def _make_private(folder: Path) -> None:
         raise PermissionError(errno.EPERM, "it belongs to somebody else", str(folder))
 
 
-def journals_of_the_dead(folder: Path) -> Iterator[DeadJournal]:
+def journals_of_the_dead(folder: Path, form: Form[B, E]) -> Iterator[DeadJournal[B, E]]:
     """Those in `folder` that nobody locks; now they are ours. Raises OSError."""
     for path in sorted(folder.iterdir()):
         if path.is_dir() and (lock := _lock(path)) is not None:
-            yield DeadJournal(path, lock)
+            yield DeadJournal(path, lock, form)
 
 
 def _lock(path: Path) -> int | None:
