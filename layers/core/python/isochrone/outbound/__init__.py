@@ -1,0 +1,1 @@
+"""Asking addresses that somebody else has named: signing keys of an issuer, notices, callbacks."""
