@@ -34,7 +34,7 @@ from isochrone.upstream.credentials import Credentials
 
 if TYPE_CHECKING:
     from isochrone.answers.curated.book import Likeness
-    from isochrone.stores.dynamodb.client import DynamoClient
+    from isochrone.stores.secrets import SecretReader
 
 _LEDGER_FLUSH_SECONDS = 1.0
 _LEDGER_ADOPT_SECONDS = 60.0
@@ -132,10 +132,10 @@ class Life:
         self.budget = RetryBudget(settings.retry.budget_ratio)
         self.hedges = RetryBudget(settings.routing.hedge_ratio, floor=0, name="hedges")
         self.session = open_session()
-        self.credentials = Credentials(settings.backend, environ)
+        self.credentials = Credentials(settings.backend, environ, read=self._read_key, background=self.background)
         self._probing = prober.open_session()
-        self._secrets: DynamoClient | None = None
-        self._reading_secrets = Chore("reading secrets", _SECRETS_SECONDS, self._fetch_secrets)
+        self._secrets: SecretReader | None = None
+        self._reading_secrets = Chore("reading secrets", _SECRETS_SECONDS, self.credentials.fetch)
         self._chores = Chores(self._all_chores())
 
     def _home_of(self, backend: Backend) -> Home:
@@ -207,19 +207,13 @@ class Life:
         duty = max(_DUTY_SECONDS, _DUTY_ROUNDS * self._settings.routing.probe_interval)
         await prober.probe_in_turn(self.fleet, self._probing, self.leases, seconds=duty)
 
-    async def _fetch_secrets(self) -> None:
-        from isochrone.stores.dynamodb.client import Timeouts, connect
-        from isochrone.stores.secrets import SECRETS_MANAGER, read_secret
+    async def _read_key(self, backend: Backend) -> str:
+        from isochrone.stores.secrets import SecretReader
 
         if self._secrets is None:
-            self._secrets = connect(
-                self._region,
-                service=SECRETS_MANAGER,
-                endpoint_url=self._settings.state.endpoint_url,
-                environ=self._environ,
-                timeouts=Timeouts(connect=2.0, total=10.0),  # nobody waits but the first start
-            )
-        await self.credentials.fetch(partial(read_secret, self._secrets))
+            endpoint = self._settings.state.endpoint_url
+            self._secrets = SecretReader(self._region, endpoint_url=endpoint, environ=self._environ)
+        return await self._secrets.read(backend)
 
     async def close(self) -> None:
         """After the last request. Chores end first, so that what one of them holds is flushed too."""

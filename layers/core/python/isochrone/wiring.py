@@ -22,6 +22,7 @@ from isochrone.answers.memory_tier import MemoryTier
 from isochrone.answers.terms import TermsBook
 from isochrone.edge import Edge
 from isochrone.edge_answers import AnswerRoutes
+from isochrone.front_door import FrontDoor
 from isochrone.ledger.counters import Counters
 from isochrone.ledger.usage import estimate
 from isochrone.life import Life, Stores
@@ -65,6 +66,7 @@ def build_edge(
         hedges=life.hedges,
         places=life.places,
         headers_for=life.credentials.headers_for,
+        headers_after_refusal=life.credentials.headers_after_refusal,
         chance=chance,
         contexts={model.name: model.context for model in settings.model if model.context},
         hedge_after={model.name: model.hedge_after for model in settings.model if model.hedge_after},
@@ -74,9 +76,13 @@ def build_edge(
     fleet_store = life.stores.fleet
     generations = Generations(fleet_store, clock=time.time, background=life.background) if fleet_store else None
     rooms = Rooms(
-        address=AddressRule(settings.geo.trusted_proxies),
-        keys=KeyRing(settings.key, required=settings.auth.required),
-        locator=locator,
+        front=FrontDoor(
+            settings,
+            address=AddressRule(settings.geo.trusted_proxies),
+            keys=KeyRing(settings.key, required=settings.auth.required),
+            locator=locator,
+            now=time.time,
+        ),
         desk=_desk(settings, life, counters, chance),
         fleet=life.fleet,
         planner=Planner(life.fleet, models=settings.model, routing=settings.routing, chance=chance),
@@ -98,7 +104,7 @@ def build_edge(
         on_flush=life.catch_up,
         on_close=life.close,
         with_metrics=resident,
-        answers=AnswerRoutes(pipeline, rooms.desk.library, life.revocations) if life.revocations else None,
+        answers=AnswerRoutes(rooms.desk.library, life.revocations) if life.revocations else None,
         new_id=lambda: os.urandom(16).hex(),
         clock=time.monotonic,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
@@ -39,10 +39,17 @@ STANDARD_PRIORITY = 5
 _UNFIT_TO_CONTINUE = frozenset({Cause.REFUSED, Cause.CONTEXT, Cause.MISSING})
 _UNKNOWN: Mapping[str, int] = MappingProxyType({})
 _NEVER: Mapping[str, float] = MappingProxyType({})
+# What a backend says when it does not take our key; a 402 says that the account is empty.
+_KEY_REFUSED = frozenset({401, 403})
+
+
+async def _no_others(_step: Step, _refused: Mapping[str, str]) -> None:
+    return None
 
 
 class Means(NamedTuple):
-    """What every attempt of an edge needs. `headers_for` gives a backend's own headers; `chance` is in [0, 1).
+    """What every attempt of an edge needs. `headers_for` gives a backend's own headers, `headers_after_refusal` others
+    to try at once where it refused these, None if there are none; `chance` is in [0, 1).
 
     By public model name: `contexts` are lengths in tokens, `hedge_after` the seconds of silence before a second attempt
     that `hedges` pays for. `max_wait` is how many seconds a request may wait for a place.
@@ -58,6 +65,7 @@ class Means(NamedTuple):
     contexts: Mapping[str, int] = _UNKNOWN
     hedge_after: Mapping[str, float] = _NEVER
     max_wait: float = 10.0
+    headers_after_refusal: Callable[[Step, Mapping[str, str]], Awaitable[Mapping[str, str] | None]] = _no_others
 
     def deposit(self, now: float) -> None:
         """A request came in, at `now` of epoch seconds: it pays for a share of further attempts."""
@@ -243,12 +251,26 @@ class _Pursuit(Struct, kw_only=True):
             visit.abandoned()
 
     async def call(self, step: Step, asked: Ask, visit: Visit) -> tuple[Answer, Ask]:
-        """A step's answer, and what it was asked in the end."""
+        """A step's answer, and what it was asked in the end. A key that was rotated costs no attempt."""
+        headers = self.means.headers_for(step)
+        try:
+            return await self.call_with(headers, step, asked, visit)
+        except AttemptFailed as failure:
+            if failure.cause is not Cause.CREDENTIALS or failure.status not in _KEY_REFUSED:
+                raise
+            others = await self.means.headers_after_refusal(step, headers)
+            if others is None:
+                raise
+            visit.asked_again(failure.detail)
+        return await self.call_with(others, step, asked, visit)
+
+    async def call_with(self, headers: Mapping[str, str], step: Step, asked: Ask, visit: Visit) -> tuple[Answer, Ask]:
+        """The same with these headers for the backend."""
         once = partial(
             attempt,
             self.means.session,
             step,
-            headers={**self.means.headers_for(step), "X-Request-Id": self.request_id},
+            headers={**headers, "X-Request-Id": self.request_id},
             ends_at=self.itinerary.ends_at,
             capture=self.capture,
             gather=self.gather,
