@@ -47,7 +47,7 @@ async def test_mistake_inside_is_a_500_that_says_nothing_about_our_insides(
     def fail(_: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(edge.pipeline, "identify", fail)
+    monkeypatch.setattr(edge.pipeline.rooms.front, "identify", fail)
     reply = await edge.handle(asked("/v1/models"))
     assert (reply.status, error_of(reply)["type"]) == (500, "server_error")
     assert b"secret" not in reply.body

@@ -15,7 +15,7 @@ import msgspec
 from isochrone.toml_errors import KeyPath
 
 if TYPE_CHECKING:
-    from isochrone.settings import Settings
+    from isochrone.settings import Issuer, Key, Settings
 
 Found = Iterator[tuple[KeyPath, str]]
 
@@ -94,12 +94,17 @@ def _wrong_models(settings: Settings) -> Found:
             yield ("model", i, "standby_above_ms"), f"only backends of one kind serve {model.name!r}: none can stand by"
 
 
+def _restricted(settings: Settings) -> Iterator[tuple[str, int, Key | Issuer]]:
+    """Those who may be allowed some models and regions only, and where they stand."""
+    yield from (("key", i, key) for i, key in enumerate(settings.key))
+    yield from (("issuer", i, issuer) for i, issuer in enumerate(settings.issuer))
+
+
 def _wrong_residency(settings: Settings) -> Found:
     """A region where nothing stands is most likely misspelt, and would shut everybody out."""
     everywhere = {backend.region for backend in settings.backend if backend.region}
-    for table, restricted in (("key", settings.key), ("issuer", settings.issuer)):
-        for i, one in enumerate(restricted):
-            yield from _unknown_regions((table, i, "regions"), one.regions, everywhere, "")
+    for table, i, one in _restricted(settings):
+        yield from _unknown_regions((table, i, "regions"), one.regions, everywhere, "")
     for i, model in enumerate(settings.model):
         near = {backend.region for backend in settings.backend if backend.region and model.name in backend.models}
         yield from _unknown_regions(("model", i, "regions"), model.regions, near, f" that serves {model.name!r}")
@@ -132,10 +137,9 @@ def _wrong_networks(settings: Settings) -> Found:
 
 def _wrong_admission(settings: Settings) -> Found:
     known = {model for backend in settings.backend for model in backend.models}
-    for table, restricted in (("key", settings.key), ("issuer", settings.issuer)):
-        for i, one in enumerate(restricted):
-            unknown = [name for name in one.models if name not in known and not name.startswith("edge/")]
-            yield from (((table, i, "models"), f"no backend serves {name!r}") for name in unknown)
+    for table, place, one in _restricted(settings):
+        unknown = [name for name in one.models if name not in known and not name.startswith("edge/")]
+        yield from (((table, place, "models"), f"no backend serves {name!r}") for name in unknown)
     for i, issuer in enumerate(settings.issuer):
         if (issuer.tenant is None) == (issuer.tenant_claim is None):
             yield ("issuer", i, "tenant"), "give tenant or tenant_claim, one of the two"

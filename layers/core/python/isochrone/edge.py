@@ -18,8 +18,10 @@ from isochrone.api.exchange import Reply, Request
 from isochrone.api.requests import OPERATIONS, Operation
 from isochrone.background import Background
 from isochrone.edge_answers import AnswerRoutes
+from isochrone.errand import Caller
 from isochrone.pipeline import Pipeline
 from isochrone.replies import JSON
+from isochrone.routes import NOBODY, Route, opened
 from isochrone.stores.protocols import StoreUnavailable
 
 log = logging.getLogger("isochrone")
@@ -29,7 +31,6 @@ _MAX_LEDGER_PAGE = 1000
 # Counters that say nothing of what a tenant asked.
 _FOR_ALL_TO_SEE = ("answered_", "status_", "streams_")
 
-Handler = Callable[[Request], Awaitable[Reply]]
 Hook = Callable[[], Awaitable[None]]
 
 
@@ -63,24 +64,25 @@ class Edge:
         self._routes = self._route_table(with_metrics=with_metrics)
         self._every_reply = {"x-isochrone-edge": region, **PRIVATE}
 
-    def _route_table(self, *, with_metrics: bool) -> dict[str, dict[str, Handler]]:
-        routes: dict[str, dict[str, Handler]] = {
-            "/healthz": {"GET": self.show_health},
-            "/readyz": {"GET": self.show_readiness},
-            "/v1/models": {"GET": self.list_models},
-            "/v1/status": {"GET": self.show_status},
-            "/v1/ledger": {"GET": self.list_ledger},
+    def _route_table(self, *, with_metrics: bool) -> dict[str, dict[str, Route]]:
+        """Only what stands here as open can be asked without being identified."""
+        routes: dict[str, dict[str, Route]] = {
+            "/healthz": {"GET": opened(self.show_health)},
+            "/readyz": {"GET": opened(self.show_readiness)},
+            "/v1/models": {"GET": Route(self.list_models, "read")},
+            "/v1/status": {"GET": Route(self.show_status, "read")},
+            "/v1/ledger": {"GET": Route(self.list_ledger, "read")},
         }
         if with_metrics:
-            routes["/metrics"] = {"GET": self.show_metrics}
+            routes["/metrics"] = {"GET": opened(self.show_metrics)}
         for operation in OPERATIONS:
-            routes["/v1" + operation.path] = {"POST": partial(self._generate, operation)}
+            routes["/v1" + operation.path] = {"POST": Route(partial(self._generate, operation))}
         return routes
 
-    async def _generate(self, operation: Operation, request: Request) -> Reply:
+    async def _generate(self, operation: Operation, request: Request, caller: Caller) -> Reply:
         """The pipeline's answer, counted apart from what probes and consoles ask: `status_200` has those in it too."""
         try:
-            reply = await self.pipeline.generate(operation, request)
+            reply = await self.pipeline.generate(operation, request, caller)
         except Exception as error:
             self._rooms.counters.add(f"answered_{status_of(error) if isinstance(error, ApiError) else 500}")
             raise
@@ -126,16 +128,31 @@ class Edge:
 
     async def handle(self, request: Request) -> Reply:
         """Answer any request; whatever is wrong becomes an error reply. Only cancellation passes through."""
-        own_id = request_id(request.headers.get("x-request-id")) or self._new_id()
+        begun, own_id = self._clock(), request_id(request.headers.get("x-request-id")) or self._new_id()
         request.headers = {**request.headers, "x-request-id": own_id}
         try:
-            reply = await self._route(request)(request)
+            route = self._route(request)
+            reply = await (route.handler(request, NOBODY) if route.is_open else self._let_in(route, request))
         except ApiError as error:
-            return self.refuse(error, own_id)
+            return self._remembered(self.refuse(error, own_id), request, begun, error)
         except Exception:
             log.exception("request %s failed inside the edge", own_id)
-            return self.refuse(ApiError("Something went wrong inside the edge; its log has the request id."), own_id)
-        return self._signed(reply, own_id)
+            fault = ApiError("Something went wrong inside the edge; its log has the request id.")
+            return self._remembered(self.refuse(fault, own_id), request, begun, fault)
+        reply = self._signed(reply, own_id)
+        return reply if route.is_open else self._remembered(reply, request, begun)
+
+    async def _let_in(self, route: Route, request: Request) -> Reply:
+        """Only who is known, and may: what is allowed of a generation is decided when it was read."""
+        front = self._rooms.front
+        caller = await front.identify(request)
+        if route.action:
+            front.authorize(caller, route.action, request.trail)
+        return await route.handler(request, caller)
+
+    def _remembered(self, reply: Reply, request: Request, begun: float, error: ApiError | None = None) -> Reply:
+        """The reply, of which there is an entry in the audit when its last byte is out."""
+        return reply
 
     def refuse(self, error: ApiError, own_id: str | None = None) -> Reply:
         """The reply for an error, also for one that a door found before there was a whole request."""
@@ -148,10 +165,10 @@ class Edge:
         self._rooms.counters.add(f"status_{reply.status}")
         return reply
 
-    def _route(self, request: Request) -> Handler:
+    def _route(self, request: Request) -> Route:
         methods = self._routes.get(request.path)
         if methods is None and request.path.startswith("/v1/models/"):
-            methods = {"GET": self.show_model}
+            methods = {"GET": Route(self.show_model, "read")}
         if methods is None and self._answers:
             methods = self._answers.methods(request.path)
         if methods is None:
@@ -164,39 +181,36 @@ class Edge:
 
     # -- what is not generated ---------------------------------------------------------------------------------------
 
-    async def show_health(self, _: Request) -> Reply:
+    async def show_health(self, _: Request, __: Caller) -> Reply:
         """The process is alive; asks nobody."""
         return _json({"status": "ok"})
 
-    async def show_readiness(self, _: Request) -> Reply:
+    async def show_readiness(self, _: Request, __: Caller) -> Reply:
         """200 when requests may come, 503 while starting or draining."""
         return _json({"status": "ready" if self.ready else "not ready"}, status=200 if self.ready else 503)
 
-    async def show_metrics(self, _: Request) -> Reply:
+    async def show_metrics(self, _: Request, __: Caller) -> Reply:
         """Counters of this process, for Prometheus."""
         text = self._rooms.counters.exposition() + self._rooms.savings.exposition()
         headers = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
         return Reply(status=200, headers=headers, body=text.encode())
 
-    async def list_models(self, request: Request) -> Reply:
+    async def list_models(self, _: Request, __: Caller) -> Reply:
         """Every public model name, in the order of the configuration, and those of light work."""
-        self.pipeline.identify(request)
         return _json({"object": "list", "data": [_model(name) for name in self._models()]})
 
     def _models(self) -> tuple[str, ...]:
         return (*self._rooms.fleet.models, *self._rooms.light.models)
 
-    async def show_model(self, request: Request) -> Reply:
+    async def show_model(self, request: Request, _: Caller) -> Reply:
         """One model."""
-        self.pipeline.identify(request)
         name = unquote(request.path.removeprefix("/v1/models/"))
         if name not in self._models():
             raise NotFound(f"The model {name[:200]!r} does not exist.", code="model_not_found", param="model")
         return _json(_model(name))
 
-    async def show_status(self, request: Request) -> Reply:
+    async def show_status(self, _: Request, caller: Caller) -> Reply:
         """The fleet as this edge sees it and why, and the client as this edge sees it."""
-        caller = self.pipeline.identify(request)
         counters = self._shown_counters()
         about = {"edge": self.region, "version": __version__, "ready": self.ready, "counters": counters}
         only_own = self.pipeline.settings.auth.required
@@ -209,9 +223,8 @@ class Edge:
             return {name: count for name, count in counts.items() if name.startswith(_FOR_ALL_TO_SEE)}
         return counts
 
-    async def list_ledger(self, request: Request) -> Reply:
+    async def list_ledger(self, request: Request, caller: Caller) -> Reply:
         """The own tenant's newest entries, newest first; `?limit=` up to 1000."""
-        caller = self.pipeline.identify(request)
         limit = _limit(request.query.get("limit"))
         try:
             entries = await self._rooms.book.recent(caller.principal.tenant, limit=limit)

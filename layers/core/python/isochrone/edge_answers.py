@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
@@ -21,8 +21,9 @@ from isochrone.answers.revocations import Revocations, TooManyRevocations
 from isochrone.answers.rulebook import LONGEST_PATTERN, Rule
 from isochrone.api.errors import ApiError, BadRequest, NotFound, Saturated
 from isochrone.api.exchange import Reply, Request
-from isochrone.pipeline import Pipeline
+from isochrone.errand import Caller
 from isochrone.replies import JSON
+from isochrone.routes import Route
 from isochrone.stores.protocols import StoreUnavailable
 
 ROUTE = "/v1/answers"
@@ -30,53 +31,49 @@ _WELL_FORMED_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _LONGEST_MODEL = 256
 _RETRY_SECONDS = 10.0
 
-Handler = Callable[[Request], Awaitable[Reply]]
-
 
 class AnswerRoutes:
     """`now` gives epoch seconds."""
 
     def __init__(
         self,
-        pipeline: Pipeline,
         library: Library,
         revocations: Revocations,
         *,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._pipeline = pipeline
         self._library = library
         self._revocations = revocations
         self._now = now
 
-    def methods(self, path: str) -> dict[str, Handler] | None:
+    def methods(self, path: str) -> dict[str, Route] | None:
         """What can be done at `path`, by method; None for a path that is not one of these."""
         if path == ROUTE:
-            return {"DELETE": self.revoke_like}
+            return {"DELETE": Route(self.revoke_like, "revoke")}
         if path.startswith(ROUTE + "/"):
-            return {"GET": self.show, "DELETE": self.revoke_one}
+            return {"GET": Route(self.show, "read"), "DELETE": Route(self.revoke_one, "revoke")}
         return None
 
-    async def show(self, request: Request) -> Reply:
+    async def show(self, request: Request, caller: Caller) -> Reply:
         """What is known of the caller's answer, and where it was found; 404 for any other id."""
-        tenant, mark = self._tenant(request), _id_in(request)
+        tenant, mark = caller.principal.tenant, _id_in(request)
         await self._revocations.refresh()
         found = await self._library.find(mark, now=self._now()) if is_of(tenant, mark) else None
         if found is None or not self._revocations.allows(tenant, mark, found.answer):
             raise NotFound(f"No answer {mark!r} of yours is known here.", code="answer_not_found", param="id")
         return _json(describe(mark, *found))
 
-    async def revoke_one(self, request: Request) -> Reply:
+    async def revoke_one(self, request: Request, caller: Caller) -> Reply:
         """Take back one answer; it is also deleted here, where it is the caller's."""
-        tenant, mark = self._tenant(request), _id_in(request)
+        tenant, mark = caller.principal.tenant, _id_in(request)
         rule = await self._revoke(tenant, answer=mark)
         if is_of(tenant, mark):
             await self._library.forget(mark)
         return _json(_described(rule))
 
-    async def revoke_like(self, request: Request) -> Reply:
+    async def revoke_like(self, request: Request, caller: Caller) -> Reply:
         """Take back all answers to questions like `?pattern=`, of all models or of `?model=`."""
-        tenant = self._tenant(request)
+        tenant = caller.principal.tenant
         if unknown := sorted(request.query.keys() - {"pattern", "model"}):
             named = ", ".join(repr(name[:_LONGEST_MODEL]) for name in unknown)
             raise BadRequest(f"{named}: only 'pattern' and 'model' say what to take back.", param=unknown[0])
@@ -87,9 +84,6 @@ class AnswerRoutes:
         if model is not None and not 0 < len(model) <= _LONGEST_MODEL:
             raise BadRequest("'model' must be the name of a model.", param="model")
         return _json(_described(await self._revoke(tenant, pattern=pattern, model=model)))
-
-    def _tenant(self, request: Request) -> str:
-        return self._pipeline.identify(request).principal.tenant
 
     async def _revoke(self, tenant: str, **what: str | None) -> Rule:
         try:

@@ -68,12 +68,12 @@ class Errand(NamedTuple):
     ends_at: float
     lasts_until: float
     inquiry: Inquiry
+    admission: Admission
+    trail: Trail
     candidate: Candidate | None = None
     follow: str | None = None
     why_not: str = ""
     refresh: bool = False
-    admission: Admission = Unlimited()
-    trail: Trail = Trail()
 
     def for_nobody(self) -> Errand:
         """The same one for the answer's own sake: who asked has had another one."""

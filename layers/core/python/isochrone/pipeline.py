@@ -1,6 +1,7 @@
 """The way of a request, top to bottom:
 
-    identify -> admit -> eligible regions -> look up -> coalesce -> plan -> attempt* -> relay -> settle
+    identify -> read -> authorize -> screen -> redact -> admit        (the front door, isochrone.front_door)
+        -> eligible regions -> look up -> coalesce -> reserve -> plan -> attempt* -> relay -> settle
 
 Each step is a room with a core of its own; this module only says in which order they are asked, and what their
 answers become. The doors and the other routes are in `isochrone.edge`.
@@ -16,8 +17,6 @@ from functools import partial
 from math import inf
 from typing import Any, NamedTuple
 
-from isochrone.admission.address import AddressRule
-from isochrone.admission.keys import KeyRing
 from isochrone.answers.completion import Answer
 from isochrone.answers.desk import NOTHING_FOUND, Desk, Found
 from isochrone.answers.fingerprint import storable
@@ -25,11 +24,13 @@ from isochrone.answers.flights import Asker, Flights, Generation
 from isochrone.answers.inquiry import Inquiry
 from isochrone.answers.known import Known
 from isochrone.api.controls import CacheMode, Controls, Recovery, controls_of
-from isochrone.api.errors import ApiError, BodyTooLarge, NotCached, NotFound, status_of
-from isochrone.api.exchange import Reply, Request
-from isochrone.api.requests import Ask, Operation, parse
+from isochrone.api.errors import ApiError, NotCached, NotFound, status_of
+from isochrone.api.exchange import Reply, Request, Watched
+from isochrone.api.requests import Ask, Operation
+from isochrone.api.trail import Trail
 from isochrone.background import Background
-from isochrone.errand import Caller, Errand
+from isochrone.errand import Admission, Caller, Errand, Unlimited
+from isochrone.front_door import FrontDoor
 from isochrone.ledger.book import Book
 from isochrone.ledger.counters import Counters
 from isochrone.ledger.demand import Demand
@@ -40,9 +41,8 @@ from isochrone.replies import EVENT_STREAM, JSON, headers_of, told_again
 from isochrone.routing import affinity
 from isochrone.routing.exchange import Exchange
 from isochrone.routing.fleet import Fleet
-from isochrone.routing.geo import Locator
 from isochrone.routing.plan import Planner, Step, reason
-from isochrone.routing.residency import eligible
+from isochrone.routing.residency import Regions, eligible, narrowed, not_allowed
 from isochrone.settings import Settings
 from isochrone.upstream.assembly import asked_of, assemble
 from isochrone.upstream.attempt import BodyAnswer
@@ -65,9 +65,7 @@ _BODY_PATIENCE = 6
 class Rooms(NamedTuple):
     """What the pipeline asks; wiring puts it together."""
 
-    address: AddressRule
-    keys: KeyRing
-    locator: Locator
+    front: FrontDoor
     desk: Desk
     fleet: Fleet
     planner: Planner
@@ -89,6 +87,32 @@ def _why(step: Step, errand: Errand) -> str:
     return f"{why}; {errand.why_not}" if errand.why_not else why
 
 
+def _believed(controls: Controls, caller: Caller) -> Controls:
+    """No more urgent than the caller may be."""
+    highest = caller.principal.priority
+    return controls if controls.priority <= highest else controls._replace(priority=highest)
+
+
+def _held(reply: Reply, admission: Admission) -> Reply:
+    """The reply, which ends its admission when it is over."""
+    if reply.stream is None:
+        admission.close()
+    else:
+        reply.stream = Watched(reply.stream, admission.close)
+    return reply
+
+
+def _places(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """Where each model, or what stands in for it, can be answered."""
+    fallbacks = {model.name: model.fallback for model in settings.model}
+    served: dict[str, tuple[str, ...]] = {}
+    for model in {name for backend in settings.backend for name in backend.models}:
+        names = {model, *fallbacks.get(model, ())}
+        near = {one.region for one in settings.backend if one.region and names.intersection(one.models)}
+        served[model] = tuple(sorted(near))
+    return served
+
+
 class Pipeline:
     """The way of one edge's generating requests. `now` gives epoch seconds."""
 
@@ -101,24 +125,56 @@ class Pipeline:
         self._now = now
         self._refreshing: set[str | None] = set()
         self._regions_of = {model.name: model.regions for model in settings.model}
+        self._places_of = _places(settings)
 
-    async def generate(self, operation: Operation, request: Request) -> Reply:
+    async def generate(self, operation: Operation, request: Request, caller: Caller) -> Reply:
         """Answer one generating request, from what is known or from a backend."""
-        begun, controls = time.monotonic(), controls_of(request.headers)
+        begun, controls = time.monotonic(), _believed(controls_of(request.headers), caller)
         lasts_until = self._lasts_until(request)
-        caller = self.identify(request)
-        ask, request_id = self.admit(operation, request), request.headers["x-request-id"]
-        if job := self.rooms.light.job_of(ask):
-            return await self._do_light(job, ask, request_id)
-        self._check_model(ask)
-        return await self.answer(caller, ask, controls, request_id=request_id, begun=begun, lasts_until=lasts_until)
+        front, trail = self.rooms.front, request.trail
+        ask, request_id = front.read(operation, request), request.headers["x-request-id"]
+        job = self.rooms.light.job_of(ask)
+        if not job:
+            self._check_model(ask)
+        allowed = front.authorize(caller, "generate", trail, ask=ask, regions=self._places_of.get(ask.model, ()))
+        admission = await front.admit(caller, ask)
+        try:
+            if job:
+                reply = await self._do_light(job, ask, request_id)
+            else:
+                reply = await self.answer(
+                    caller,
+                    ask,
+                    controls,
+                    request_id=request_id,
+                    begun=begun,
+                    lasts_until=lasts_until,
+                    allowed=allowed,
+                    admission=admission,
+                    trail=trail,
+                )
+        except BaseException:
+            admission.close()
+            raise
+        return _held(reply, admission)
 
     async def answer(
-        self, caller: Caller, ask: Ask, controls: Controls, *, request_id: str, begun: float, lasts_until: float
+        self,
+        caller: Caller,
+        ask: Ask,
+        controls: Controls,
+        *,
+        request_id: str,
+        begun: float,
+        lasts_until: float,
+        allowed: Regions = None,
+        admission: Admission | None = None,
+        trail: Trail | None = None,
     ) -> Reply:
-        """Answer an admitted request of this caller; `begun` and `lasts_until` are on the event loop's clock."""
+        """Answer an admitted request of this caller; `begun` and `lasts_until` are on the event loop's clock. `allowed`
+        is where policies let it be answered."""
         ends_at = min(lasts_until, begun + (controls.timeout or inf))
-        inquiry = self.inquire(caller, ask, controls)
+        inquiry = self.inquire(caller, ask, controls, allowed)
         known, candidate, follow, why_not = await self._look_up(inquiry, ends_at)
         errand = Errand(
             ask=ask,
@@ -130,6 +186,8 @@ class Pipeline:
             ends_at=ends_at,
             lasts_until=lasts_until,
             inquiry=inquiry,
+            admission=admission or Unlimited(),
+            trail=trail or Trail(),
             candidate=candidate,
             follow=follow,
             why_not=why_not,
@@ -150,21 +208,6 @@ class Pipeline:
             self.rooms.savings.miss(inquiry.tenant, now=self._now())
         return reply
 
-    def identify(self, request: Request) -> Caller:
-        """Who, and where. Raises Unauthorized, Forbidden."""
-        address = self.rooms.address.client_address(
-            request.peer, request.headers.get("x-forwarded-for"), trust_forwarded=request.trust_forwarded
-        )
-        principal = self.rooms.keys.identify(request.headers.get("authorization"), address)
-        return Caller(principal, address, self.rooms.locator.locate(address) if address else None)
-
-    def admit(self, operation: Operation, request: Request) -> Ask:
-        """The checked request. Raises BadRequest and its kin."""
-        limits = self.settings.limits
-        if len(request.body) > limits.body_bytes:
-            raise BodyTooLarge(f"The body is larger than {limits.body_bytes} bytes.")
-        return parse(operation, request.body, request.headers.get("content-type"), max_messages=limits.messages)
-
     def _check_model(self, ask: Ask) -> None:
         if not self.rooms.fleet.offers(ask.model):
             raise NotFound(
@@ -180,16 +223,21 @@ class Pipeline:
         headers = self._counted(headers_of(cache="bypass", backend=answer.backend, attempts=0, why=why))
         return told_again(answer, ask, headers, request_id=request_id, now=now, cached=False)
 
-    def inquire(self, caller: Caller, ask: Ask, controls: Controls) -> Inquiry:
+    def inquire(self, caller: Caller, ask: Ask, controls: Controls, allowed: Regions = None) -> Inquiry:
         """What an admitted request asks of the answers. Raises Forbidden, BadRequest."""
         principal = caller.principal
+        regions = eligible(principal.regions, self._regions_of.get(ask.model, ()), controls.regions)
+        if allowed is not None:
+            regions = narrowed(regions, allowed)
+            if not regions:
+                raise not_allowed("policies allow none of the regions that are left")
         return self.rooms.desk.inquire(
             ask,
             tenant=principal.tenant,
             own=principal.answers,
             private=principal.private,
             mode=controls.cache,
-            regions=eligible(principal.regions, self._regions_of.get(ask.model, ()), controls.regions),
+            regions=regions,
         )
 
     def _lasts_until(self, request: Request) -> float:
@@ -303,6 +351,7 @@ class Pipeline:
                 patience=first_token if asked.stream else first_token * _BODY_PATIENCE,
                 place=place,
                 answer=errand.inquiry.mark,
+                booked=errand.booked,
             )
 
         return begin

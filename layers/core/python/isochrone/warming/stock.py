@@ -64,7 +64,7 @@ class Stock:
         return item if found.known and found.known.mark == mark else "taken back, or known by another way"
 
     def _item(self, answer: Answer, request: dict[str, Any]) -> Item:
-        principal = self._pipeline.rooms.keys.principal_of(request["key"])
+        principal = self._pipeline.rooms.front.keys.principal_of(request["key"])
         if principal is None:
             raise KeyError(request["key"])
         limits = self._pipeline.settings.limits
