@@ -17,6 +17,7 @@ from isochrone.api.errors import ApiError, BadRequest, MethodNotAllowed, NotFoun
 from isochrone.api.exchange import Reply, Request
 from isochrone.api.requests import OPERATIONS, Operation
 from isochrone.background import Background
+from isochrone.edge_answers import PATHS as ANSWER_PATHS
 from isochrone.edge_answers import AnswerRoutes
 from isochrone.errand import Caller
 from isochrone.pipeline import Pipeline
@@ -178,6 +179,11 @@ class Edge:
             allow = ", ".join(methods)
             raise MethodNotAllowed(f"{request.path} takes {allow}, not {request.method[:20]}.", allow=allow)
         return methods[method]
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every path below which there is something, `{id}` where a name is to be put."""
+        return (*self._routes, "/v1/models/{id}", *(ANSWER_PATHS if self._answers else ()))
 
     # -- what is not generated ---------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from isochrone.routes import Route
 from isochrone.stores.protocols import StoreUnavailable
 
 ROUTE = "/v1/answers"
+PATHS = (ROUTE, ROUTE + "/{id}")
 _WELL_FORMED_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _LONGEST_MODEL = 256
 _RETRY_SECONDS = 10.0
