@@ -154,3 +154,46 @@ async def test_what_cannot_be_added_is_refused_and_changes_nothing(stores: Any, 
     with pytest.raises(ValueError, match="amounts must be finite numbers"):
         await stores.fleet.add("budget/1", amounts, expires=expires)
     assert await stores.fleet.add("budget/1", {"n": 0}, expires=expires) == {"n": 0.0}
+
+
+async def test_take_adds_while_no_counter_exceeds_its_bound_and_tells_the_sums(stores: Any) -> None:
+    expires = stores.clock.now + 60
+    first = await stores.fleet.take("limit/a", {"r/1": 6, "t/1": 10}, most={"r/1": 10, "t/1": 100}, expires=expires)
+    assert first == (True, {"r/1": 6.0, "t/1": 10.0})
+    assert await stores.fleet.take("limit/a", {"r/1": 4}, most={"r/1": 10}, expires=expires) == (
+        True,
+        {"r/1": 10.0, "t/1": 10.0},
+    )
+
+
+async def test_take_that_would_exceed_one_bound_adds_nothing_at_all_and_tells_what_stands_there(stores: Any) -> None:
+    expires = stores.clock.now + 60
+    await stores.fleet.take("limit/a", {"r/1": 6, "t/1": 10}, most={}, expires=expires)
+    refused = await stores.fleet.take("limit/a", {"r/1": 1, "t/1": 91}, most={"r/1": 10, "t/1": 100}, expires=expires)
+    assert refused == (False, {"r/1": 6.0, "t/1": 10.0})
+    assert await stores.fleet.add("limit/a", {"r/1": 0}, expires=expires) == {"r/1": 6.0, "t/1": 10.0}
+
+
+async def test_take_is_refused_where_nothing_was_counted_yet_and_the_amount_alone_is_too_much(stores: Any) -> None:
+    refused = await stores.fleet.take("limit/a", {"r/1": 11}, most={"r/1": 10}, expires=stores.clock.now + 60)
+    assert refused == (False, {})
+
+
+async def test_take_forgets_the_counters_that_it_drops(stores: Any) -> None:
+    expires = stores.clock.now + 60
+    await stores.fleet.take("limit/a", {"r/1": 5, "r/2": 1}, most={}, expires=expires)
+    taken = await stores.fleet.take("limit/a", {"r/2": 1}, most={"r/2": 9}, drop=["r/1"], expires=expires)
+    assert taken == (True, {"r/2": 2.0})
+
+
+async def test_take_begins_at_zero_when_the_time_of_the_counters_is_over(stores: Any) -> None:
+    now = stores.clock.now
+    await stores.fleet.take("limit/a", {"n": 10}, most={"n": 10}, expires=now + 10)
+    stores.clock.now = now + 11
+    assert await stores.fleet.take("limit/a", {"n": 7}, most={"n": 10}, expires=now + 60) == (True, {"n": 7.0})
+
+
+async def test_twenty_who_take_at_once_never_get_more_than_there_is(stores: Any) -> None:
+    expires = stores.clock.now + 60
+    race = [stores.fleet.take("limit/a", {"n": 3}, most={"n": 40}, expires=expires) for _ in range(20)]
+    assert sum(taken.done for taken in await asyncio.gather(*race)) == 13

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import import_module
 from typing import Any
@@ -24,7 +25,7 @@ from isochrone.stores.dynamodb.credentials import ContainerCredentials, Credenti
 from isochrone.stores.dynamodb.errors import InvalidCall, StoreRefused
 from isochrone.stores.dynamodb.fleet import DynamoFleetStore
 from isochrone.stores.dynamodb.ledger import DynamoLedgerStore
-from isochrone.stores.protocols import StoreUnavailable
+from isochrone.stores.protocols import StoreBusy, StoreUnavailable
 from tests.inquiries import inquiry
 
 A_ROW = Entry(
@@ -52,6 +53,7 @@ METHODS: dict[str, Callable[[DynamoClient], Awaitable[object]]] = {
     "fleet.read": lambda client: DynamoFleetStore(client, "f").read("n", now=0),
     "fleet.write": lambda client: DynamoFleetStore(client, "f").write("n", {}, version=0, expires=1),
     "fleet.add": lambda client: DynamoFleetStore(client, "f").add("n", {"a": 1}, expires=1),
+    "fleet.take": lambda client: DynamoFleetStore(client, "f").take("n", {"a": 1}, most={"a": 9}, expires=1),
     "ledger.append": lambda client: DynamoLedgerStore(client, "l").append([ENTRY]),
     "ledger.recent": lambda client: DynamoLedgerStore(client, "l").recent("t"),
     "ledger.all": lambda client: DynamoLedgerStore(client, "l").all(),
@@ -299,3 +301,36 @@ async def test_request_arrives_exactly_as_it_was_signed(endpoint: Any, client: D
     expected = signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
     assert arrived.headers["authorization"].endswith(f"Signature={expected}")
     assert {"host", "x-amz-date", "x-amz-target", "x-amz-security-token"} <= set(signed)
+
+
+async def test_what_is_given_back_to_a_counter_is_never_given_back_twice(endpoint: Any, client: DynamoClient) -> None:
+    endpoint.script = [endpoint.hang_up]
+    with pytest.raises(StoreUnavailable):
+        await DynamoFleetStore(client, "f").take("n", {"a": -3}, most={}, expires=1)
+    assert len(endpoint.requests) == 1
+
+
+async def test_what_was_turned_away_may_be_given_back_again(endpoint: Any, client: DynamoClient) -> None:
+    endpoint.script = [endpoint.fault("ThrottlingException"), endpoint.replying(200, '{"Attributes": {}}')]
+    assert (await DynamoFleetStore(client, "f").take("n", {"a": -3}, most={}, expires=1)).done
+    assert len(endpoint.requests) == 2
+
+
+async def test_a_throttled_call_says_that_nothing_was_done(endpoint: Any, client: DynamoClient) -> None:
+    endpoint.script = [endpoint.fault("ProvisionedThroughputExceededException")]
+    with pytest.raises(StoreBusy):
+        await DynamoFleetStore(client, "f").take("n", {"a": 1}, most={}, expires=1)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_store_knows_how_far_its_clock_is_ahead(endpoint: Any, hours: int) -> None:
+    ours = time.time() - hours * 3600
+    endpoint.script = [endpoint.replying(200, '{"Attributes": {}}')]
+    session = aiohttp.ClientSession()
+    async with DynamoClient(
+        session, Keys(renewable=False), region="eu-west-1", endpoint_url=endpoint.url, clock=lambda: ours
+    ) as client:
+        store = DynamoFleetStore(client, "f", clock=lambda: ours)
+        assert store.offset == 0.0
+        await store.add("n", {"a": 1}, expires=1)
+        assert store.offset == pytest.approx(hours * 3600, abs=30)

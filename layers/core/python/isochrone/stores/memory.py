@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from bisect import insort
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import inf
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,7 +27,7 @@ from isochrone.stores.limits import (
     moment_key,
 )
 from isochrone.stores.neighbours import Neighbours
-from isochrone.stores.protocols import StoreUnavailable
+from isochrone.stores.protocols import StoreUnavailable, Taken
 
 
 class _Switch:
@@ -155,17 +155,35 @@ class MemoryFleetStore(_Switch):
         return written
 
     async def add(self, name: str, amounts: Mapping[str, float], *, expires: float) -> dict[str, float]:
+        return (await self.take(name, amounts, most={}, expires=expires)).sums
+
+    async def take(
+        self,
+        name: str,
+        amounts: Mapping[str, float],
+        *,
+        most: Mapping[str, float],
+        expires: float,
+        drop: Collection[str] = (),
+    ) -> Taken:
         self._check()
         check_amounts(name, amounts)
         now = self._clock()
         found = self._counters.get(name)
         if found is None:
             self._make_room(self._counters, now)
-        sums = dict(found.sums) if found and found.expires > now else {}
+        before = found.sums if found and found.expires > now else {}
+        sums = {counter: before[counter] for counter in before if counter not in drop}
         for counter, amount in amounts.items():
-            sums[counter] = sums.get(counter, 0.0) + amount
+            sums[counter] = before.get(counter, 0.0) + amount
+        if any(sums.get(counter, 0.0) > bound for counter, bound in most.items()):
+            return Taken(False, dict(before))
         self._counters[name] = _Counters(sums, expires)
-        return dict(sums)
+        return Taken(True, dict(sums))
+
+    @property
+    def offset(self) -> float:
+        return 0.0
 
     def _make_room(self, kept: dict[str, _Kept], now: float) -> None:
         if len(kept) < self._capacity:

@@ -6,15 +6,26 @@ that is gone is a miss, never an error to the client.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import inf
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from isochrone.stores.entries import Entry, Neighbour
 
 
 class StoreUnavailable(Exception):
     """The store did not answer in time, throttled, or is not there."""
+
+
+class StoreBusy(StoreUnavailable):
+    """The store turned the call away, so nothing of it was done."""
+
+
+class Taken(NamedTuple):
+    """Was it added, and the sums of all counters of that name now."""
+
+    done: bool
+    sums: dict[str, float]
 
 
 class AnswerStore(Protocol):
@@ -126,6 +137,25 @@ class FleetStore(Protocol):
         the document of that name. Give at least one amount, 0 to only read. When a reply got lost an amount may count
         twice, so use them for budgets and limits, not for money. ValueError for an amount that is no finite number.
         """
+
+    async def take(
+        self,
+        name: str,
+        amounts: Mapping[str, float],
+        *,
+        most: Mapping[str, float],
+        expires: float,
+        drop: Collection[str] = (),
+    ) -> Taken:
+        """Like `add`, but only while no counter in `most` would exceed what stands there: all of it or nothing.
+
+        Counters in `drop` are forgotten with it. When a reply got lost an amount may count twice, but one below zero
+        never does: after StoreUnavailable it was given back once or not at all, after StoreBusy surely not.
+        """
+
+    @property
+    def offset(self) -> float:
+        """Seconds by which the store's clock is ahead of this process's, as far as its replies told."""
 
 
 class DirectoryStore(Protocol):

@@ -18,8 +18,9 @@ from yarl import URL
 
 from isochrone.stores.dynamodb.credentials import Credentials, CredentialSource, find_credentials
 from isochrone.stores.dynamodb.errors import STALE_CREDENTIALS, StoreRefused, error_of
+from isochrone.stores.dynamodb.server_clock import ServerClock
 from isochrone.stores.dynamodb.sigv4 import authorization
-from isochrone.stores.protocols import StoreUnavailable
+from isochrone.stores.protocols import StoreBusy, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -63,6 +64,7 @@ class DynamoClient:
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
+        server_clock: ServerClock | None = None,
     ) -> None:
         self._session = session
         self._credentials = credentials
@@ -74,6 +76,7 @@ class DynamoClient:
         self._timeout = aiohttp.ClientTimeout(sock_connect=timeouts.connect)
         self._clock = clock
         self._chance = chance
+        self._server_clock = server_clock or ServerClock()
 
     async def __aenter__(self) -> Self:
         return self
@@ -85,40 +88,50 @@ class DynamoClient:
         """Close every connection."""
         await self._session.close()
 
-    async def call(self, operation: str, request: Mapping[str, Any], reply: type[T]) -> T:
-        """Send one operation and read its reply as `reply`.
+    @property
+    def offset(self) -> float:
+        """Seconds by which the service's clock is ahead of ours, as far as its replies told."""
+        return self._server_clock.offset
 
-        Raises StoreUnavailable, StoreRefused, ConditionFailed or InvalidCall.
+    async def call(self, operation: str, request: Mapping[str, Any], reply: type[T], *, once: bool = False) -> T:
+        """Send one operation and read its reply as `reply`. What may be done `once` is sent again only when it was
+        turned away before anything was done.
+
+        Raises StoreUnavailable, StoreBusy, StoreRefused, ConditionFailed or InvalidCall.
         """
         body = msgspec.json.encode(request)
+        again = StoreBusy if once else StoreUnavailable
         try:
-            answer = await self._in_time(operation, body)
+            answer = await self._in_time(operation, body, again)
         except StoreRefused as refusal:
             if refusal.code not in STALE_CREDENTIALS or not self._credentials.forget():
                 raise
-            answer = await self._in_time(operation, body)
+            answer = await self._in_time(operation, body, again)
         return _decode(f"{self._service.title} {operation}", answer, reply)
 
-    async def _in_time(self, operation: str, body: bytes) -> bytes:
+    async def _in_time(self, operation: str, body: bytes, again: type[StoreUnavailable]) -> bytes:
         try:
             async with asyncio.timeout(self._total):
                 credentials = await self._credentials.get(self._clock())
-                return await self._try_twice(operation, body, credentials)
+                return await self._try_twice(operation, body, credentials, again)
         except TimeoutError:
             raise StoreUnavailable(f"{self._service.title} {operation}: no answer within {self._total:g} s") from None
 
-    async def _try_twice(self, operation: str, body: bytes, credentials: Credentials) -> bytes:
+    async def _try_twice(
+        self, operation: str, body: bytes, credentials: Credentials, again: type[StoreUnavailable]
+    ) -> bytes:
         try:
             return await self._try(operation, body, credentials)
         except StoreRefused:
             raise
-        except StoreUnavailable:
+        except again:
             shortest, longest = _PAUSE_SECONDS
             await asyncio.sleep(shortest + (longest - shortest) * self._chance())
             return await self._try(operation, body, credentials)
 
     async def _try(self, operation: str, body: bytes, credentials: Credentials) -> bytes:
         headers = self._headers(operation, body, credentials)
+        sent = self._clock()
         try:
             async with self._session.post(
                 self._url, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
@@ -126,6 +139,7 @@ class DynamoClient:
                 answer = await response.read()
         except (aiohttp.ClientError, OSError) as error:
             raise StoreUnavailable(f"{self._service.title} {operation}: {error or type(error).__name__}") from None
+        self._server_clock.heard(response.headers.get("Date"), sent=sent, received=self._clock())
         if response.status != 200:
             raise error_of(f"{self._service.title} {operation}", response.status, answer)
         return answer
@@ -158,6 +172,7 @@ def connect(
     endpoint_url: str | None = None,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     environ: Mapping[str, str] = os.environ,
+    server_clock: ServerClock | None = None,
 ) -> DynamoClient:
     """A client with a session of its own and the credentials this process has. Call it inside the event loop."""
     session = aiohttp.ClientSession(
@@ -165,7 +180,13 @@ def connect(
     )
     credentials = find_credentials(environ, session, emulator=endpoint_url is not None)
     return DynamoClient(
-        session, credentials, region=region, service=service, endpoint_url=endpoint_url, timeouts=timeouts
+        session,
+        credentials,
+        region=region,
+        service=service,
+        endpoint_url=endpoint_url,
+        timeouts=timeouts,
+        server_clock=server_clock,
     )
 
 

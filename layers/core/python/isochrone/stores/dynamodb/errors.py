@@ -1,6 +1,7 @@
 """What can go wrong in a call to DynamoDB, by what the caller can do about it.
 
-StoreUnavailable        it may work later (throttled, 5xx, too slow, no connection): go on without the store
+StoreUnavailable        it may work later (5xx, too slow, no connection): go on without the store
+├── StoreBusy           throttled, so nothing was done
 └── StoreRefused        it will not work until somebody acts (no such table, access denied, no credentials)
     └── InvalidCall     the request makes no sense there (a table of another shape, a name or a value that cannot be)
 ConditionFailed         the item that is stored does not fit the condition; `item` is what is stored
@@ -13,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
-from isochrone.stores.protocols import StoreUnavailable
+from isochrone.stores.protocols import StoreBusy, StoreUnavailable
 
 # Answered with status 400, yet worth another try.
 _PASSING = frozenset(
@@ -65,7 +66,9 @@ def error_of(operation: str, status: int, body: bytes) -> Exception:
     text = f"{operation}: {code or status}: {fault.message or fault.Message or 'no message'}"
     if code == "ConditionalCheckFailedException":
         return ConditionFailed(fault.Item)
-    if status >= 500 or status == 429 or code in _PASSING:
+    if status == 429 or code in _PASSING:
+        return StoreBusy(text)
+    if status >= 500:
         return StoreUnavailable(text)
     if code in _MISTAKES:
         return InvalidCall(text, code=code)

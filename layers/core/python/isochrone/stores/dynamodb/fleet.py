@@ -13,10 +13,10 @@ once, a holder that was frozen past its deadline (Lambda does that) could take t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import msgspec
@@ -26,7 +26,7 @@ from isochrone.stores.dynamodb.client import DynamoClient
 from isochrone.stores.dynamodb.errors import ConditionFailed
 from isochrone.stores.dynamodb.items import Done, Number, Text
 from isochrone.stores.limits import NUMBERING_SECONDS, check_amounts, encode_document
-from isochrone.stores.protocols import StoreUnavailable
+from isochrone.stores.protocols import StoreUnavailable, Taken
 
 _UPDATE = (
     "SET document = :document, deadline = :deadline, expires = :expires, writer = :writer, "
@@ -101,33 +101,33 @@ class DynamoFleetStore:
         return int(written.Attributes.version.N)
 
     async def add(self, name: str, amounts: Mapping[str, float], *, expires: float) -> dict[str, float]:
-        check_amounts(name, amounts)
-        try:
-            return await self._add(name, amounts, expires)
-        except ConditionFailed as failed:
-            await self._forget_counters(name, failed.item)
-        try:
-            return await self._add(name, amounts, expires)
-        except ConditionFailed:
-            raise StoreUnavailable(f"fleet counters {name!r}: they end while they are begun anew") from None
+        return (await self.take(name, amounts, most={}, expires=expires)).sums
 
-    async def _add(self, name: str, amounts: Mapping[str, float], expires: float) -> dict[str, float]:
-        terms = ", ".join(f"#{i} :{i}" for i in range(len(amounts)))
-        update = self._key(name, "counters") | {
-            "UpdateExpression": f"ADD {terms} SET deadline = :deadline, expires = :expires",
-            "ConditionExpression": "attribute_not_exists(deadline) OR deadline > :now",
-            "ExpressionAttributeNames": {f"#{i}": _COUNTER + counter for i, counter in enumerate(amounts)},
-            "ExpressionAttributeValues": {f":{i}": {"N": repr(amount)} for i, amount in enumerate(amounts.values())}
-            | {
-                ":deadline": {"N": repr(expires)},
-                ":expires": {"N": str(ceil(expires))},
-                ":now": {"N": repr(self._clock())},
-            },
-            "ReturnValues": "ALL_NEW",
-            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-        }
-        item = (await self._client.call("UpdateItem", update, _Sums)).Attributes
-        return {field.removeprefix(_COUNTER): float(item[field]["N"]) for field in item if field.startswith(_COUNTER)}
+    async def take(
+        self,
+        name: str,
+        amounts: Mapping[str, float],
+        *,
+        most: Mapping[str, float],
+        expires: float,
+        drop: Collection[str] = (),
+    ) -> Taken:
+        check_amounts(name, amounts)
+        update = _Addition(amounts, most, drop, expires).as_update(self._clock())
+        is_gift = any(amount < 0 for amount in amounts.values())
+        for _ in range(2):
+            try:
+                sums = await self._client.call("UpdateItem", self._key(name, "counters") | update, _Sums, once=is_gift)
+                return Taken(True, _counters_in(sums.Attributes))
+            except ConditionFailed as failed:
+                if _is_alive(failed.item, self._clock()):
+                    return Taken(False, _counters_in(failed.item))
+                await self._forget_counters(name, failed.item)
+        raise StoreUnavailable(f"fleet counters {name!r}: they end while they are begun anew")
+
+    @property
+    def offset(self) -> float:
+        return self._client.offset
 
     async def _forget_counters(self, name: str, old: dict[str, Any]) -> None:
         """DynamoDB deletes late: take off sums whose time is over, unless somebody else has done so meanwhile."""
@@ -143,6 +143,48 @@ class DynamoFleetStore:
 
     def _key(self, name: str, kind: str = "document") -> dict[str, Any]:
         return {"TableName": self._table, "Key": {"pk": {"S": name}, "sk": {"S": kind}}}
+
+
+class _Addition(NamedTuple):
+    """What is added to counters, under which bounds, and what is dropped with it."""
+
+    amounts: Mapping[str, float]
+    most: Mapping[str, float]
+    drop: Collection[str]
+    expires: float
+
+    def as_update(self, now: float) -> dict[str, Any]:
+        """The update of an item that is alive or not there."""
+        names = {name: f"#{i}" for i, name in enumerate({**self.amounts, **self.most, **dict.fromkeys(self.drop)})}
+        added = ", ".join(f"{names[name]} :{names[name][1:]}" for name in self.amounts)
+        dropped = f" REMOVE {', '.join(names[name] for name in self.drop)}" if self.drop else ""
+        bounds = {name: most - self.amounts.get(name, 0.0) for name, most in self.most.items()}
+        holds = [_within(names[name], bound) for name, bound in bounds.items()]
+        numbers = {names[name][1:]: amount for name, amount in self.amounts.items()}
+        numbers |= {f"most{names[name][1:]}": bound for name, bound in bounds.items()}
+        numbers |= {"deadline": self.expires, "expires": ceil(self.expires), "now": now}
+        return {
+            "UpdateExpression": f"ADD {added} SET deadline = :deadline, expires = :expires{dropped}",
+            "ConditionExpression": " AND ".join(["(attribute_not_exists(deadline) OR deadline > :now)", *holds]),
+            "ExpressionAttributeNames": {mark: _COUNTER + name for name, mark in names.items()},
+            "ExpressionAttributeValues": {f":{name}": {"N": repr(number)} for name, number in numbers.items()},
+            "ReturnValues": "ALL_NEW",
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+
+
+def _within(mark: str, bound: float) -> str:
+    """A counter that is not there stands at zero."""
+    stored = f"{mark} <= :most{mark[1:]}"
+    return f"(attribute_not_exists({mark}) OR {stored})" if bound >= 0 else stored
+
+
+def _is_alive(item: dict[str, Any], now: float) -> bool:
+    return "deadline" not in item or float(item["deadline"]["N"]) > now
+
+
+def _counters_in(item: dict[str, Any]) -> dict[str, float]:
+    return {field.removeprefix(_COUNTER): float(item[field]["N"]) for field in item if field.startswith(_COUNTER)}
 
 
 def _version_if_ours(item: dict[str, Any], writer: str) -> int:
