@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from ssl import SSLContext
 from typing import NamedTuple
@@ -28,7 +28,7 @@ _NONE: Mapping[str, str] = {}
 _HEADERS = {"User-Agent": "isochrone", "Accept-Encoding": "identity"}
 
 
-class NotFetched(Exception):
+class NotFetched(OSError):
     """No usable reply; the message is for the operator, and holds nothing of what was replied."""
 
 
@@ -70,6 +70,8 @@ class GuardedClient:
                 session.request(method, as_checked, data=body, headers=headers, allow_redirects=False) as reply,
             ):
                 yield reply
+        except NotFetched:
+            raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise NotFetched(f"{url.text}: {_why(error)}") from None
 
@@ -85,6 +87,18 @@ class GuardedClient:
             auto_decompress=False,
             trust_env=False,
         )
+
+
+def fetcher(
+    client: GuardedClient, *, max_bytes: int, seconds: float
+) -> Callable[[str, str], Awaitable[tuple[bytes, int | None]]]:
+    """`fetch(url, own)`, for rooms that do not know this one: `own` is the operator's URL on whose behalf it is asked.
+    Raises OSError or ValueError, as NotFetched and NotPublic are."""
+
+    async def fetch(url: str, own: str) -> Fetched:
+        return await client.fetch(PublicUrl(url, own=own), max_bytes=max_bytes, seconds=seconds)
+
+    return fetch
 
 
 class _Checked(AbstractResolver):
