@@ -1,87 +1,69 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from hashlib import sha256
 
 import pytest
 
 from isochrone import settings
-from isochrone.admission.keys import KeyRing
-from isochrone.admission.principal import ANONYMOUS
-from isochrone.api.errors import Forbidden, Unauthorized
+from isochrone.admission.keys import KeyRing, bearer_of, digest_of, principal_of
 
 SECRET = "a-key-of-32-random-bytes"
 KEY = settings.Key(id="team-a-1", sha256=sha256(SECRET.encode()).hexdigest(), tenant="team-a")
-INSIDE = settings.Key(id="inside", sha256=sha256(b"inside").hexdigest(), tenant="team-b", networks=("10.0.0.0/8",))
 
 
-@pytest.fixture
-def ring() -> KeyRing:
-    return KeyRing([KEY, INSIDE], required=True)
+@pytest.mark.parametrize("header", [f"Bearer {SECRET}", f"bearer {SECRET}", f"BEARER  {SECRET} "])
+def test_key_stands_behind_the_word_bearer_however_it_is_written(header: str) -> None:
+    assert bearer_of(header) == SECRET
 
 
-@pytest.mark.parametrize("header", [f"Bearer {SECRET}", f"bearer {SECRET}", f"Bearer  {SECRET} "])
-def test_known_key_is_its_tenant(ring: KeyRing, header: str) -> None:
-    principal = ring.identify(header, "203.0.113.9")
-    assert (principal.key_id, principal.tenant) == ("team-a-1", "team-a")
+@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", SECRET, f"Basic {SECRET}", f" Bearer {SECRET}"])
+def test_header_of_another_shape_shows_no_key(header: str | None) -> None:
+    assert bearer_of(header) == ""
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        None,
-        "",
-        "Bearer",
-        "Bearer ",
-        SECRET,
-        f"Basic {SECRET}",
-        f"Bearer {SECRET}x",
-        f"Bearer {KEY.sha256}",
-        "Bearer \udcff\udcfe",
-        "Bearer ключ",
-    ],
-)
-def test_anything_else_is_unauthorized(ring: KeyRing, header: str | None) -> None:
-    with pytest.raises(Unauthorized):
-        ring.identify(header, "203.0.113.9")
+def test_key_is_found_by_its_digest_and_by_nothing_else() -> None:
+    ring = KeyRing([KEY])
+    found = ring.find(digest_of(SECRET))
+    assert found is not None
+    assert (found.key_id, found.tenant, found.kind) == ("team-a-1", "team-a", "key")
+    for other in (SECRET + "x", "", KEY.sha256, SECRET.upper(), "\udcff\udcfe", "ключ"):
+        assert ring.find(digest_of(other)) is None
 
 
-def test_error_tells_a_missing_key_from_an_unknown_one_and_repeats_neither(ring: KeyRing) -> None:
-    with pytest.raises(Unauthorized, match="No API key"):
-        ring.identify(None, "")
-    with pytest.raises(Unauthorized) as caught:
-        ring.identify("Bearer guessed-secret", "")
-    assert caught.value.message == "This API key is not known here."
+def test_key_speaks_for_its_tenant_with_all_that_its_table_says() -> None:
+    key = settings.Key(
+        id="k",
+        sha256=KEY.sha256,
+        tenant="t",
+        requests_per_minute=6,
+        dollars_per_month=2.5,
+        networks=("10.0.0.0/8",),
+        denied_networks=("10.9.0.0/16",),
+        models=("m",),
+        regions=("eu-west-1",),
+        owner="ann",
+        tags=("batch",),
+        expires=datetime(2027, 1, 31, tzinfo=UTC),
+        priority=3,
+        private=True,
+        pii="log",
+        answers=settings.OwnAnswers(ttl=5),
+    )
+    found = principal_of(key)
+    assert found.limits == settings.OwnLimits(requests_per_minute=6, dollars_per_month=2.5)
+    assert ([str(one) for one in found.networks], [str(one) for one in found.denied_networks]) == (
+        ["10.0.0.0/8"],
+        ["10.9.0.0/16"],
+    )
+    assert (found.models, found.regions, found.owner, found.tags) == (("m",), ("eu-west-1",), "ann", ("batch",))
+    assert (found.priority, found.private, found.pii, found.answers) == (3, True, "log", settings.OwnAnswers(ttl=5))
+    assert found.expires == datetime(2027, 1, 31, tzinfo=UTC).timestamp()
 
 
-def test_without_required_keys_a_stranger_is_anonymous_and_a_known_key_still_itself() -> None:
-    ring = KeyRing([KEY], required=False)
-    assert ring.identify(None, "") == ANONYMOUS
-    assert ring.identify("Bearer who", "") == ANONYMOUS
-    assert ring.identify(f"Bearer {SECRET}", "").tenant == "team-a"
-
-
-def test_key_with_networks_works_from_them_only(ring: KeyRing) -> None:
-    assert ring.identify("Bearer inside", "10.1.2.3").tenant == "team-b"
-    assert ring.identify("Bearer inside", "::ffff:10.1.2.3").tenant == "team-b"
-    for address in ("203.0.113.9", "2001:db8::1", "", "nonsense"):
-        with pytest.raises(Forbidden) as caught:
-            ring.identify("Bearer inside", address)
-        assert caught.value.code == "address_not_allowed"
-
-
-def test_regions_of_a_key_are_its_principals() -> None:
-    bound = settings.Key(id="eu", sha256=sha256(b"eu").hexdigest(), tenant="t", regions=("eu-west-1",))
-    assert KeyRing([bound], required=True).identify("Bearer eu", "").regions == ("eu-west-1",)
-
-
-def test_work_in_the_name_of_a_key_has_the_rights_that_the_key_has_now(ring: KeyRing) -> None:
-    bound = settings.Key(id="eu", sha256=sha256(b"eu").hexdigest(), tenant="t", regions=("eu-west-1",), private=True)
-    known = KeyRing([bound], required=True).principal_of("eu")
-    assert known is not None
-    assert (known.tenant, known.regions, known.private) == ("t", ("eu-west-1",), True)
-    assert ring.principal_of("gone") is None
-
-
-def test_work_for_who_has_no_key_ends_when_keys_are_required() -> None:
-    assert KeyRing([], required=True).principal_of(None) is None
-    assert KeyRing([], required=False).principal_of(None) is ANONYMOUS
+def test_key_ends_when_it_says_itself_or_when_it_was_replaced_whichever_is_first() -> None:
+    assert principal_of(KEY).expires is None
+    assert principal_of(KEY, expires=7.0).expires == 7.0
+    ending = settings.Key(id="k", sha256=KEY.sha256, tenant="t", expires=datetime.fromtimestamp(5, UTC))
+    assert (principal_of(ending).expires, principal_of(ending, expires=7.0).expires) == (5.0, 5.0)
+    assert principal_of(ending, expires=3.0).expires == 3.0

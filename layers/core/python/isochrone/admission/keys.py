@@ -1,69 +1,81 @@
-"""Who calls: a bearer key, known by its SHA-256 digest only (keys are 32 random bytes, so a plain digest is enough)."""
+"""Bearer keys, known by their SHA-256 digests only (keys are 32 random bytes, so a plain digest is enough).
+
+What is compared is a digest, never a key, and in constant time: how long a refusal takes says nothing about a key.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
+from hmac import compare_digest
 
 from isochrone import settings
-from isochrone.admission.address import networks_of, parse_address, within
+from isochrone.admission.networks import check_address, normal_networks
 from isochrone.admission.principal import ANONYMOUS, Principal
-from isochrone.api.errors import Forbidden, Unauthorized
+from isochrone.api.errors import Unauthorized
 
 
 class KeyRing:
-    """The keys of the configuration, by digest."""
+    """The keys of the configuration."""
 
-    def __init__(self, keys: Sequence[settings.Key], *, required: bool) -> None:
+    def __init__(self, keys: Sequence[settings.Key], *, required: bool = True) -> None:
         self._required = required
-        self._by_digest = {
-            key.sha256: Principal(
-                key.id,
-                key.tenant,
-                networks_of(key.networks),
-                key.regions,
-                key.private,
-                key.answers,
-                owner=key.owner,
-                tags=key.tags,
-                models=key.models,
-                denied_networks=networks_of(key.denied_networks),
-                limits=key.limits,
-                priority=key.priority,
-                expires=key.expires.timestamp() if key.expires else None,
-                pii=key.pii,
-            )
-            for key in keys
-        }
+        self._by_digest = {key.sha256: (key.sha256, principal_of(key)) for key in keys}
 
-    def identify(self, authorization: str | None, address: str) -> Principal:
-        """The principal of an Authorization header. Raises Unauthorized, Forbidden (address not on its list)."""
-        principal = self._by_digest.get(_digest(authorization)) if authorization else None
-        if principal is None:
-            if self._required:
-                raise Unauthorized(_why(authorization))
-            return ANONYMOUS
-        if principal.networks and not within(parse_address(address), principal.networks):
-            raise Forbidden(
-                f"Key {principal.key_id!r} may not be used from {address or 'an unknown address'}.",
-                code="address_not_allowed",
-            )
-        return principal
+    def find(self, digest: str) -> Principal | None:
+        """Whose key has this digest (hex)."""
+        found = self._by_digest.get(digest)
+        return found[1] if found and compare_digest(found[0], digest) else None
 
     def principal_of(self, key_id: str | None) -> Principal | None:
-        """Whom this key speaks for now, for work in its name without it; `None` is who has none. None when the key, or
-        asking without one, is not allowed any more."""
-        if key_id is None:
-            return None if self._required else ANONYMOUS
-        return next((known for known in self._by_digest.values() if known.key_id == key_id), None)
+        """Whom the key of this id speaks for."""
+        if key_id is None and not self._required:
+            return ANONYMOUS
+        return next((known for _, known in self._by_digest.values() if known.key_id == key_id), None)
+
+    def identify(self, authorization: str | None, address: str) -> Principal:
+        """TEMPORARY, until the front door asks `Identity`."""
+        found = self.find(digest_of(bearer_of(authorization)))
+        if found is None and self._required:
+            raise Unauthorized("This API key is not known here." if authorization else "No API key")
+        found = found or ANONYMOUS
+        check_address(address, found.networks, found.denied_networks, f"Key {found.key_id!r}")
+        return found
+
+    @property
+    def principals(self) -> list[Principal]:
+        """Of all keys."""
+        return [known for _, known in self._by_digest.values()]
 
 
-def _digest(authorization: str) -> str:
-    scheme, _, key = authorization.partition(" ")
-    return sha256(key.strip().encode(errors="surrogateescape")).hexdigest() if scheme.lower() == "bearer" else ""
+def bearer_of(authorization: str | None) -> str:
+    """What stands behind `Bearer`; empty when nothing does."""
+    scheme, _, secret = (authorization or "").partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else ""
 
 
-def _why(authorization: str | None) -> str:
-    if not authorization:
-        return "No API key: send the header 'Authorization: Bearer KEY'."
-    return "This API key is not known here."
+def digest_of(key: str) -> str:
+    """The hex digest by which a key is known; any text has one, also one that is no valid Unicode."""
+    return sha256(key.encode(errors="surrogateescape")).hexdigest()
+
+
+def principal_of(key: settings.Key, *, expires: float | None = None) -> Principal:
+    """Whom a key speaks for, and what it may. It ends at `expires` (epoch seconds), or earlier if it says so itself."""
+    own = key.expires.timestamp() if key.expires else None
+    ends = [moment for moment in (own, expires) if moment is not None]
+    return Principal(
+        key.id,
+        key.tenant,
+        normal_networks(key.networks),
+        key.regions,
+        key.private,
+        key.answers,
+        owner=key.owner,
+        tags=key.tags,
+        models=key.models,
+        denied_networks=normal_networks(key.denied_networks),
+        limits=key.limits,
+        priority=key.priority,
+        expires=min(ends, default=None),
+        pii=key.pii,
+    )
