@@ -64,11 +64,23 @@ class Deployment(NamedTuple):
         return tuple(dict.fromkeys(b.api_key_secret for b in self.settings.backend if b.api_key_secret))
 
     @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the backends' keys in SSM's parameter store, each once. The operator puts them into every region:
+        neither CloudFormation nor SSM copies a SecureString."""
+        return tuple(dict.fromkeys(b.api_key_parameter for b in self.settings.backend if b.api_key_parameter))
+
+    @property
     def own_secrets(self) -> frozenset[str]:
         """Those of `secrets` whose value is made here: keys of pools that this app builds, and of nothing else."""
         built = self.settings.pool.create
         others = {b.api_key_secret for b in self.settings.backend if not (built and b.kind == "pool")}
         return frozenset(self.secrets) - others
+
+    @property
+    def rotated(self) -> tuple[Backend, ...]:
+        """The pools whose key is made anew from time to time: those whose nodes are built here and learn of it."""
+        built = [pool for region in self.regions for pool in self.pools(region)]
+        return tuple(pool for pool in built if pool.api_key_secret in self.own_secrets)
 
     @property
     def probes(self) -> bool:

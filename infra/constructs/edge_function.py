@@ -20,7 +20,7 @@ from infra.constructs.function_parts import (
     own_role,
     table_arn,
 )
-from infra.constructs.secrets import secret_reading
+from infra.constructs.secrets import parameter_reading, secret_reading
 from infra.settings import Deployment
 from isochrone.settings import table_name
 from isochrone.stores.tables import ANSWERS, DIRECTORY
@@ -90,6 +90,9 @@ def edge_role(scope: Construct, *, log_group: logs.LogGroup, deployment: Deploym
             role.add_to_policy(statement)
     if deployment.secrets:
         for statement in secret_reading(scope, deployment, deployment.secrets):
+            role.add_to_policy(statement)
+    if deployment.parameters:
+        for statement in parameter_reading(scope, deployment, deployment.parameters):
             role.add_to_policy(statement)
     return role
 

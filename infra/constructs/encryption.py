@@ -54,9 +54,17 @@ def table_key_use(scope: Construct, deployment: Deployment, *regions: str) -> It
         yield from _use(scope, deployment, region, "dynamodb", _TABLE_USE)
 
 
-def secret_key_use(scope: Construct, deployment: Deployment) -> Iterator[iam.PolicyStatement]:
-    """What a role of `scope` needs to read secrets of its region; nothing without a key."""
-    yield from _use(scope, deployment, Stack.of(scope).region, "secretsmanager", ("kms:Decrypt",))
+def secret_key_use(
+    scope: Construct, deployment: Deployment, *, region: str | None = None, writes: bool = False
+) -> Iterator[iam.PolicyStatement]:
+    """What a role of `scope` needs to read (and write) secrets of that region, else its own; nothing without a key."""
+    actions = ("kms:Decrypt", "kms:GenerateDataKey") if writes else ("kms:Decrypt",)
+    yield from _use(scope, deployment, region or Stack.of(scope).region, "secretsmanager", actions)
+
+
+def parameter_key_use(scope: Construct, deployment: Deployment) -> Iterator[iam.PolicyStatement]:
+    """What a role of `scope` needs to read parameters of its region; nothing without a key: SSM's own lets it."""
+    yield from _use(scope, deployment, Stack.of(scope).region, "ssm", ("kms:Decrypt",))
 
 
 def _use(

@@ -221,7 +221,7 @@ class Pool(Construct):
             port=443,
             open=False,
             certificates=[self._certificate(zone)],
-            ssl_policy=elbv2.SslPolicy.RECOMMENDED_TLS,
+            ssl_policy=elbv2.SslPolicy.TLS13_12_RES_PQ,
             default_action=elbv2.ListenerAction.fixed_response(404, content_type="text/plain", message_body="not here"),
         )
         listener.add_action(

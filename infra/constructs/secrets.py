@@ -10,7 +10,7 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from infra.acknowledge import acknowledge
-from infra.constructs.encryption import key_in, secret_key_use
+from infra.constructs.encryption import key_in, parameter_key_use, secret_key_use
 from infra.constructs.tables import KEPT
 from infra.settings import Deployment
 
@@ -54,10 +54,22 @@ def secret_reading(scope: Construct, deployment: Deployment, names: Sequence[str
     yield from secret_key_use(scope, deployment)
 
 
-def secret_arn(scope: Construct, name: str) -> str:
-    """ARN pattern of the secret `name` in the region of `scope`: Secrets Manager adds six characters to a name."""
+def parameter_reading(scope: Construct, deployment: Deployment, names: Sequence[str]) -> Iterator[iam.PolicyStatement]:
+    """To read these parameters in the region of `scope`."""
+    arns = [
+        Stack.of(scope).format_arn(service="ssm", resource="parameter", resource_name=name.removeprefix("/"))
+        for name in names
+    ]
+    yield iam.PolicyStatement(actions=["ssm:GetParameter"], resources=arns)
+    yield from parameter_key_use(scope, deployment)
+
+
+def secret_arn(scope: Construct, name: str, *, region: str | None = None) -> str:
+    """ARN pattern of the secret `name`, in the region of `scope` if no other is given: Secrets Manager adds six
+    characters to a name."""
     return Stack.of(scope).format_arn(
         service="secretsmanager",
+        region=region,
         resource="secret",
         resource_name=f"{name}-??????",
         arn_format=ArnFormat.COLON_RESOURCE_NAME,

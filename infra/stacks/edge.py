@@ -14,7 +14,7 @@ from infra.constructs.prober_function import ProberFunction
 from infra.constructs.records import EdgeRecords
 from infra.constructs.streaming_api import StreamingApi
 from infra.constructs.tables import Tables
-from infra.constructs.waf import RateRule
+from infra.constructs.waf import WebAcl
 from infra.constructs.warmer_function import WarmerFunction
 from infra.layers import Layers
 from infra.settings import Deployment
@@ -44,10 +44,9 @@ class EdgeStack(Stack):
         front = StreamingApi(
             self, "Front", name=f"{deployment.name}-{region}", handler=edge.alias, only_by_domain=domain is not None
         )
-        limit = deployment.settings.limits.requests_per_5_minutes_per_address
         stage_arn = front.api.deployment_stage.stage_arn
-        RateRule(self, "Waf", name=f"{deployment.name}-{region}", stage_arn=stage_arn, limit=limit)
-        answer_errors(front.api, requests_per_address=limit)
+        WebAcl(self, "Waf", name=f"{deployment.name}-{region}", stage_arn=stage_arn, deployment=deployment)
+        answer_errors(front.api)
         Alarms(self, "Alarms", deployment=deployment, region=region, api=front, function=edge.function)
         if domain is not None:
             self._name(deployment, region, domain, front)

@@ -46,7 +46,7 @@ class Kept:
             self._client.put_parameter(Name=self.name, Value=key, Type="SecureString", Overwrite=True)
 
     @property
-    def setting(self) -> dict[str, str]:
+    def setting(self) -> dict[str, Any]:
         return {f"api_key_{self.by}": self.name}
 
 

@@ -90,7 +90,7 @@ OWN_ANSWERS = {
     "DEFAULT_5XX": (None, "api_gateway_failed", None),
     "REQUEST_TOO_LARGE": ("413", "body_too_large", None),
     "THROTTLED": ("429", "edge_throttled", "'1'"),
-    "WAF_FILTERED": ("429", "address_over_limit", "'60'"),
+    "WAF_FILTERED": ("403", "refused_by_firewall", None),
 }
 
 
@@ -107,15 +107,6 @@ def test_what_the_api_answers_by_itself_is_an_error_that_openai_clients_read(app
     assert (error["code"], error["param"]) == (code, None)
     assert error["message"]
     assert f"`{code}`" in (ROOT / "docs/aws.md").read_text()
-
-
-def test_limit_per_address_is_a_setting_and_the_answer_names_it(synthesise: Synthesise) -> None:
-    limited = "\n[limits]\nrequests_per_5_minutes_per_address = 600\n"
-    edge = synthesise(BASE + limited).edge()
-    rate = only(edge, "AWS::WAFv2::WebACL")["Rules"][0]["Statement"]["RateBasedStatement"]
-    assert (rate["Limit"], rate["EvaluationWindowSec"]) == (600, 300)
-    answers = json.dumps(list(resources(edge, "AWS::ApiGateway::GatewayResponse")))
-    assert "more than 600 requests in 5 minutes" in answers
 
 
 def test_every_route_streams_from_the_live_alias(app: Synthesis) -> None:
@@ -142,6 +133,15 @@ def test_api_is_regional_and_reached_by_its_domain_only(app: Synthesis) -> None:
     api = only(app.edge(), "AWS::ApiGateway::RestApi")
     assert api["EndpointConfiguration"] == {"Types": ["REGIONAL"]}
     assert api["DisableExecuteApiEndpoint"] is True
+
+
+def test_api_and_its_domains_speak_tls_1_3_and_nothing_below_1_2(app: Synthesis) -> None:
+    """The API's own policy is the one that counts, also for calls by a domain."""
+    fronts = [only(app.edge(), "AWS::ApiGateway::RestApi"), *resources(app.edge(), "AWS::ApiGateway::DomainName")]
+    assert len(fronts) == 3
+    for front in fronts:
+        assert front["SecurityPolicy"] == "SecurityPolicy_TLS13_1_2_PFS_PQ_2025_09"
+        assert front["EndpointAccessMode"] == "STRICT"
 
 
 def test_without_a_domain_the_api_answers_on_its_own_address(synthesise: Synthesise) -> None:
@@ -249,15 +249,6 @@ def test_every_log_group_forgets_in_time(app: Synthesis, stack: str) -> None:
     groups = list(resources(app.templates[stack], "AWS::Logs::LogGroup"))
     assert groups
     assert all(group["RetentionInDays"] == 30 for group in groups)
-
-
-def test_one_address_cannot_flood_the_stage(app: Synthesis) -> None:
-    rule = only(app.edge(), "AWS::WAFv2::WebACL")["Rules"][0]
-    assert rule["Action"] == {"Block": {}}
-    assert rule["Statement"]["RateBasedStatement"]["AggregateKeyType"] == "IP"
-    stage = json.dumps(only(app.edge(), "AWS::WAFv2::WebACLAssociation")["ResourceArn"])
-    assert "/restapis/" in stage
-    assert "/stages/" in stage
 
 
 @pytest.mark.parametrize(

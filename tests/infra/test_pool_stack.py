@@ -69,6 +69,7 @@ def test_quiet_stream_outlives_neither_balancer_nor_node(pool: Template) -> None
 def test_balancer_speaks_https_and_passes_only_what_the_engine_serves(pool: Template) -> None:
     listener = only(pool, "AWS::ElasticLoadBalancingV2::Listener")
     assert (listener["Protocol"], listener["Port"]) == ("HTTPS", 443)
+    assert listener["SslPolicy"].startswith("ELBSecurityPolicy-TLS13-1-2-Res-")
     assert listener["DefaultActions"][0]["FixedResponseConfig"]["StatusCode"] == "404"
     rule = only(pool, "AWS::ElasticLoadBalancingV2::ListenerRule")
     assert rule["Conditions"][0]["PathPatternConfig"]["Values"] == ["/v1/*", "/health", "/metrics"]
