@@ -1,9 +1,12 @@
-"""By what a similar question finds an answer: the entry that is kept beside it, and what a search gives back."""
+"""Values that rooms and stores hand each other: by what a similar question finds an answer (the entry that is kept
+beside it, what a search gives back), and how far a chain of the audit log has come."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from msgspec import Struct
 
 # Of the vector in every entry. An index of DynamoDB has a fixed number of them.
 DIMENSIONS = 256
@@ -31,3 +34,12 @@ class Neighbour(NamedTuple):
     embedding: bytes
     lessons: bytes
     fresh_until: float
+
+
+class Checkpoint(Struct, frozen=True):
+    """What was seen of a chain of the audit log at `time` (epoch milliseconds): its entry `seq` had this hash."""
+
+    writer: str
+    seq: int
+    hash: str
+    time: int

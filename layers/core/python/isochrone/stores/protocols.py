@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from math import inf
 from typing import Any, NamedTuple, Protocol
 
-from isochrone.stores.entries import Entry, Neighbour
+from isochrone.stores.entries import Checkpoint, Entry, Neighbour
 
 
 class StoreUnavailable(Exception):
@@ -112,6 +112,16 @@ class RollupStore(Protocol):
 
     async def sums(self, partition: str, *, now: float) -> dict[str, dict[str, float]]:
         """The sums of every key of the partition that have not expired at `now`, by key."""
+
+
+class CheckpointStore(Protocol):
+    """Ends of the audit log's chains, apart from their lines and append-only."""
+
+    async def note(self, checkpoint: Checkpoint) -> None:
+        """Keep it; one that is there already stays."""
+
+    async def all(self, *, since: int, until: int) -> list[Checkpoint]:
+        """Those noted between two moments (epoch milliseconds), by day and writer."""
 
 
 class FleetStore(Protocol):
