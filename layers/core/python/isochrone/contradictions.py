@@ -32,6 +32,7 @@ def contradictions(settings: Settings) -> Found:
     yield from _wrong_content(settings)
     yield from _wrong_answers(settings)
     yield from _wrong_light(settings)
+    yield from _wrong_policies(settings)
 
 
 def _doubles(settings: Settings) -> Found:
@@ -194,6 +195,14 @@ def _wrong_light(settings: Settings) -> Found:
         if light.model and light.model.startswith("edge/"):
             yield ("light", i, "model"), f"{light.model!r} is a task's own name, which no rule changes"
         yield from _wrong_pattern(("light", i, "pattern"), light.pattern)
+
+
+def _wrong_policies(settings: Settings) -> Found:
+    if settings.policy:
+        # Imported here: only a configuration with such rules needs time zones and networks.
+        from isochrone.policy_contradictions import contradictions as of_policies  # noqa: PLC0415
+
+        yield from ((("policy", *path), why) for path, why in of_policies(settings.policy, settings))
 
 
 def _wrong_pattern(path: KeyPath, pattern: str | None) -> Found:
