@@ -8,13 +8,14 @@ import platform
 import jsii
 from aws_cdk import IAspect, Stack
 from aws_cdk import aws_apigateway as apigateway
+from aws_cdk import aws_athena as athena
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_route53 as route53
 from aws_cdk import aws_wafv2 as wafv2
 from constructs import IConstruct
 
 # It has no handler for these types.
-UNSUPPORTED = (wafv2.CfnWebACLAssociation, route53.CfnHealthCheck)
+UNSUPPORTED = (wafv2.CfnWebACLAssociation, route53.CfnHealthCheck, athena.CfnNamedQuery)
 # Its API Gateway knows no STREAM transfer mode; a buffered integration may last this long.
 BUFFERED_TIMEOUT_MS = 29_000
 ARCHITECTURE = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
