@@ -6,7 +6,7 @@ is configured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 
@@ -17,7 +17,12 @@ class PatternError(ValueError):
 class Found(Protocol):
     """Where a pattern fits."""
 
+    @property
+    def lastindex(self) -> int | None: ...
+
     def group(self, name: str, /) -> str | None: ...
+
+    def span(self, group: int = 0, /) -> tuple[int, int]: ...
 
 
 class Pattern(Protocol):
@@ -27,6 +32,8 @@ class Pattern(Protocol):
     def groupindex(self) -> Mapping[str, int]: ...
 
     def search(self, text: str, /) -> Found | None: ...
+
+    def finditer(self, text: str, /) -> Iterator[Found]: ...
 
 
 def compile_pattern(text: str) -> Pattern:
