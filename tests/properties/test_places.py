@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from isochrone.routing.line import Line
 from isochrone.routing.priority import Priority
+from isochrone.routing.shares import Shares
 from isochrone.routing.slots import FULL_SECONDS, LEASE_SECONDS, Slots
-from isochrone.routing.waiting import Line, WaitingRoom
+from isochrone.routing.waiting import WaitingRoom
 from isochrone.stores.memory import MemoryFleetStore
 
 T = TypeVar("T")
@@ -205,7 +207,7 @@ class LineMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.line: Line[int] = Line()
+        self.line: Line[int] = Line(Shares())
         self.model: dict[Priority, list[int]] = {priority: [] for priority in Priority}
         self.passed_over = Counter[Priority]()
         self.arrivals = 0
@@ -213,7 +215,7 @@ class LineMachine(RuleBasedStateMachine):
     @rule(priority=priorities)
     def somebody_comes(self, priority: Priority) -> None:
         self.arrivals += 1
-        self.line.join(self.arrivals, priority)
+        self.line.join(self.arrivals, priority, "acme")
         self.model[priority].append(self.arrivals)
 
     @rule(priority=priorities, choice=st.integers(0, 100))
@@ -306,7 +308,8 @@ class Pool:
             self.free -= 1
             return Ticket(self)
 
-        ticket = await self.room.wait(number % 2, take, priority=priority, until=self.untils[number])
+        until, tenant = self.untils[number], str(number % 3)
+        ticket = await self.room.wait(number % 2, take, priority=priority, until=until, tenant=tenant)
         if ticket:
             self.served[number] = ticket
         return ticket

@@ -2,124 +2,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from itertools import count
 
 import pytest
 
 from isochrone.routing.priority import Priority
-from isochrone.routing.waiting import Line, WaitingRoom, retry_after
+from isochrone.routing.waiting import WaitingRoom, retry_after
 
 HIGH, STANDARD, LOW = Priority.HIGH, Priority.STANDARD, Priority.LOW
 SOON = 1000.0
-
-
-# -- classes -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("number", "expected"),
-    [(1, LOW), (3, LOW), (4, STANDARD), (5, STANDARD), (7, STANDARD), (8, STANDARD), (9, HIGH), (10, HIGH)],
-)
-def test_number_falls_into_its_class(number: int, expected: Priority) -> None:
-    assert Priority.of(number) is expected
-
-
-@pytest.mark.parametrize(
-    ("slots", "low", "standard"),
-    [(1, 1, 1), (2, 1, 2), (4, 3, 4), (5, 4, 5), (19, 15, 19), (20, 16, 19), (100, 80, 95)],
-)
-def test_less_urgent_classes_leave_some_slots_to_the_urgent(slots: int, low: int, standard: int) -> None:
-    assert [one.limit(slots) for one in (LOW, STANDARD, HIGH)] == [low, standard, slots]
-
-
-# -- the order in a line -----------------------------------------------------------------------------------------------
-
-
-def served(line: Line[str], times: int) -> str:
-    order = ""
-    for _ in range(times):
-        turn = line.next()
-        assert turn
-        line.serve(turn.who, turn.priority)
-        order += turn.who[0]
-    return order
-
-
-def line_of(**numbers: int) -> Line[str]:
-    line: Line[str] = Line()
-    for name, number in numbers.items():
-        for i in range(number):
-            line.join(f"{name}{i}", Priority[name.upper()])
-    return line
-
-
-def test_classes_take_turns_eight_to_three_to_one() -> None:
-    line = line_of(high=100, standard=100, low=100)
-    for _ in range(4):
-        order = served(line, 12)
-        assert (order.count("h"), order.count("s"), order.count("l")) == (8, 3, 1)
-
-
-def test_first_come_is_first_served_within_a_class() -> None:
-    line = line_of(standard=3)
-    order = []
-    while turn := line.next():
-        line.serve(turn.who, turn.priority)
-        order.append(turn.who)
-    assert order == ["standard0", "standard1", "standard2"]
-
-
-def test_class_alone_has_every_turn() -> None:
-    assert served(line_of(low=5), 5) == "lllll"
-
-
-def test_low_gets_its_turn_although_high_ones_are_never_two_at_a_time() -> None:
-    line = line_of(low=1)
-    fresh = count(1)
-    order = ""
-    while "l" not in order:
-        line.join(f"high{next(fresh)}", HIGH)
-        order += served(line, 1)
-    assert order == "h" * 8 + "l"
-
-
-def test_whoever_comes_to_an_empty_class_inherits_no_debt() -> None:
-    line = line_of(high=9, low=1)
-    assert served(line, 9).count("l") == 1
-    line.join("low1", LOW)
-    assert served(line, 1) == "h"
-
-
-def test_turn_before_a_higher_class_has_that_ones_right() -> None:
-    line = line_of(low=1)
-    assert line.next() == ("low0", LOW, LOW)
-    line.join("standard0", STANDARD)
-    assert line.next() == ("standard0", STANDARD, STANDARD)
-    for i in range(1, 4):
-        served(line, 1)
-        line.join(f"standard{i}", STANDARD)
-    assert line.next() == ("low0", LOW, HIGH)
-
-
-def test_turn_that_found_no_place_is_not_used_up() -> None:
-    line = line_of(high=1, low=1)
-    assert {line.next() for _ in range(20)} == {("high0", HIGH, HIGH)}
-
-
-@pytest.mark.parametrize(
-    ("waiting", "priority", "ahead"),
-    [
-        ({}, LOW, 0),
-        ({"low": 3}, LOW, 3),
-        ({"high": 100, "standard": 100}, LOW, 11),
-        ({"high": 2, "standard": 1}, LOW, 3),
-        ({"high": 100, "low": 1}, LOW, 17),
-        ({"standard": 100, "low": 100}, HIGH, 0),
-        ({"high": 100}, STANDARD, 2),
-    ],
-)
-def test_how_many_are_ahead_follows_from_the_turns(waiting: dict[str, int], priority: Priority, ahead: int) -> None:
-    assert line_of(**waiting).ahead_of(priority) == ahead
 
 
 # -- Retry-After -------------------------------------------------------------------------------------------------------
@@ -156,7 +46,7 @@ class Scene:
         self.turns: list[str] = []
         self.reserved = 0
 
-    def come(self, name: str, *, until: float = SOON, key: str = "") -> asyncio.Task[Ticket | None]:
+    def come(self, name: str, *, until: float = SOON, key: str = "", tenant: str = "") -> asyncio.Task[Ticket | None]:
         async def take(right: Priority) -> Ticket | None:
             self.turns.append(name)
             if name == "broken":
@@ -168,7 +58,7 @@ class Scene:
             return Ticket(self)
 
         priority = {"h": HIGH, "s": STANDARD, "l": LOW}.get(name[0], STANDARD)
-        return asyncio.create_task(self.room.wait(key, take, priority=priority, until=until))
+        return asyncio.create_task(self.room.wait(key, take, priority=priority, until=until, tenant=tenant))
 
     async def free_one(self) -> None:
         self.free += 1
@@ -342,7 +232,7 @@ async def test_place_won_while_leaving_goes_to_the_next(scene: Scene) -> None:
 
 async def test_place_won_in_the_moment_of_leaving_is_given_back(scene: Scene) -> None:
     (waiting,) = await come(scene, "s1")
-    waiter = next(iter(scene.room._present[STANDARD]))
+    waiter = next(iter(scene.room._present))
     waiter.end(Ticket(scene))
     waiting.cancel()
     await settled()
@@ -366,6 +256,36 @@ async def test_full_room_sends_another_one_away_for_each_who_is_more_urgent() ->
     assert (low_1.result(), low_2.result(), len(scene.room)) == (None, None, 2)
     assert not any(task.done() for task in urgent)
     await scene.room.close()
+
+
+async def test_tenant_that_fills_the_room_makes_way_for_one_that_has_less_there() -> None:
+    scene = Scene(capacity=4)
+    noisy = [scene.come(f"s{i}", tenant="noisy") for i in range(4)]
+    await settled()
+    quiet = [scene.come("s", tenant="quiet") for _ in range(4)]
+    await settled()
+    assert [task.done() for task in noisy] == [False, False, True, True]
+    assert [task.done() for task in quiet] == [False, False, True, True]
+    await scene.room.close()
+
+
+async def test_tenant_that_asks_in_many_ways_has_no_more_turns_for_it(scene: Scene) -> None:
+    """Each model or region that it names puts it in another line before the same places."""
+    noisy = [scene.come("s", key=str(i % 5), tenant="noisy") for i in range(40)]
+    quiet = [scene.come("s", key="quiet", tenant="quiet") for _ in range(40)]
+    await settled()
+    for _ in range(20):
+        await scene.free_one()
+    assert abs(sum(task.done() for task in noisy) - sum(task.done() for task in quiet)) <= 2
+
+
+async def test_line_of_many_tenants_has_as_many_turns_as_they_would_have_alone(scene: Scene) -> None:
+    crowded = [scene.come("s", key="crowded", tenant=str(i % 4)) for i in range(40)]
+    lonely = [scene.come("s", key="lonely", tenant="lonely") for _ in range(40)]
+    await settled()
+    for _ in range(20):
+        await scene.free_one()
+    assert [sum(task.done() for task in line) for line in (crowded, lonely)] == [16, 4]
 
 
 @pytest.mark.parametrize("newcomer", ["l2", "s2"])

@@ -21,6 +21,7 @@ from isochrone.routing.circuit import HALF_OPEN
 from isochrone.routing.fleet import Offer
 from isochrone.routing.leases import Lease, Leases
 from isochrone.routing.priority import Priority
+from isochrone.routing.shares import Shares
 from isochrone.routing.slots import ROUND_SECONDS, Slots
 from isochrone.routing.waiting import WaitingRoom, retry_after
 from isochrone.settings import Backend
@@ -38,11 +39,12 @@ _RECENT_SECONDS = 60.0
 class Place:
     """Holds a slot, and the trial where `is_trial`, from `since` (seconds) until it is given back."""
 
-    __slots__ = ("_is_open", "_places", "_trial", "offer", "since")
+    __slots__ = ("_is_open", "_places", "_trial", "offer", "since", "tenant")
 
-    def __init__(self, places: Places, offer: Offer, *, since: float, trial: _Trial | None = None) -> None:
+    def __init__(self, places: Places, offer: Offer, *, since: float, tenant: str, trial: _Trial | None = None) -> None:
         self.offer = offer
         self.since = since
+        self.tenant = tenant
         self._places = places
         self._trial = trial
         self._is_open = True
@@ -87,7 +89,7 @@ class Home(NamedTuple):
 class Places:
     """The places of one edge. `home_of` is asked once for each backend, when its first slot is taken. `clock` is the
     event loop's and `wall` tells epoch seconds; `holder` names this process and no other, from the first place that is
-    taken. `background` is for what nobody waits for."""
+    taken. `background` is for what nobody waits for. `shares` says what each tenant is due of places that are short."""
 
     def __init__(
         self,
@@ -98,6 +100,7 @@ class Places:
         holder: str,
         clock: Callable[[], float],
         wall: Callable[[], float],
+        shares: Shares | None = None,
     ) -> None:
         self._home_of = home_of
         self._leases = leases
@@ -105,29 +108,32 @@ class Places:
         self.holder = holder
         self._clock, self._wall = clock, wall
         self._slots: dict[str, Slots] = {}
-        self._room: WaitingRoom[Place] = WaitingRoom(clock)
+        self._shares = shares or Shares()
+        self._room: WaitingRoom[Place] = WaitingRoom(clock, self._shares)
         self._sought: Counter[Offer] = Counter()
         self._visits: dict[str, deque[_Held]] = defaultdict(lambda: deque(maxlen=_RECENT_VISITS))
         self._keeper: asyncio.Task[None] | None = None
 
-    async def take(self, offer: Offer, *, priority: int) -> Place | None:
+    async def take(self, offer: Offer, *, priority: int, tenant: str = "") -> Place | None:
         """A place for a request of this priority (1 to 10); None when the backend is full for it, when another request
         is its trial, or when others wait for a place there already."""
-        return None if offer in self._sought else await self._take(offer, Priority.of(priority))
+        return None if offer in self._sought else await self._take(offer, Priority.of(priority), tenant)
 
-    async def wait(self, offers: Sequence[Offer], *, priority: int, until: float) -> Place | None:
+    async def wait(self, offers: Sequence[Offer], *, priority: int, until: float, tenant: str = "") -> Place | None:
         """A place at the first of these that has one, when it is our turn; None when `until` (of `clock`) passed, or
         too many wait."""
 
         async def take(right: Priority) -> Place | None:
             for offer in offers:
-                if place := await self._take(offer, right):
+                if place := await self._take(offer, right, tenant):
                     return place
             return None
 
         self._sought.update(offers)
         try:
-            return await self._room.wait(frozenset(offers), take, priority=Priority.of(priority), until=until)
+            return await self._room.wait(
+                frozenset(offers), take, priority=Priority.of(priority), until=until, tenant=tenant
+            )
         finally:
             self._sought -= Counter(offers)
 
@@ -136,10 +142,10 @@ class Places:
         """How many requests wait for a place."""
         return len(self._room)
 
-    def retry_after(self, offers: Sequence[Offer], *, priority: int) -> int:
+    def retry_after(self, offers: Sequence[Offer], *, priority: int, tenant: str = "") -> int:
         """Whole seconds after which one of these may have a place for such a request, going by how long places were
         held of late and by who waits already."""
-        ahead = self._room.ahead_of(frozenset(offers), Priority.of(priority))
+        ahead = self._room.ahead_of(frozenset(offers), Priority.of(priority), tenant)
         backends = {offer.backend.facts.name for offer in offers}
         return retry_after(ahead, sum(map(self._freed_per_second, backends)))
 
@@ -157,13 +163,13 @@ class Places:
 
     # -- taking --------------------------------------------------------------------------------------------------------
 
-    async def _take(self, offer: Offer, priority: Priority) -> Place | None:
+    async def _take(self, offer: Offer, priority: Priority, tenant: str) -> Place | None:
         now = self._clock()
         if offer.circuit.state(now) is HALF_OPEN:
-            return await self._take_trial(offer, priority, now)
-        return Place(self, offer, since=now) if await self._take_slot(offer, priority) else None
+            return await self._take_trial(offer, priority, tenant, now)
+        return Place(self, offer, since=now, tenant=tenant) if await self._take_slot(offer, priority) else None
 
-    async def _take_trial(self, offer: Offer, priority: Priority, now: float) -> Place | None:
+    async def _take_trial(self, offer: Offer, priority: Priority, tenant: str, now: float) -> Place | None:
         number = offer.circuit.claim_trial(now)
         if number is None:
             return None
@@ -172,7 +178,7 @@ class Places:
         try:
             has_slot = await self._take_slot(offer, priority)
             if has_slot and await self._may_try(offer, trial):
-                return Place(self, offer, since=now, trial=trial)
+                return Place(self, offer, since=now, tenant=tenant, trial=trial)
         except BaseException:
             self._return(offer, trial, has_slot=has_slot)
             raise
@@ -229,6 +235,7 @@ class Places:
         if facts.max_concurrency is not None:
             now = self._clock()
             self._visits[facts.name].append(_Held(now, now - place.since))
+            self._shares.on_held(place.tenant, now - place.since)
         self._return(place.offer, place._trial, has_slot=True)
         self._room.places_freed()
 

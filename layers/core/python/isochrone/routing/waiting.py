@@ -1,31 +1,34 @@
-"""Where requests wait when every place they may have is taken: by priority, each class first come, first served.
+"""Where requests wait when every place they may have is taken, and the task that gives each line its turns.
 
-    high      ● ● ● ●  8 turns ┐
-    standard  ● ●      3 turns ├──▶ the next who asks for a place that was freed
-    low       ● ● ●    1 turn  ┘
-
-Requests for the same offers stand in one line. Classes have their turns by smooth weighted round robin (as nginx gives
-them to servers), so none starves. It is the one whose turn it is who asks, and while that one finds no place nobody
-else in its line would.
+Requests for the same offers stand in one line, whose order is in `line`. It is the one whose turn it is who asks for a
+place, and while that one finds none nobody else in its line would.
 
 Lines may seek the same places (two models at one backend), so they have turns, too, by start-time fair queueing: each
-has the weight of the highest class in it, and one that found no place for long is owed no more than its next turn.
+has the weight of the highest class in it, times the tenants in it. Who waits in several lines counts in each of them
+for a part, so that a tenant gains nothing by asking in many ways. A line that found no place for long is owed no more
+than its next turn.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Hashable, Iterable
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, Protocol, TypeVar
 
+from isochrone.routing.crowd import Crowd
+from isochrone.routing.line import Line, Turn
+from isochrone.routing.presence import Presence
 from isochrone.routing.priority import Priority
+from isochrone.routing.shares import Shares
 
 # Other edges free places, too, and nobody tells us.
 POLL_SECONDS = 0.25
 CAPACITY = 1000
 _UNKNOWN_WAIT_SECONDS = 5
 _LONGEST_HINT_SECONDS = 60
+# Of a line that everybody has left: it has no turn before it is gone.
+_LEAST_SHARE = 1e-3
 
 
 class Returnable(Protocol):
@@ -35,69 +38,7 @@ class Returnable(Protocol):
         """Somebody else may have it."""
 
 
-T = TypeVar("T")
 P = TypeVar("P", bound=Returnable)
-
-
-class Turn(NamedTuple, Generic[T]):
-    """Who is next, and with which right: that of the highest class, when it is its turn before a higher one."""
-
-    who: T
-    priority: Priority
-    right: Priority
-
-
-class Line(Generic[T]):
-    """The order in one line. Pure."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[Priority, dict[T, None]] = {priority: {} for priority in Priority}
-        self._owed = dict.fromkeys(Priority, 0)
-
-    def __len__(self) -> int:
-        return sum(map(len, self._waiting.values()))
-
-    def join(self, who: T, priority: Priority) -> None:
-        """At the end of its class."""
-        self._waiting[priority][who] = None
-
-    def leave(self, who: T, priority: Priority) -> None:
-        """Whoever is not there (any more) need not."""
-        self._waiting[priority].pop(who, None)
-        if not self._waiting[priority]:
-            self._owed[priority] = 0
-
-    def next(self) -> Turn[T] | None:
-        """Whose turn it is; None when nobody waits."""
-        present = self._present()
-        if not present:
-            return None
-        priority = max(present, key=lambda one: (self._owed[one] + one.weight, one))
-        right = Priority.HIGH if priority < max(present) else priority
-        return Turn(next(iter(self._waiting[priority])), priority, right)
-
-    def serve(self, who: T, priority: Priority) -> None:
-        """It had its turn, and leaves. The others are owed theirs the more."""
-        present = self._present()
-        for one in present:
-            self._owed[one] += one.weight
-        self._owed[priority] -= sum(one.weight for one in present)
-        self.leave(who, priority)
-
-    def ahead_of(self, priority: Priority) -> int:
-        """How many will be served before one of this class who joins now, if nobody joins after that."""
-        own = len(self._waiting[priority])
-        turns = (own + 1) / priority.weight
-        others = (min(len(self._waiting[one]), turns * one.weight) for one in Priority if one != priority)
-        return own + int(sum(others))
-
-    @property
-    def highest(self) -> Priority:
-        """The highest class that waits; LOW when nobody does."""
-        return max(self._present(), default=Priority.LOW)
-
-    def _present(self) -> list[Priority]:
-        return [priority for priority, waiting in self._waiting.items() if waiting]
 
 
 Take = Callable[[Priority], Awaitable[P | None]]
@@ -106,12 +47,13 @@ Take = Callable[[Priority], Awaitable[P | None]]
 class _Waiter(Generic[P]):
     """One who waits until `until`; `came` holds what it got, or None."""
 
-    __slots__ = ("came", "line", "priority", "take", "until")
+    __slots__ = ("came", "line", "priority", "take", "tenant", "until")
 
-    def __init__(self, line: _Pumped[P], take: Take[P], priority: Priority, until: float) -> None:
+    def __init__(self, line: _Pumped[P], take: Take[P], priority: Priority, tenant: str, until: float) -> None:
         self.line = line
         self.take = take
         self.priority = priority
+        self.tenant = tenant
         self.until = until
         self.came: asyncio.Future[P | None] = asyncio.get_running_loop().create_future()
 
@@ -127,10 +69,12 @@ class _Waiter(Generic[P]):
 
 
 class _Pumped(Line[_Waiter[P]]):
-    """A line and the task that serves it. `served` is when it had its last turn, on the clock that turns move on."""
+    """A line and the task that serves it. `served` is when it had its last turn, on the clock that turns move on;
+    `share` is the weight of the tenants in it, of each only a part where it waits in other lines, too."""
 
-    def __init__(self, key: Hashable, *, served: float) -> None:
-        super().__init__()
+    def __init__(self, key: Hashable, shares: Shares, *, served: float) -> None:
+        super().__init__(shares)
+        self.share = 0.0
         self.key = key
         self.served = served
         self.freed = asyncio.Event()
@@ -139,31 +83,37 @@ class _Pumped(Line[_Waiter[P]]):
     @property
     def due(self) -> float:
         """When its next turn is."""
-        return self.served + 1 / self.highest.weight
+        return self.served + 1 / (self.highest.weight * max(self.share, _LEAST_SHARE))
 
 
 class WaitingRoom(Generic[P]):
-    """All lines of an edge. `clock` is that of the event loop, in seconds. Bounded: when `capacity` wait, the one of
-    the lowest class who came last is sent away, be it the newcomer."""
+    """All lines of an edge. `clock` is that of the event loop, in seconds. Bounded: when `capacity` wait, one of the
+    lowest class and the tenant that has most of it is sent away, be it the newcomer."""
 
-    def __init__(self, clock: Callable[[], float], *, capacity: int = CAPACITY) -> None:
+    def __init__(self, clock: Callable[[], float], shares: Shares | None = None, *, capacity: int = CAPACITY) -> None:
         self._clock = clock
+        self._shares = shares or Shares()
         self._capacity = capacity
         self._lines: dict[Hashable, _Pumped[P]] = {}
         self._turns = 0.0
         self._poll: asyncio.TimerHandle | None = None
-        self._present: dict[Priority, dict[_Waiter[P], None]] = {priority: {} for priority in Priority}
+        self._present: Crowd[_Waiter[P]] = Crowd(self._shares)
+        self._presence: Presence[_Pumped[P]] = Presence(self._shares)
 
     def __len__(self) -> int:
-        return sum(map(len, self._present.values()))
+        return len(self._present)
 
-    async def wait(self, key: Hashable, take: Take[P], *, priority: Priority, until: float) -> P | None:
+    async def wait(
+        self, key: Hashable, take: Take[P], *, priority: Priority, until: float, tenant: str = ""
+    ) -> P | None:
         """What `take` gave when it was our turn; None when `until` passed, or the room is too full.
 
         `take` is asked with the class whose right counts then. All with the same `key` must seek the same places.
         """
         line = self._lines.get(key)
-        waiter = _Waiter(_Pumped(key, served=self._turns) if line is None else line, take, priority, until)
+        if line is None:
+            line = _Pumped(key, self._shares, served=self._turns)
+        waiter = _Waiter(line, take, priority, tenant, until)
         if not self._let_in(waiter):
             return None
         try:
@@ -183,36 +133,31 @@ class WaitingRoom(Generic[P]):
         for line in sorted(self._lines.values(), key=lambda line: line.due):
             line.freed.set()
 
-    def ahead_of(self, key: Hashable, priority: Priority) -> int:
+    def ahead_of(self, key: Hashable, priority: Priority, tenant: str = "") -> int:
         """How many will be served before one who comes now."""
         line = self._lines.get(key)
-        return line.ahead_of(priority) if line else 0
+        return line.ahead_of(priority, tenant) if line else 0
 
     async def close(self) -> None:
         """Send everybody away."""
         if self._poll:
             self._poll.cancel()
         pumps = [line.pump for line in self._lines.values() if line.pump]
-        for waiter in self._all():
+        for waiter in self._present:
             waiter.end(None)
         for pump in pumps:
             pump.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
 
-    def _all(self) -> Iterable[_Waiter[P]]:
-        return [waiter for waiters in self._present.values() for waiter in waiters]
-
     def _let_in(self, waiter: _Waiter[P]) -> bool:
         if len(self) >= self._capacity:
-            lowest = min(priority for priority, waiters in self._present.items() if waiters)
-            if waiter.priority <= lowest:
+            leaving = self._present.who_gives_way(waiter.priority, waiter.tenant)
+            if leaving is None:
                 return False
-            last = next(reversed(self._present[lowest]))
-            last.end(None)
-            self._let_out(last)
+            leaving.end(None)
+            self._let_out(leaving)
         line = waiter.line
-        self._present[waiter.priority][waiter] = None
-        line.join(waiter, waiter.priority)
+        self._stand(waiter)
         line.freed.set()
         if line.pump is None:
             if not self._lines:
@@ -221,8 +166,14 @@ class WaitingRoom(Generic[P]):
             line.pump = asyncio.get_running_loop().create_task(self._serve(line), name="waiting room")
         return True
 
+    def _stand(self, waiter: _Waiter[P]) -> None:
+        self._present.add(waiter, waiter.priority, waiter.tenant)
+        self._presence.enter(waiter.tenant, waiter.line)
+        waiter.line.join(waiter, waiter.priority, waiter.tenant)
+
     def _let_out(self, waiter: _Waiter[P]) -> None:
-        self._present[waiter.priority].pop(waiter, None)
+        if self._present.remove(waiter, waiter.priority, waiter.tenant):
+            self._presence.leave(waiter.tenant, waiter.line)
         waiter.line.leave(waiter, waiter.priority)
 
     def _return(self, waiter: _Waiter[P]) -> None:
