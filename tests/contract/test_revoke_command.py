@@ -17,8 +17,9 @@ from isochrone.answers.completion import Answer
 from isochrone.answers.fingerprint import fingerprint
 from isochrone.answers.revocations import Revocations
 from isochrone.api.requests import CHAT, parse
+from isochrone.api.shape import Guard
 from isochrone.cli import main
-from isochrone.settings import load, table_name
+from isochrone.settings import Limits, load, table_name
 from isochrone.stores.dynamodb.answers import DynamoAnswerStore
 from isochrone.stores.dynamodb.client import connect
 from isochrone.stores.dynamodb.directory import DynamoDirectoryStore
@@ -43,7 +44,7 @@ base_url = "http://127.0.0.1:9/v1"
 models = {{ "m" = "m" }}
 """
 BODY = b'{"model": "m", "messages": [{"role": "user", "content": "How far is the Moon?"}]}'
-MARK = fingerprint("team-a", parse(CHAT, BODY, "application/json", max_messages=1))
+MARK = fingerprint("team-a", parse(CHAT, BODY, "application/json", Guard(Limits())))
 
 
 @pytest.fixture

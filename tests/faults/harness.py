@@ -142,7 +142,7 @@ async def running_edge(
     settings = settings_with(*backends, **sections)
     edge = build_edge(settings, region=region, environ={"POOL_KEY": "pool-secret"}, resident=True)
     addresses: asyncio.Queue[str] = asyncio.Queue()
-    door = local.LocalDoor(edge, max_body=settings.limits.body_bytes)
+    door = local.LocalDoor(edge, settings.limits)
     # What the door does to the collector is for a process that only serves; this one also runs other tests.
     with patch.object(local, "_settle_memory"):
         serving = asyncio.create_task(door.serve("127.0.0.1", 0, on_ready=addresses.put_nowait))

@@ -18,7 +18,9 @@ from isochrone.answers.completion import Answer, is_complete, replay_body, repla
 from isochrone.answers.fingerprint import fingerprint
 from isochrone.api.errors import BadRequest
 from isochrone.api.requests import CHAT, COMPLETION, parse
+from isochrone.api.shape import Guard
 from isochrone.api.sse import SseDecoder
+from isochrone.settings import Limits
 from isochrone.upstream.gathering import Gathering
 
 NOW = 1_800_000_000.0
@@ -48,7 +50,7 @@ bodies = st.fixed_dictionaries(
 
 
 def mark(body: Any, **ways: Any) -> str:
-    return fingerprint("t", parse(CHAT, json.dumps(body, **ways).encode(), None, max_messages=10))
+    return fingerprint("t", parse(CHAT, json.dumps(body, **ways).encode(), None, Guard(Limits())))
 
 
 def rewritten(value: Any, draw: st.DataObject) -> Any:

@@ -16,12 +16,15 @@ from isochrone.answers.completion import Answer, is_complete
 from isochrone.answers.fingerprint import fingerprint
 from isochrone.api.errors import ApiError, UpstreamRefused
 from isochrone.api.requests import CHAT, parse
+from isochrone.api.shape import Guard
 from isochrone.api.sse import SseDecoder
+from isochrone.settings import Limits
 from isochrone.upstream.failure import AttemptFailed, parse_retry_after
 from isochrone.upstream.splice import Splice
 from isochrone.upstream.transcript import Reading, Transcript
 from tests.upstream import chunk
 
+GUARD = Guard(Limits())
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
@@ -47,7 +50,7 @@ def test_any_forwarded_header_names_an_address_or_nobody(peer: str, forwarded: s
 @settings(max_examples=400)
 def test_any_body_is_a_request_or_an_error_of_ours(body: bytes) -> None:
     try:
-        ask = parse(CHAT, body, None, max_messages=10)
+        ask = parse(CHAT, body, None, GUARD)
     except ApiError as error:
         assert error.body()
     else:
@@ -58,7 +61,7 @@ def test_any_body_is_a_request_or_an_error_of_ours(body: bytes) -> None:
 @settings(max_examples=200)
 def test_what_nobody_knows_survives_parsing(value: Any) -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "x", "extra": value}], "unknown": value}
-    assert parse(CHAT, json.dumps(body).encode(), None, max_messages=10).fields == body
+    assert parse(CHAT, json.dumps(body).encode(), None, GUARD).fields == body
 
 
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))

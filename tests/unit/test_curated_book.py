@@ -14,7 +14,9 @@ from isochrone.answers.known import Known
 from isochrone.answers.terms import Terms
 from isochrone.api.controls import CacheMode
 from isochrone.api.requests import CHAT, COMPLETION, EMBEDDING, Operation, parse
+from isochrone.api.shape import Guard
 from isochrone.ledger.usage import estimate
+from isochrone.settings import Limits
 
 NOW = 1_800_000_000.0
 HOURS = Entry(id="hours", phrasings=("When are you open?", "营业时间？"), answer="From 9 to 5.", version=3)
@@ -37,7 +39,7 @@ def inquiry(
         asked = {"model": "m", "prompt": question}
     if operation is EMBEDDING:
         asked = {"model": "m", "input": question}
-    ask = parse(operation, msgspec.json.encode(asked | fields), None, max_messages=99)
+    ask = parse(operation, msgspec.json.encode(asked | fields), None, Guard(Limits()))
     return Inquiry(tenant, ask, None, asked_last(ask), Terms(), mode)
 
 

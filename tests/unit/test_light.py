@@ -11,10 +11,11 @@ import pytest
 from isochrone.answers.completion import replay_body, replay_stream
 from isochrone.api.errors import BadRequest, NotInstalled
 from isochrone.api.requests import CHAT, COMPLETION, EMBEDDING, Ask, Operation, parse
+from isochrone.api.shape import Guard
 from isochrone.ledger.usage import estimate
 from isochrone.light import work
 from isochrone.light.work import Job, LightWork
-from isochrone.settings import Light
+from isochrone.settings import Light, Limits
 
 NOW = 1_800_000_000.0
 
@@ -24,7 +25,7 @@ def ask(
 ) -> Ask:
     named = {CHAT: {"messages": [{"role": "user", "content": text}]}, COMPLETION: {"prompt": text}}
     fields = {"model": model, **named.get(operation, {"input": text}), **more}
-    return parse(operation, msgspec.json.encode(fields), None, max_messages=99)
+    return parse(operation, msgspec.json.encode(fields), None, Guard(Limits()))
 
 
 def working(*rules: Light, served: tuple[str, ...] = ("m",)) -> LightWork:
@@ -84,7 +85,7 @@ def test_model_of_a_backend_is_never_taken_from_it_by_its_name_alone() -> None:
     [
         ask("count", "m", n=2),
         ask("x" * 4_000 + "count", "m"),
-        ask([{"type": "image_url", "image_url": {"url": "u"}}], "m"),
+        ask([{"type": "image_url", "image_url": {"url": "https://example.com/u.png"}}], "m"),
         ask("count", "m", operation=EMBEDDING),
     ],
 )

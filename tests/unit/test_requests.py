@@ -7,14 +7,17 @@ import pytest
 
 from isochrone.api.errors import BadRequest, WrongContentType
 from isochrone.api.requests import CHAT, COMPLETION, EMBEDDING, Ask, Operation, parse
+from isochrone.api.shape import Guard
+from isochrone.settings import Limits
 
+GUARD = Guard(Limits(messages=3))
 USER = {"role": "user", "content": "How far?"}
 CHAT_BODY: dict[str, Any] = {"model": "m", "messages": [USER]}
 
 
 def asked(body: Any, operation: Operation = CHAT, content_type: str | None = "application/json") -> Ask:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return parse(operation, raw, content_type, max_messages=3)
+    return parse(operation, raw, content_type, GUARD)
 
 
 def refused(body: Any, operation: Operation = CHAT) -> BadRequest:
@@ -175,9 +178,11 @@ def test_every_input_has_one_embedding(said: Any, texts: int) -> None:
     assert asked({"model": "m", "input": said, "n": 7}, EMBEDDING).choices == texts
 
 
-def test_field_that_stands_twice_counts_once_and_is_forwarded_once() -> None:
-    ask = asked(b'{"model": "cheap", "messages": [{"role": "user"}], "model": "dear"}')
-    assert (ask.model, ask.fields["model"]) == ("dear", "dear")
+@pytest.mark.parametrize("again", ["model", "mod\\u0065l", "messages", "stream"])
+def test_field_that_stands_twice_is_refused_however_it_is_written(again: str) -> None:
+    name = again.replace("\\u0065", "e")
+    error = refused(b'{"model": "cheap", "messages": [{"role": "user"}], "stream": true, "%b": 1}' % again.encode())
+    assert (error.code, error.param) == ("duplicate_field", name)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def serve(settings: Settings, region: str, host: str, port: int, log_level: str)
 
     async def run() -> None:
         edge = build_edge(settings, region=region, resident=True)
-        door = LocalDoor(edge, max_body=settings.limits.body_bytes)
+        door = LocalDoor(edge, settings.limits)
         await door.serve(host, port, on_ready=lambda address: print(f"ready {address}", flush=True))
 
     try:

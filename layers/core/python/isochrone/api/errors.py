@@ -10,6 +10,7 @@
     ├── NotCached             404  the caller asked for `x-isochrone-cache: only` and it is not known
     ├── BodyTooSlow           408  the body did not come in time (local server)
     ├── BodyTooLarge          413
+    ├── UrlTooLong            414
     ├── WrongContentType      415
     ├── UpstreamRefused       4xx  the backend refused the request, or has no such route (501); its words are passed on
     ├── NotInstalled          501  light work whose libraries are not there
@@ -105,6 +106,10 @@ class BodyTooSlow(ApiError):
 
 class BodyTooLarge(ApiError):
     status, type, default_code = 413, "invalid_request_error", "body_too_large"
+
+
+class UrlTooLong(ApiError):
+    status, type, default_code = 414, "invalid_request_error", "url_too_long"
 
 
 class WrongContentType(ApiError):

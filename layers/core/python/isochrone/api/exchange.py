@@ -10,16 +10,18 @@ from typing import Protocol
 
 from msgspec import Struct, field
 
+from isochrone.api.errors import ApiError
 from isochrone.api.trail import Trail
 
 
 class Request(Struct, kw_only=True):
     """One HTTP request as a door received it.
 
-    `path` is the decoded path without the query string. `peer` is the address that the platform saw: the socket's
-    peer, or requestContext's sourceIp. `trust_forwarded` is false where the platform's own field is final (AWS).
+    `path` is what stood in the request line, without the query string; the edge brings it and the headers into one
+    normal form (`isochrone.api.head`). `peer` is the address that the platform saw: the socket's peer, or
+    requestContext's sourceIp. `trust_forwarded` is false where the platform's own field is final (AWS).
     `time_left` is how many seconds the platform still gives us (Lambda), None when nobody counts. `trail` is
-    what will be remembered of it.
+    what will be remembered of it. `flaw` is what the door found wrong with it already.
     """
 
     method: str
@@ -31,6 +33,7 @@ class Request(Struct, kw_only=True):
     trust_forwarded: bool = True
     time_left: float | None = None
     trail: Trail = field(default_factory=Trail)
+    flaw: ApiError | None = None
 
 
 class ByteStream(Protocol):

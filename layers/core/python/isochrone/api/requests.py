@@ -1,26 +1,33 @@
-"""From bytes to a request that may be forwarded: parsed once, checked by declared shapes, kept as plain data.
+"""From bytes to a request that may be forwarded: unpacked, parsed once, checked by declared shapes, kept as plain data.
 
 What a shape does not name passes through unharmed, since an engine may know it. What is forwarded is the parsed form,
 never the raw body, so that what was checked is what is sent.
+
+    read:   unpack (isochrone.api.packing) -> parse
+    parse:  decode -> types (the shapes below) -> sizes (isochrone.api.shape)
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from operator import call
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
 
 from isochrone.api.errors import BadRequest, WrongContentType
+from isochrone.api.exchange import Request
+from isochrone.api.packing import unpack
+from isochrone.api.shape import Guard
 
-# Lists and objects cost far more memory and time than their bytes say. Brackets in texts are counted too, so this is
-# far above what a real request has.
-_MAX_CONTAINERS = 200_000
 _NESTED_TOO_DEEPLY = "The body is nested too deeply."
 
 Text = Annotated[str, Meta(min_length=1)]
+Some = Annotated[int, Meta(ge=1)]
+_MOST_TOKENS = 10_000_000  # more than any model can hold
+Tokens = Annotated[int, Meta(ge=1, le=_MOST_TOKENS)]
 
 
 class _StreamOptions(Struct):
@@ -38,21 +45,30 @@ class _Common(Struct, kw_only=True):
     stream_options: _StreamOptions | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    n: Annotated[int, Meta(ge=1, le=128)] | None = None
-    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    n: Some | None = None
+    max_tokens: Tokens | None = None
+    min_tokens: Annotated[int, Meta(ge=0, le=_MOST_TOKENS)] | None = None
     stop: str | list[str] | None = None
+    stop_token_ids: Annotated[list[int], Meta(max_length=1024)] | None = None
+    logit_bias: Annotated[dict[str, float], Meta(max_length=1024)] | None = None
+    prompt_logprobs: int | None = None
     user: str | None = None
 
 
 class _Chat(_Common, kw_only=True):
     messages: Annotated[list[_Message], Meta(min_length=1)]
-    max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_completion_tokens: Tokens | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0)] | None = None
     tools: list[dict[str, Any]] | None = None
+    functions: list[dict[str, Any]] | None = None
     response_format: dict[str, Any] | None = None
 
 
 class _Completion(_Common, kw_only=True):
     prompt: str | list[Any]
+    best_of: Some | None = None
+    logprobs: Annotated[int, Meta(ge=0)] | None = None
 
 
 class _Embedding(Struct, kw_only=True):
@@ -116,19 +132,33 @@ def encode(value: Any, *, by: Callable[[Any], bytes] = msgspec.json.encode) -> b
         raise BadRequest(_NESTED_TOO_DEEPLY, code="invalid_json") from None
 
 
-def parse(operation: Operation, body: bytes, content_type: str | None, *, max_messages: int) -> Ask:
-    """Check a body against the operation's shape. Raises BadRequest (`param` names the field), WrongContentType."""
+def read(operation: Operation, request: Request, guard: Guard) -> Ask:
+    """The request that came with this body. Raises BadRequest, BodyTooLarge, WrongContentType."""
+    headers = request.headers
+    body = unpack(request.body, headers.get("content-encoding"), limit=guard.max_body)
+    return parse(operation, body, headers.get("content-type"), guard)
+
+
+def parse(operation: Operation, body: bytes, content_type: str | None, guard: Guard) -> Ask:
+    """Check a body against the operation's shape and the guard's limits.
+
+    Raises BadRequest (`param` names the field), WrongContentType.
+    """
     if content_type and not _is_json(content_type):
         raise WrongContentType(f"Send content-type: application/json, not {content_type[:100]!r}.")
+    guard.check_raw(body)
     fields = _decode(body)
     try:
         checked: Any = msgspec.convert(fields, operation.shape)
     except msgspec.ValidationError as error:
         raise _named(error, operation) from None
-    if len(fields.get("messages") or ()) > max_messages:
-        raise BadRequest(f"'messages' has more than {max_messages} entries.", param="messages")
+    guard.check(fields, body)
     stream, options = getattr(checked, "stream", None), getattr(checked, "stream_options", None)
-    return Ask(operation, checked.model, bool(stream), bool(options and options.include_usage), fields)
+    ask = Ask(operation, checked.model, bool(stream), bool(options and options.include_usage), fields)
+    if operation is not CHAT and ask.choices > guard.most_answers:
+        param = "input" if operation is EMBEDDING else "prompt"
+        raise BadRequest(f"'{param}' asks for more than {guard.most_answers} answers at once.", param=param)
+    return ask
 
 
 def _is_json(content_type: str) -> bool:
@@ -136,21 +166,40 @@ def _is_json(content_type: str) -> bool:
     return essence == "application/json" or essence.endswith("+json")
 
 
+class _Key:
+    """The name of a field, equal to no other one: so a field that stands twice is there twice."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+_OBJECT: msgspec.json.Decoder[dict[_Key, Any]] = msgspec.json.Decoder(dict[_Key, Any], dec_hook=call)
+
+
 def _decode(body: bytes) -> dict[str, Any]:
-    if body.count(b"[") + body.count(b"{") > _MAX_CONTAINERS:
-        raise BadRequest(f"The body has more than {_MAX_CONTAINERS} lists and objects.", code="body_too_complex")
     try:
-        fields = msgspec.json.decode(body)
+        pairs = _OBJECT.decode(body)
     except RecursionError:
         raise BadRequest(_NESTED_TOO_DEEPLY, code="invalid_json") from None
     except UnicodeDecodeError:
         raise BadRequest("The body is not UTF-8 text.", code="invalid_json") from None
+    except msgspec.ValidationError:
+        raise BadRequest("The body must be a JSON object.", code="invalid_json") from None
     except msgspec.DecodeError as error:
         detail = "it is empty" if not body.strip() else str(error)
         raise BadRequest(f"The body is not valid JSON: {detail}.", code="invalid_json") from None
-    if not isinstance(fields, dict):
-        raise BadRequest("The body must be a JSON object.", code="invalid_json")
+    fields = {key.name: value for key, value in pairs.items()}
+    if len(fields) < len(pairs):
+        raise _twice([key.name for key in pairs])
     return fields
+
+
+def _twice(names: list[str]) -> BadRequest:
+    """Which of two values counts is read differently here and there, and what is checked must be what is done."""
+    name = next(name for name in names if names.count(name) > 1)[:100]
+    return BadRequest(f"'{name}' stands more than once.", code="duplicate_field", param=name)
 
 
 _FIELD = re.compile(r"field `([^`]+)`")

@@ -8,13 +8,17 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+from urllib.parse import parse_qsl
 
-from aiohttp import StreamReader, hdrs, web
+from aiohttp import HttpVersion10, HttpVersion11, StreamReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from isochrone.api.errors import ApiError, BadRequest, BodyTooLarge, BodyTooSlow
-from isochrone.api.exchange import Reply, Request
+from isochrone.api.exchange import ByteStream, Reply, Request
+from isochrone.api.head import target_of
+from isochrone.doors.connections import Connection, Connections
 from isochrone.edge import Edge
+from isochrone.settings import Limits
 
 DRAIN_SECONDS = 30.0
 _CLOSE_GRACE_SECONDS = 2.0
@@ -23,6 +27,7 @@ _KEEP_ALIVE_SECONDS = 75.0
 _READ_SECONDS = 30.0
 _SLOWEST_BYTES_PER_SECOND = 50_000
 _WRITE_SECONDS = 30.0
+_VERSIONS = (HttpVersion10, HttpVersion11)
 # Below asyncio's high-water mark: written to an empty buffer, it never waits.
 _FITS_AT_ONCE = 32 * 1024
 
@@ -30,18 +35,16 @@ _FITS_AT_ONCE = 32 * 1024
 class LocalDoor:
     """Serves one edge on one address."""
 
-    def __init__(self, edge: Edge, *, max_body: int) -> None:
+    def __init__(self, edge: Edge, limits: Limits) -> None:
         self._edge = edge
-        self._max_body = max_body
+        self._limits = limits
         self._busy = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     async def serve(self, host: str, port: int, *, on_ready: Callable[[str], None]) -> None:
         """Serve until SIGTERM or SIGINT, then drain. Raises OSError when the address cannot be had."""
-        server = web.Server(
-            self._answer, handler_cancellation=True, keepalive_timeout=_KEEP_ALIVE_SECONDS, access_log=None
-        )
+        server = self._connections()
         runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_CLOSE_GRACE_SECONDS)
         await runner.setup()
         site = web.TCPSite(runner, host, port, backlog=4096)
@@ -55,6 +58,15 @@ class LocalDoor:
         finally:
             await runner.cleanup()
             await self._edge.close()
+
+    def _connections(self) -> Connections:
+        return Connections(
+            self._answer,
+            refuse=self._edge.refuse,
+            most=self._limits.connections,
+            most_headers=self._limits.headers,
+            keep_alive=_KEEP_ALIVE_SECONDS,
+        )
 
     async def _drain(self, site: web.TCPSite) -> None:
         """Take no new connection, let the requests in flight finish within DRAIN_SECONDS."""
@@ -75,33 +87,31 @@ class LocalDoor:
                 self._idle.set()
 
     async def _exchange(self, incoming: web.BaseRequest) -> web.StreamResponse:
-        try:
-            body = await self._body_of(incoming)
-        except ApiError as error:
-            return self._hang_up_on(incoming, error)
-        except TimeoutError:
-            return self._hang_up_on(incoming, BodyTooSlow("The body came too slowly."))
-        reply = await self._edge.handle(_request_of(incoming, body))
-        if reply.stream is None:
-            return web.Response(status=reply.status, body=reply.body, headers=reply.headers)
-        return await _send_stream(incoming, reply)
+        connection = incoming.protocol
+        assert isinstance(connection, Connection)
+        connection.stop_clock()
+        request = _request_of(incoming)
+        if request.flaw is None:
+            await self._read_body(incoming, request)
+        with connection.held():
+            reply = await self._edge.handle(request)
+            return await _send(incoming, reply, is_last=request.flaw is not None)
 
-    def _hang_up_on(self, incoming: web.BaseRequest, error: ApiError) -> web.Response:
-        """No other request on a connection whose body was refused; what cannot be unpacked is not read on."""
-        reply = self._edge.refuse(error)
-        response = web.Response(status=reply.status, body=reply.body, headers=reply.headers)
-        response.force_close()
-        if incoming.content.exception():
-            incoming.content.feed_eof()
-        return response
+    async def _read_body(self, incoming: web.BaseRequest, request: Request) -> None:
+        try:
+            request.body = await self._body_of(incoming)
+        except ApiError as error:
+            request.flaw = error
+        except TimeoutError:
+            request.flaw = BodyTooSlow("The body came too slowly.")
 
     async def _body_of(self, incoming: web.BaseRequest) -> bytes:
-        """The whole body, however it is framed and packed.
+        """The whole body, however it is framed, still packed as it came.
 
-        Raises BodyTooLarge before more than the limit was read, BadRequest for what cannot be unpacked, TimeoutError.
+        Raises BodyTooLarge before more than the limit was read, BadRequest for broken framing, TimeoutError.
         """
-        if (incoming.content_length or 0) > self._max_body:
-            raise BodyTooLarge(f"The body is larger than {self._max_body} bytes.")
+        if (incoming.content_length or 0) > self._limits.body_bytes:
+            raise self._too_large()
         if not incoming.can_read_body:
             return b""
         if incoming.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and incoming.transport:
@@ -121,33 +131,74 @@ class LocalDoor:
             body += chunk
             if patience:
                 patience.reschedule(ends_at + len(body) / _SLOWEST_BYTES_PER_SECOND)
-            if len(body) > self._max_body:
-                raise BodyTooLarge(f"The body is larger than {self._max_body} bytes.")
+            if len(body) > self._limits.body_bytes:
+                raise self._too_large()
         return bytes(body)
 
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"The body is larger than {self._limits.body_bytes} bytes.")
 
-def _request_of(incoming: web.BaseRequest, body: bytes) -> Request:
+
+def _request_of(incoming: web.BaseRequest) -> Request:
+    """What the head says; the body is still on its way."""
     headers: dict[str, str] = {}
     for name, value in incoming.headers.items():
         key = name.lower()
         headers[key] = f"{headers[key]},{value}" if key in headers else value
-    return Request(
-        method=incoming.method,
-        path=incoming.path,
-        headers=headers,
-        body=body,
-        peer=incoming.remote or "",
-        query=dict(incoming.query) if incoming.query_string else {},
-    )
+    request = Request(method=incoming.method, path="", headers=headers, body=b"", peer=incoming.remote or "")
+    try:
+        _check_framing(incoming)
+        request.path, query = target_of(incoming.raw_path)
+        request.query = dict(parse_qsl(query, keep_blank_values=True)) if query else {}
+    except (ApiError, ValueError) as error:
+        request.flaw = error if isinstance(error, ApiError) else BadRequest("The query cannot be read.")
+    return request
 
 
-async def _send_stream(incoming: web.BaseRequest, reply: Reply) -> web.StreamResponse:
+def _check_framing(incoming: web.BaseRequest) -> None:
+    """aiohttp refuses most of what has two readings (two lengths, folded lines, bare line ends). This is the rest."""
+    if incoming.version not in _VERSIONS:
+        raise BadRequest("Speak HTTP/1.1.", code="invalid_request")
+    codings = incoming.headers.getall(hdrs.TRANSFER_ENCODING, ())
+    if codings and (incoming.version != HttpVersion11 or [coding.lower() for coding in codings] != ["chunked"]):
+        raise BadRequest("The only transfer-encoding is chunked, in HTTP/1.1.", code="invalid_request")
+
+
+async def _send(incoming: web.BaseRequest, reply: Reply, *, is_last: bool) -> web.StreamResponse:
+    """`is_last`: nothing more is read from a connection of which something was refused unread."""
+    headers = {"server": "isochrone", **reply.headers}
+    if reply.stream is not None:
+        return await _send_stream(incoming, reply.status, headers, reply.stream)
+    response = web.Response(status=reply.status, body=reply.body, headers=headers)
+    if is_last:
+        response.force_close()
+        if incoming.content.exception():
+            incoming.content.feed_eof()
+    elif len(reply.body) >= _FITS_AT_ONCE:
+        await _send_body(incoming, response)
+    return response
+
+
+async def _send_body(incoming: web.BaseRequest, response: web.Response) -> None:
+    """One that may have to wait for its reader has the time that it takes at the slowest."""
+    size = response.content_length or 0
+    try:
+        async with asyncio.timeout(_WRITE_SECONDS + size / _SLOWEST_BYTES_PER_SECOND):
+            await response.prepare(incoming)
+            await response.write_eof()
+    except TimeoutError:
+        if incoming.transport:
+            incoming.transport.abort()
+
+
+async def _send_stream(
+    incoming: web.BaseRequest, status: int, headers: dict[str, str], stream: ByteStream
+) -> web.StreamResponse:
     """Headers and first bytes leave together; a client that leaves closes the stream."""
-    assert reply.stream is not None
-    response = web.StreamResponse(status=reply.status, headers=reply.headers)
+    response = web.StreamResponse(status=status, headers=headers)
     try:
         await response.prepare(incoming)
-        async for data in reply.stream:
+        async for data in stream:
             await _write(incoming, response, data)
         await response.write_eof()
     except ConnectionError:
@@ -156,7 +207,7 @@ async def _send_stream(incoming: web.BaseRequest, reply: Reply) -> web.StreamRes
         if incoming.transport:
             incoming.transport.abort()
     finally:
-        await reply.stream.aclose()
+        await stream.aclose()
     return response
 
 
