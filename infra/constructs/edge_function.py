@@ -11,6 +11,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.acknowledge import acknowledge
+from infra.constructs.audit import audit_writing
 from infra.constructs.encryption import table_key_use
 from infra.constructs.function_parts import (
     LayerVersions,
@@ -75,6 +76,8 @@ def edge_role(scope: Construct, *, log_group: logs.LogGroup, deployment: Deploym
     """What an edge may and nothing else: use its tables, the slots that other regions keep, its backends' keys."""
     role = own_role(scope, log_group=log_group, deployment=deployment, table_actions=TABLE_ACTIONS)
     role.add_to_policy(_lay_down(scope, deployment))
+    for statement in audit_writing(scope, deployment):
+        role.add_to_policy(statement)
     if elsewhere := [home for home in deployment.slot_homes if home != Stack.of(scope).region]:
         fleet = table_name(deployment.settings, "fleet")
         role.add_to_policy(
