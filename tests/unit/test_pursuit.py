@@ -165,9 +165,11 @@ class FewPlaces:
         self.free = {name.replace("_", "-"): count for name, count in free.items()}
         self.asked: list[tuple[str, int]] = []
         self.waited: list[tuple[list[str], int, float]] = []
+        self.tenants: set[str] = set()
         self.coming = ""
 
-    async def take(self, offer: Offer, *, priority: int) -> OnePlace | None:
+    async def take(self, offer: Offer, *, priority: int, tenant: str) -> OnePlace | None:
+        self.tenants.add(tenant)
         name = offer.backend.facts.name
         self.asked.append((name, priority))
         if not self.free[name]:
@@ -175,12 +177,14 @@ class FewPlaces:
         self.free[name] -= 1
         return OnePlace(self, offer)
 
-    async def wait(self, offers: Sequence[Offer], *, priority: int, until: float) -> OnePlace | None:
+    async def wait(self, offers: Sequence[Offer], *, priority: int, until: float, tenant: str) -> OnePlace | None:
+        self.tenants.add(tenant)
         names = [offer.backend.facts.name for offer in offers]
         self.waited.append((names, priority, round(until - time.monotonic(), 1)))
         return next((OnePlace(self, offer) for offer in offers if offer.backend.facts.name == self.coming), None)
 
-    def retry_after(self, offers: Sequence[Offer], *, priority: int) -> float:
+    def retry_after(self, offers: Sequence[Offer], *, priority: int, tenant: str) -> float:
+        self.tenants.add(tenant)
         return 10.0 * len(offers) + priority
 
 
@@ -493,6 +497,14 @@ async def test_request_waits_for_a_place_when_all_are_full(scene: SceneOf) -> No
     assert it.places.waited == [(["pool-0", "pool-1"], 2, 3.0)]
     won.visit.succeeded(None)
     assert it.places.free == {"pool-0": 0, "pool-1": 1}
+
+
+async def test_places_are_sought_in_the_name_of_the_tenant(scene: SceneOf) -> None:
+    it = scene()
+    it.places = FewPlaces(pool_0=0, pool_1=0)
+    with pytest.raises(Saturated):
+        await it.pursue(tenant="acme")
+    assert it.places.tenants == {"acme"}
 
 
 async def test_nobody_waits_for_a_place_beyond_the_requests_time(scene: SceneOf) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from isochrone.answers.curated.entry import Entry
 from isochrone.answers.curated.shelf import Shelf
 from isochrone.answers.revocations import Revocations, longest_life
+from isochrone.audit.opening import open_log
 from isochrone.background import Background
 from isochrone.chores import Chore, Chores
 from isochrone.ledger.book import Book
@@ -26,8 +27,16 @@ from isochrone.routing.fleet import UNKNOWN_RTT_MS, Fleet
 from isochrone.routing.leases import Leases
 from isochrone.routing.places import Home, Places
 from isochrone.routing.rtt import rtt_between_regions
+from isochrone.routing.shares import Shares
 from isochrone.settings import Backend, Settings, home_of, semantic_somewhere
-from isochrone.stores.protocols import AnswerStore, DirectoryStore, FleetStore, LedgerStore, RollupStore
+from isochrone.stores.protocols import (
+    AnswerStore,
+    CheckpointStore,
+    DirectoryStore,
+    FleetStore,
+    LedgerStore,
+    RollupStore,
+)
 from isochrone.upstream.attempt import open_session
 from isochrone.upstream.budget import RetryBudget
 from isochrone.upstream.credentials import Credentials
@@ -37,6 +46,7 @@ if TYPE_CHECKING:
     from isochrone.stores.secrets import SecretReader
 
 _LEDGER_FLUSH_SECONDS = 1.0
+_AUDIT_FLUSH_SECONDS = 1.0
 _LEDGER_ADOPT_SECONDS = 60.0
 _ROLLUP_SECONDS = 10.0
 _REVOCATIONS_SECONDS = 4.0
@@ -60,6 +70,7 @@ class Stores(NamedTuple):
     fleet_in: Callable[[str], FleetStore] | None = None
     close: Callable[[], Awaitable[None]] | None = None
     directory: DirectoryStore | None = None
+    checkpoints: CheckpointStore | None = None
 
 
 def _own_name() -> str:
@@ -95,6 +106,7 @@ class Life:
         self._resident = resident
         self.stores = stores
         self.book = Book(self.stores.ledger, open_spool(settings, region, environ))
+        self.audit = open_log(settings, region, environ, checkpoints=stores.checkpoints)
         here = next(known for known in settings.region if known.name == region)
         chance = random.SystemRandom().random
         self.savings = Savings(stores.rollups, chance)
@@ -120,6 +132,7 @@ class Life:
             holder=self.leases.holder,
             clock=time.monotonic,
             wall=time.time,
+            shares=Shares({tenant.name: tenant.weight for tenant in settings.tenant}),
         )
         self.shelf = Shelf(
             stores.directory, standards, estimate=estimate, background=self.background, likeness=_likeness(settings)
@@ -146,9 +159,13 @@ class Life:
         return Home(self.stores.fleet_in(home), rtt.ms if rtt else UNKNOWN_RTT_MS)
 
     def _all_chores(self) -> list[Chore]:
-        chores = [Chore("adopting what dead edges left for the ledger", _LEDGER_ADOPT_SECONDS, self.book.adopt)]
+        chores = [
+            Chore("adopting what dead edges left for the ledger", _LEDGER_ADOPT_SECONDS, self.book.adopt),
+            Chore("adopting what dead edges left for the audit", _LEDGER_ADOPT_SECONDS, self.audit.adopt),
+        ]
         if self._resident:
             chores.append(Chore("flushing the ledger", _LEDGER_FLUSH_SECONDS, self.book.flush))
+            chores.append(Chore("delivering the audit", _AUDIT_FLUSH_SECONDS, self.audit.flush))
         # A frozen process may never come back to what it has not told.
         every = _ROLLUP_SECONDS if self._resident else 0.0
         chores.append(Chore("telling what answers saved", every, self._tell_rollups))
@@ -223,7 +240,7 @@ class Life:
         await self.leases.let_go()
         if self.exchange:
             await self.exchange.publish()
-        await asyncio.gather(self.book.close(), self._tell_rollups())
+        await asyncio.gather(self.book.close(), self.audit.close(), self._tell_rollups())
         await self._probing.close()
         await self.session.close()
         if self._secrets:

@@ -108,6 +108,7 @@ async def pursue(
     failures: Sequence[AttemptFailed] = (),
     ask_for: Callable[[Step], Ask] | None = None,
     priority: int = STANDARD_PRIORITY,
+    tenant: str = "",
 ) -> Won:
     """The first answer along the plan. Raises ApiError: what the caller is told when there was none.
 
@@ -126,6 +127,7 @@ async def pursue(
         gather=gather,
         ask_for=ask_for or (lambda _: ask),
         priority=priority,
+        tenant=tenant,
         made=made,
         failures=list(failures),
         is_paid=not made,
@@ -153,6 +155,7 @@ class _Pursuit(Struct, kw_only=True):
     gather: bool
     ask_for: Callable[[Step], Ask]
     priority: int
+    tenant: str
     made: int
     failures: list[AttemptFailed]
     is_paid: bool
@@ -189,13 +192,13 @@ class _Pursuit(Struct, kw_only=True):
         return self.is_paid
 
     async def take(self, step: Step) -> _Seat | None:
-        place = await self.means.places.take(step.offer, priority=self.priority)
+        place = await self.means.places.take(step.offer, priority=self.priority, tenant=self.tenant)
         return _Seat(step, place) if place else None
 
     async def wait_for_room(self, full: Mapping[Offer, Step]) -> _Seat | None:
         latest = max(map(self.itinerary.latest_start, full.values()))
         until = min(latest, time.monotonic() + self.means.max_wait)
-        place = await self.means.places.wait(list(full), priority=self.priority, until=until)
+        place = await self.means.places.wait(list(full), priority=self.priority, until=until, tenant=self.tenant)
         if place:
             return _Seat(full[place.offer], place)
         now = time.monotonic()  # who was sick when the plan was made may have come back while we waited
@@ -304,7 +307,7 @@ class _Pursuit(Struct, kw_only=True):
 
     def verdict(self) -> ApiError:
         if self.crowded:
-            wait = self.means.places.retry_after(self.crowded, priority=self.priority)
+            wait = self.means.places.retry_after(self.crowded, priority=self.priority, tenant=self.tenant)
             return crowded(self.failures, self.ask.model, retry_after=wait)
         is_too_late = self.itinerary.is_too_late(time.monotonic())
         on_trial = [offer.backend.facts.name for offer in self.on_trial]
