@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
-from urllib.parse import unquote
 
 import msgspec
 
 from isochrone import __version__, status
 from isochrone.api.controls import request_id
 from isochrone.api.errors import ApiError, BadRequest, MethodNotAllowed, NotFound, status_of
-from isochrone.api.exchange import Reply, Request
+from isochrone.api.exchange import Reply, Request, Watched
+from isochrone.api.head import normalise
 from isochrone.api.requests import OPERATIONS, Operation
+from isochrone.api.trail import Trail
+from isochrone.audit.entry import entry_of
+from isochrone.audit.log import AnyLog, NoLog
 from isochrone.background import Background
 from isochrone.edge_answers import PATHS as ANSWER_PATHS
 from isochrone.edge_answers import AnswerRoutes
@@ -36,8 +40,10 @@ Hook = Callable[[], Awaitable[None]]
 
 
 class Edge:
-    """`start` and `close` bracket its life; `clock` is the event loop's, in seconds. `with_metrics` opens GET /metrics,
-    which asks for no key: only for an edge that nobody but its operator reaches."""
+    """`start` and `close` bracket its life; `clock` is the event loop's, in seconds, `now` epoch seconds.
+
+    `with_metrics` opens GET /metrics, which asks for no key: only for an edge that nobody but its operator reaches.
+    """
 
     def __init__(
         self,
@@ -50,8 +56,10 @@ class Edge:
         on_close: Hook,
         with_metrics: bool,
         answers: AnswerRoutes | None = None,
+        audit: AnyLog | None = None,
         new_id: Callable[[], str],
         clock: Callable[[], float],
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.region = region
         self.pipeline = pipeline
@@ -61,7 +69,9 @@ class Edge:
         self._on_start, self._on_flush, self._on_close = on_start, on_flush, on_close
         self._answers = answers
         self._new_id = new_id
+        self._audit = audit or NoLog()
         self._clock = clock
+        self._now = now
         self._routes = self._route_table(with_metrics=with_metrics)
         self._every_reply = {"x-isochrone-edge": region, **PRIVATE}
 
@@ -116,7 +126,7 @@ class Edge:
 
     async def _settle(self) -> int:
         """How many entries the ledger did not take."""
-        await asyncio.gather(self._rooms.book.flush(), self._on_flush())
+        await asyncio.gather(self._rooms.book.flush(), self._audit.flush(), self._on_flush())
         return len(self._rooms.book)
 
     async def close(self) -> None:
@@ -131,7 +141,10 @@ class Edge:
         """Answer any request; whatever is wrong becomes an error reply. Only cancellation passes through."""
         begun, own_id = self._clock(), request_id(request.headers.get("x-request-id")) or self._new_id()
         request.headers = {**request.headers, "x-request-id": own_id}
+        trail = request.trail
+        trail.at, trail.request_id, trail.method, trail.path = self._now(), own_id, request.method, request.path
         try:
+            normalise(request, self.pipeline.settings.limits)
             route = self._route(request)
             reply = await (route.handler(request, NOBODY) if route.is_open else self._let_in(route, request))
         except ApiError as error:
@@ -148,12 +161,26 @@ class Edge:
         front = self._rooms.front
         caller = await front.identify(request)
         if route.action:
-            front.authorize(caller, route.action, request.trail)
+            await front.authorize(caller, route.action, request.trail)
         return await route.handler(request, caller)
 
     def _remembered(self, reply: Reply, request: Request, begun: float, error: ApiError | None = None) -> Reply:
         """The reply, of which there is an entry in the audit when its last byte is out."""
+        trail = request.trail
+        trail.answered(reply.status, reply.headers)
+        if error:
+            trail.fail(error)
+        if reply.stream is None:
+            self._over(trail, begun, told_out=True)
+            return reply
+        self._audit.begin(entry_of(trail, edge=self.region))
+        reply.stream = Watched(reply.stream, (*reply.endings, partial(self._over, trail, begun)))
         return reply
+
+    def _over(self, trail: Trail, begun: float, told_out: bool) -> None:
+        trail.latency_ms = (self._clock() - begun) * 1000
+        trail.outcome = trail.outcome or ("complete" if told_out else "left")
+        self._audit.record(entry_of(trail, edge=self.region))
 
     def refuse(self, error: ApiError, own_id: str | None = None) -> Reply:
         """The reply for an error, also for one that a door found before there was a whole request."""
@@ -210,7 +237,7 @@ class Edge:
 
     async def show_model(self, request: Request, _: Caller) -> Reply:
         """One model."""
-        name = unquote(request.path.removeprefix("/v1/models/"))
+        name = request.path.removeprefix("/v1/models/")
         if name not in self._models():
             raise NotFound(f"The model {name[:200]!r} does not exist.", code="model_not_found", param="model")
         return _json(_model(name))

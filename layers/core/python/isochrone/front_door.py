@@ -9,20 +9,49 @@ What it learns on the way it notes on the request's trail, so that whatever was 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Literal
+from typing import Any, Protocol
 
 from isochrone.admission.address import AddressRule
-from isochrone.admission.keys import KeyRing
-from isochrone.api.errors import BodyTooLarge, Forbidden
+from isochrone.admission.identity import Identity
+from isochrone.admission.policies import Action, Asker, Decision
+from isochrone.api.errors import Forbidden
 from isochrone.api.exchange import Request
-from isochrone.api.requests import Ask, Operation, parse
+from isochrone.api.requests import Ask, Operation, read
+from isochrone.api.shape import Guard
 from isochrone.api.trail import Trail
 from isochrone.errand import Admission, Caller, Unlimited
+from isochrone.ledger.usage import estimate_prompt
 from isochrone.routing.geo import Locator
 from isochrone.routing.residency import Regions
 from isochrone.settings import Settings
 
-Action = Literal["generate", "read", "revoke"]
+# What says how to generate, and nothing of what about: the audit may have it of everybody.
+_TOLD = ("stream", "max_tokens", "max_completion_tokens", "temperature", "top_p", "n", "seed", "reasoning_effort")
+
+
+class Policies(Protocol):
+    """The rules of who may do what (`admission.policies.shared`)."""
+
+    @property
+    def asks_tokens(self) -> bool:
+        """Does any rule go by how many tokens a request may use?"""
+
+    async def refresh(self) -> None:
+        """Hear of those of the directory, if that is due. Never raises."""
+
+    def decide(
+        self,
+        caller: Asker,
+        action: Action,
+        *,
+        model: str | None = None,
+        regions: frozenset[str] | None = None,
+        tokens: int | None = None,
+    ) -> Decision:
+        """May it be done, now?"""
+
+    def status(self) -> dict[str, Any]:
+        """What is obeyed, and what is wrong with it."""
 
 
 class FrontDoor:
@@ -33,11 +62,14 @@ class FrontDoor:
         settings: Settings,
         *,
         address: AddressRule,
-        keys: KeyRing,
+        identity: Identity,
         locator: Locator,
+        policies: Policies | None,
         now: Callable[[], float],
     ) -> None:
-        self.keys = keys
+        self.identity = identity
+        self.policies = policies
+        self.guard = Guard(settings.limits, settings.model)
         self._settings = settings
         self._address = address
         self._locator = locator
@@ -51,7 +83,7 @@ class FrontDoor:
         )
         location = self._locator.locate(address) if address else None
         trail.country = location.country if location else None
-        principal = self.keys.identify(request.headers.get("authorization"), address)
+        principal = await self.identity.identify(request.headers.get("authorization"), address, now=self._now())
         trail.key_id, trail.subject, trail.tenant, trail.kind = (
             principal.key_id,
             principal.subject,
@@ -62,24 +94,42 @@ class FrontDoor:
 
     def read(self, operation: Operation, request: Request) -> Ask:
         """The checked request. Raises BadRequest and its kin."""
-        limits = self._settings.limits
-        if len(request.body) > limits.body_bytes:
-            raise BodyTooLarge(f"The body is larger than {limits.body_bytes} bytes.")
-        ask = parse(operation, request.body, request.headers.get("content-type"), max_messages=limits.messages)
-        request.trail.model = ask.model
+        ask = read(operation, request, self.guard)
+        trail = request.trail
+        trail.model = ask.model
+        trail.parameters = {name: ask.fields[name] for name in _TOLD if name in ask.fields}
         return ask
 
-    def authorize(
+    async def authorize(
         self, caller: Caller, action: Action, trail: Trail, *, ask: Ask | None = None, regions: Collection[str] = ()
     ) -> Regions:
-        """Where the rules allow it, of `regions`, None for anywhere. Raises Forbidden."""
+        """Where the rules allow it of `regions`, None for anywhere. Raises Forbidden."""
         trail.action = action
         if ask and caller.principal.models and ask.model not in caller.principal.models:
-            raise Forbidden(
-                f"This key may not use the model {ask.model[:200]!r}.", code="model_not_allowed", param="model"
-            )
-        return None
+            raise Forbidden(f"This key may not use the model {ask.model[:200]!r}.", code="model_not_allowed")
+        if self.policies is None:
+            return None
+        await self.policies.refresh()
+        decision = self.policies.decide(
+            caller,
+            action,
+            model=ask.model if ask else None,
+            regions=frozenset(regions) or None,
+            tokens=most_tokens(ask) if ask and self.policies.asks_tokens else None,
+        )
+        trail.rule = decision.rule
+        if decision.allowed:
+            return decision.regions
+        trail.note = decision.reason
+        by = f"the policy {decision.rule!r} denies it" if decision.rule else "no policy allows it"
+        raise Forbidden(f"This is not allowed: {by}.", code="policy_denied")
 
     async def admit(self, caller: Caller, ask: Ask) -> Admission:
         """Its hold on what the caller may use. Raises LimitReached."""
         return Unlimited()
+
+
+def most_tokens(ask: Ask) -> int:
+    """What the request may use at most, as far as it says so: its prompt by an estimate, and its own limit."""
+    most = ask.fields.get("max_completion_tokens") or ask.fields.get("max_tokens") or 0
+    return estimate_prompt(ask.fields) + most * ask.choices

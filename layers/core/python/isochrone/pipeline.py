@@ -25,7 +25,7 @@ from isochrone.answers.inquiry import Inquiry
 from isochrone.answers.known import Known
 from isochrone.api.controls import CacheMode, Controls, Recovery, controls_of
 from isochrone.api.errors import ApiError, NotCached, NotFound, status_of
-from isochrone.api.exchange import Reply, Request, Watched
+from isochrone.api.exchange import Reply, Request
 from isochrone.api.requests import Ask, Operation
 from isochrone.api.trail import Trail
 from isochrone.background import Background
@@ -98,7 +98,7 @@ def _held(reply: Reply, admission: Admission) -> Reply:
     if reply.stream is None:
         admission.close()
     else:
-        reply.stream = Watched(reply.stream, admission.close)
+        reply.endings.append(lambda _: admission.close())
     return reply
 
 
@@ -136,7 +136,7 @@ class Pipeline:
         job = self.rooms.light.job_of(ask)
         if not job:
             self._check_model(ask)
-        allowed = front.authorize(caller, "generate", trail, ask=ask, regions=self._places_of.get(ask.model, ()))
+        allowed = await front.authorize(caller, "generate", trail, ask=ask, regions=self._places_of.get(ask.model, ()))
         admission = await front.admit(caller, ask)
         try:
             if job:
@@ -335,6 +335,7 @@ class Pipeline:
             failures=failures,
             ask_for=ask_for or partial(asked_of, errand.ask),
             priority=errand.controls.priority,
+            tenant=errand.caller.principal.tenant,
         )
 
     def _visits_of(self, errand: Errand) -> BeginVisit:
@@ -376,11 +377,12 @@ class Pipeline:
             recovery=errand.controls.recovery,
             include_usage=errand.ask.include_usage or generation is not None,
             on_complete=partial(self._settle_stream, errand, generation),
-            on_broken=partial(self._broken, generation),
+            on_broken=partial(self._broken, errand, generation),
         )
         return Reply(status=200, headers={**headers, **EVENT_STREAM}, stream=stream)
 
-    def _broken(self, generation: Generation | None) -> None:
+    def _broken(self, errand: Errand, generation: Generation | None) -> None:
+        errand.trail.outcome = "broken"
         self.rooms.counters.add("streams_broken")
         if generation:
             generation.broke()

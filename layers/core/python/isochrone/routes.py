@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from isochrone.admission.policies import Action
 from isochrone.admission.principal import ANONYMOUS
 from isochrone.api.exchange import Reply, Request
 from isochrone.errand import Caller
-from isochrone.front_door import Action
 
 Handler = Callable[[Request, Caller], Awaitable[Reply]]
 NOBODY = Caller(ANONYMOUS, "", None)

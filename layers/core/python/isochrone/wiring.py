@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from isochrone.admission.address import AddressRule
-from isochrone.admission.keys import KeyRing
 from isochrone.answers.curated.entry import Entry
 from isochrone.answers.curated.shelf import load_file
 from isochrone.answers.desk import Desk, Similar
@@ -22,7 +20,7 @@ from isochrone.answers.memory_tier import MemoryTier
 from isochrone.answers.terms import TermsBook
 from isochrone.edge import Edge
 from isochrone.edge_answers import AnswerRoutes
-from isochrone.front_door import FrontDoor
+from isochrone.front_wiring import build_front_door
 from isochrone.ledger.counters import Counters
 from isochrone.ledger.usage import estimate
 from isochrone.life import Life, Stores
@@ -76,13 +74,7 @@ def build_edge(
     fleet_store = life.stores.fleet
     generations = Generations(fleet_store, clock=time.time, background=life.background) if fleet_store else None
     rooms = Rooms(
-        front=FrontDoor(
-            settings,
-            address=AddressRule(settings.geo.trusted_proxies),
-            keys=KeyRing(settings.key, required=settings.auth.required),
-            locator=locator,
-            now=time.time,
-        ),
+        front=build_front_door(settings, life.stores.directory, life.background, locator),
         desk=_desk(settings, life, counters, chance),
         fleet=life.fleet,
         planner=Planner(life.fleet, models=settings.model, routing=settings.routing, chance=chance),
@@ -105,6 +97,7 @@ def build_edge(
         on_close=life.close,
         with_metrics=resident,
         answers=AnswerRoutes(rooms.desk.library, life.revocations) if life.revocations else None,
+        audit=life.audit,
         new_id=lambda: os.urandom(16).hex(),
         clock=time.monotonic,
     )
@@ -140,6 +133,7 @@ def open_stores(settings: Settings, region: str, environ: Mapping[str, str]) -> 
         ledger = MemoryLedgerStore(capacity=_LEDGER_IN_MEMORY)
         return Stores(answers, ledger, MemoryRollupStore(), directory=MemoryDirectoryStore())
     from isochrone.stores.dynamodb.answers import DynamoAnswerStore
+    from isochrone.stores.dynamodb.checkpoints import DynamoCheckpoints
     from isochrone.stores.dynamodb.clients import Clients
     from isochrone.stores.dynamodb.directory import open_directory
     from isochrone.stores.dynamodb.fleet import DynamoFleetStore
@@ -159,6 +153,7 @@ def open_stores(settings: Settings, region: str, environ: Mapping[str, str]) -> 
         fleet_in,
         clients.aclose,
         open_directory(clients.of, settings, region),
+        DynamoCheckpoints(clients.of(region), table_name(settings, "ledger"), days=settings.audit.days),
     )
 
 

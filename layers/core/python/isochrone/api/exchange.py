@@ -5,7 +5,7 @@ A door knows sockets or events; the pipeline knows neither. Header names are low
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct, field
@@ -44,8 +44,14 @@ class ByteStream(Protocol):
     async def aclose(self) -> None: ...
 
 
+Ending = Callable[[bool], None]
+"""Hears that a reply is over, and whether all of it was told."""
+
+
 class Reply(Struct, kw_only=True):
     """One HTTP reply. With `stream` set, the body is what it yields and `body` is empty.
+
+    Who gives a `stream` may add `endings`, which the edge calls when it is over.
 
     The door always calls the stream's `aclose()` in the end: that is how the pipeline learns that the client left. A
     stream never raises: what goes wrong after the headers is said in band.
@@ -55,22 +61,31 @@ class Reply(Struct, kw_only=True):
     headers: dict[str, str]
     body: bytes = b""
     stream: ByteStream | None = None
+    endings: list[Ending] = field(default_factory=list)
 
 
 class Watched:
-    """A stream with something to do when it is over: `on_end` is called once, after it was closed."""
+    """A stream that calls each of `endings` once when it is over: was all of it told, or did somebody leave before?"""
 
-    def __init__(self, stream: ByteStream, on_end: Callable[[], None]) -> None:
+    def __init__(self, stream: ByteStream, endings: Sequence[Ending]) -> None:
         self._stream = stream
-        self._on_end: Callable[[], None] | None = on_end
+        self._endings = endings
+        self._told_out = False
+        self._telling = self._tell()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._stream.__aiter__()
+        return self._telling
+
+    async def _tell(self) -> AsyncGenerator[bytes, None]:
+        async for data in self._stream:
+            yield data
+        self._told_out = True
 
     async def aclose(self) -> None:
         try:
+            await self._telling.aclose()
             await self._stream.aclose()
         finally:
-            on_end, self._on_end = self._on_end, None
-            if on_end:
-                on_end()
+            endings, self._endings = self._endings, ()
+            for ending in endings:
+                ending(self._told_out)

@@ -23,7 +23,8 @@ class Trail(Struct, kw_only=True):
 
     `at` is in epoch seconds; `tokens` and `cost` ($) are sums over the attempts that are booked so far. `parameters`
     are those that say how to generate, never what about; `question` is the last one, only for who opted in. `outcome`
-    is "complete", or how a stream ended otherwise: "broken", "left".
+    is "complete", or how a stream ended otherwise: "broken", "left". `reason` is the code of the error, `note` what there
+    is to say of it that the caller was not told.
     """
 
     at: float = 0.0
@@ -43,6 +44,7 @@ class Trail(Struct, kw_only=True):
     verdict: Verdict = "allowed"
     rule: str | None = None
     reason: str = ""
+    note: str = ""
     status: int = 0
     backend: str | None = None
     cache: str | None = None

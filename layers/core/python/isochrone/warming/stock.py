@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from isochrone.admission.principal import Principal
 from isochrone.answers.codec import from_bytes
 from isochrone.answers.completion import Answer
 from isochrone.answers.inquiry import Inquiry
@@ -55,7 +56,8 @@ class Stock:
         if answer.request is None:
             return "kept without its request"
         try:
-            item = self._item(answer, answer.request)
+            principal = await self._pipeline.rooms.front.identity.principal_of(answer.request["key"], now=now)
+            item = self._item(answer, answer.request, principal)
         except (ApiError, KeyError, TypeError):
             return "may not be asked any more"
         if item.inquiry.mark != mark or not item.inquiry.may_keep:
@@ -63,13 +65,11 @@ class Stock:
         found = await self._pipeline.rooms.desk.look_up(item.inquiry, now=now)
         return item if found.known and found.known.mark == mark else "taken back, or known by another way"
 
-    def _item(self, answer: Answer, request: dict[str, Any]) -> Item:
-        principal = self._pipeline.rooms.front.keys.principal_of(request["key"])
+    def _item(self, answer: Answer, request: dict[str, Any], principal: Principal | None) -> Item:
         if principal is None:
             raise KeyError(request["key"])
-        limits = self._pipeline.settings.limits
-        body = encode(request["fields"])
-        ask = without_stream(parse(_OPERATIONS[answer.operation], body, None, max_messages=limits.messages))
+        guard = self._pipeline.rooms.front.guard
+        ask = without_stream(parse(_OPERATIONS[answer.operation], encode(request["fields"]), None, guard))
         regions = None if request["regions"] is None else frozenset(request["regions"])
         caller = Caller(principal, "", None)
         controls = Controls(None, CacheMode.USE, None, Recovery.SPLICE, _LOWEST_PRIORITY, regions)

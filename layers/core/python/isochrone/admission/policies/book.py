@@ -38,6 +38,11 @@ class PolicyBook:
         self._known: dict[Any, Decision] = {}
         self._period: tuple[int, int] = (0, 0)
 
+    @property
+    def asks_tokens(self) -> bool:
+        """Does any rule go by how many tokens a request may use?"""
+        return bool(self._steps)
+
     def decide(
         self,
         caller: Asker,

@@ -65,6 +65,11 @@ class SharedPolicies:
         """Are there rules to decide by? Before the first reading of the directory all is denied."""
         return self._store is None or self._texts is not None
 
+    @property
+    def asks_tokens(self) -> bool:
+        """Does any rule go by how many tokens a request may use?"""
+        return self._book.asks_tokens
+
     def decide(
         self,
         caller: Asker,
