@@ -16,6 +16,7 @@ import click
 
 from isochrone import __version__
 from isochrone.cli_answers import answers
+from isochrone.cli_audit import audit
 from isochrone.cli_curated import curated
 from isochrone.cli_options import ConfigFile, Moment, NumberIn, Refused, config_option, json_option
 from isochrone.cli_warm import warm
@@ -35,6 +36,7 @@ def main() -> None:
 
 
 main.add_command(answers)
+main.add_command(audit)
 main.add_command(curated)
 main.add_command(warm)
 
