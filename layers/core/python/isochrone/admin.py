@@ -112,7 +112,8 @@ class KeyAdmin:
         if not active:
             raise Conflict(f"key {key_id!r} is {before[-1].state(now)}: make a new one with another id")
         key = new_key(random)
-        new = NewKey(key, made(key, active[-1].key, now=now, by=by, rotated=True))
+        replaces = tuple(record.key.sha256 for record in before)
+        new = NewKey(key, made(key, active[-1].key, now=now, by=by, replaces=replaces))
         await self._keep(new.record)
         for record in active:
             await self._retire(record, now + grace)
@@ -125,8 +126,9 @@ class KeyAdmin:
         """Take back every key of this id, for ever. Raises NotFound."""
         before = await self._records(key_id)
         await self._take_back(all_revoked(key_id), key_id, now, by)
-        for record in before:
-            await self._take_back(revoked(record.key.sha256), key_id, now, by)
+        # One that was replaced in another region may be on its way here still.
+        for digest in {digest for record in before for digest in (record.key.sha256, *record.replaces)}:
+            await self._take_back(revoked(digest), key_id, now, by)
         return before
 
     async def revoke_key(self, key: str, *, now: float, by: str = "") -> list[Record]:
@@ -159,7 +161,7 @@ class KeyAdmin:
 
     async def _retire(self, record: Record, at: float) -> None:
         if record.retires is None or at < record.retires:
-            await self._store.put(PARTITION, retired(record.key.sha256), {"id": record.key.id, "at": at})
+            await self._store.put(PARTITION, retired(record.key.sha256, at), {"id": record.key.id, "at": at})
 
     async def _take_back(self, name: str, key_id: str, now: float, by: str) -> None:
         await self._store.put(PARTITION, name, {"id": key_id, "at": now, "by": by})

@@ -32,7 +32,7 @@ MOST_KEPT = 10_000
 # How long a request waits: for news of a known key, and for a first word about a new one.
 _PATIENCE = 0.5
 _STRANGER_PATIENCE = 1.9
-# A read ends before its key could be asked for again with a fresh one.
+# The store gives up on a call by itself before that; this bounds the two that a read may need.
 _READ_SECONDS = 1.8
 # After a failed read the table is left alone for this long, for each key by itself.
 _SPARED_SECONDS = 1.0
@@ -148,9 +148,10 @@ class KeyDirectory:
 
     async def _record(self, digest: str) -> Record | None:
         items = await self._store.items(PARTITION, prefix=digest)
-        if items.get(digest, {}).get("rotated"):
-            items |= await self._store.items(PARTITION, prefix=all_revoked(str(items[digest].get("id"))))
-        return record_of(digest, items)
+        record = record_of(digest, items)
+        if record is None or not record.replaces:
+            return record
+        return record_of(digest, items | await self._store.items(PARTITION, prefix=all_revoked(record.key.id)))
 
     def _keep(self, digest: str, found: _Known) -> None:
         self._known.pop(digest, None)

@@ -1,12 +1,12 @@
 """A key as the directory keeps it: what a `[[key]]` table of the configuration says, and what became of it since.
 
-    key    <digest>            the key; written once and never again
-           <digest>#retired    it was replaced: it ends at this moment
-           <digest>#revoked    it was taken back
-           revoked#<id>        every key of this id was, also one that another region makes at this moment
+    key    <digest>                     the key; written once and never again
+           <digest>#retired#<moment>    it was replaced: it ends then; of several the earliest counts
+           <digest>#revoked             it was taken back
+           revoked#<id>                 every key of this id was, also one that another region makes just now
 
 The directory's last writer wins, and its writers may be continents apart. So what happens to a key is an item of its
-own, which nothing overwrites: no edit anywhere undoes a revocation.
+own, which nothing overwrites: no edit anywhere undoes a revocation, or lets a key live longer.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class RecordError(ValueError):
 
 class Record(NamedTuple):
     """One key. `shown` is how it begins; `created`, `retires` and `revoked` are epoch seconds; `by` says who made it;
-    `rotated` that it took the place of another one of the same id."""
+    `replaces` holds the digests of those of the same id whose place it took."""
 
     key: Key
     shown: str
     created: float
     by: str = ""
-    rotated: bool = False
+    replaces: tuple[str, ...] = ()
     retires: float | None = None
     revoked: float | None = None
 
@@ -74,9 +74,9 @@ def shown_of(key: str) -> str:
     return key[:_SHOWN]
 
 
-def retired(digest: str) -> str:
-    """The name of the item that ends a key."""
-    return f"{digest}#retired"
+def retired(digest: str, at: float) -> str:
+    """The name of the item that ends a key at this moment."""
+    return f"{digest}#retired#{at:.3f}"
 
 
 def revoked(digest: str) -> str:
@@ -90,16 +90,16 @@ def all_revoked(key_id: str) -> str:
 
 
 _BLANK = msgspec.to_builtins(Key(id="", sha256="", tenant=""))
-_AS_JSON = frozenset(name for name, value in _BLANK.items() if isinstance(value, tuple | dict))
-_ABOUT = ("shown", "created", "by", "rotated")
+_AS_JSON = frozenset(("replaces", *(name for name, value in _BLANK.items() if isinstance(value, tuple | dict))))
+_ABOUT = ("shown", "created", "by", "replaces")
 
 
 def item_of(record: Record) -> dict[str, Any]:
     """The flat item of a key, without its digest, which names it, and without what it does not say."""
     said = {name: value for name, value in msgspec.to_builtins(record.key).items() if value != _BLANK[name]}
     del said["sha256"]
-    flat = {name: _text(value) if name in _AS_JSON else value for name, value in said.items()}
-    return flat | {name: getattr(record, name) for name in _ABOUT}
+    said |= {name: getattr(record, name) for name in _ABOUT}
+    return {name: _text(value) if name in _AS_JSON else value for name, value in said.items()}
 
 
 def record_of(digest: str, items: Mapping[str, Mapping[str, Any]]) -> Record | None:
@@ -112,13 +112,14 @@ def record_of(digest: str, items: Mapping[str, Mapping[str, Any]]) -> Record | N
         return None
     try:
         key, about = _read(digest, item)
-        retirement, revocation = items.get(retired(digest)), items.get(revoked(digest))
-        if revocation is None and about["rotated"]:
+        ends = [float(item["at"]) for name, item in items.items() if name.startswith(f"{digest}#retired#")]
+        revocation = items.get(revoked(digest))
+        if revocation is None and about["replaces"]:
             revocation = items.get(all_revoked(key.id))
         return Record(
             key,
             **about,
-            retires=float(retirement["at"]) if retirement else None,
+            retires=min(ends, default=None),
             revoked=float(revocation.get("at", 0.0)) if revocation is not None else None,
         )
     except (KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
@@ -138,14 +139,15 @@ def records_in(items: Mapping[str, Mapping[str, Any]]) -> Iterator[Record | Reco
                 yield record
 
 
-def made(key: str, said: Key, *, now: float, by: str, rotated: bool = False) -> Record:
+def made(key: str, said: Key, *, now: float, by: str, replaces: tuple[str, ...] = ()) -> Record:
     """The record of a new key that says what `said` does."""
-    return Record(msgspec.structs.replace(said, sha256=digest_of(key)), shown_of(key), now, by, rotated)
+    return Record(msgspec.structs.replace(said, sha256=digest_of(key)), shown_of(key), now, by, replaces)
 
 
 def _read(digest: str, item: Mapping[str, Any]) -> tuple[Key, dict[str, Any]]:
-    said = {name: _parsed(value) if name in _AS_JSON else value for name, value in item.items() if name not in _ABOUT}
-    return msgspec.convert({**said, "sha256": digest}, Key), {name: item[name] for name in _ABOUT}
+    said = {name: _parsed(value) if name in _AS_JSON else value for name, value in item.items()}
+    about = {name: said.pop(name) for name in _ABOUT}
+    return msgspec.convert({**said, "sha256": digest}, Key), {**about, "replaces": tuple(about["replaces"])}
 
 
 def _text(value: Any) -> str:
