@@ -9,13 +9,14 @@ What it learns on the way it notes on the request's trail, so that whatever was 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from isochrone.admission.address import AddressRule
 from isochrone.admission.identity import Identity
 from isochrone.admission.policies import Action, Asker, Decision
+from isochrone.answers.inquiry import asked_last
 from isochrone.api.errors import Forbidden
-from isochrone.api.exchange import Request
+from isochrone.api.exchange import Reply, Request
 from isochrone.api.requests import Ask, Operation, read
 from isochrone.api.shape import Guard
 from isochrone.api.trail import Trail
@@ -23,7 +24,11 @@ from isochrone.errand import Admission, Caller, Unlimited
 from isochrone.ledger.usage import estimate_prompt
 from isochrone.routing.geo import Locator
 from isochrone.routing.residency import Regions
-from isochrone.settings import Settings
+from isochrone.settings import PiiMode, Settings
+
+if TYPE_CHECKING:
+    from isochrone.pii.redactor import Redactor
+    from isochrone.pii.vault import Vault
 
 # What says how to generate, and nothing of what about: the audit may have it of everybody.
 _TOLD = ("stream", "max_tokens", "max_completion_tokens", "temperature", "top_p", "n", "seed", "reasoning_effort")
@@ -54,6 +59,14 @@ class Policies(Protocol):
         """What is obeyed, and what is wrong with it."""
 
 
+class Read(NamedTuple):
+    """A request as the rest of the way sees it, what was taken out of it, and whether nothing of it may be kept."""
+
+    ask: Ask
+    vault: Vault | None
+    is_private: bool
+
+
 class FrontDoor:
     """That of one edge. `now` gives epoch seconds."""
 
@@ -65,10 +78,12 @@ class FrontDoor:
         identity: Identity,
         locator: Locator,
         policies: Policies | None,
+        redactor: Callable[[], Redactor],
         now: Callable[[], float],
     ) -> None:
         self.identity = identity
         self.policies = policies
+        self._redactor = redactor
         self.guard = Guard(settings.limits, settings.model)
         self._settings = settings
         self._address = address
@@ -123,6 +138,33 @@ class FrontDoor:
         trail.note = decision.reason
         by = f"the policy {decision.rule!r} denies it" if decision.rule else "no policy allows it"
         raise Forbidden(f"This is not allowed: {by}.", code="policy_denied")
+
+    def redact(self, caller: Caller, ask: Ask, trail: Trail) -> Read:
+        """The request without the personal data that its caller's mode takes out of it. Raises BadRequest."""
+        mode = self._pii_mode(caller)
+        if self._settings.audit.prompts and (question := asked_last(ask)):
+            trail.question = self._redactor().clean(question)
+        if mode == "off":
+            return Read(ask, None, False)
+        redactor = self._redactor()
+        ask, vault = redactor.redact(ask, mode)
+        return Read(ask, vault, redactor.must_not_keep(ask, mode))
+
+    def restore(self, reply: Reply, vault: Vault | None) -> Reply:
+        """The reply with what was taken out of its request put back."""
+        if vault is None:
+            return reply
+        from isochrone.pii.redactor import restored  # noqa: PLC0415 (who has a vault has loaded it)
+
+        return restored(reply, vault)
+
+    def may_keep(self, caller: Caller, body: dict[str, Any]) -> bool:
+        """May this answer be known to others, as far as personal data in it goes?"""
+        mode = self._pii_mode(caller)
+        return mode == "off" or self._redactor().may_keep(body, mode)
+
+    def _pii_mode(self, caller: Caller) -> PiiMode:
+        return caller.principal.pii or self._settings.pii.mode
 
     async def admit(self, caller: Caller, ask: Ask) -> Admission:
         """Its hold on what the caller may use. Raises LimitReached."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from functools import cache, partial
+from typing import TYPE_CHECKING
 
 from isochrone import settings as config
 from isochrone.admission.address import AddressRule
@@ -14,6 +16,9 @@ from isochrone.front_door import FrontDoor, Policies
 from isochrone.routing.geo import Locator
 from isochrone.settings import Settings, SettingsError
 from isochrone.stores.protocols import DirectoryStore
+
+if TYPE_CHECKING:
+    from isochrone.pii.redactor import Redactor
 
 _JWKS_BYTES = 262_144
 _JWKS_SECONDS = 5.0
@@ -29,6 +34,7 @@ def build_front_door(
         identity=_identity(settings, directory, background),
         locator=locator,
         policies=_policies(settings, directory),
+        redactor=cache(partial(_redactor, settings.pii)),
         now=time.time,
     )
 
@@ -56,6 +62,13 @@ def _tokens(issuers: tuple[config.Issuer, ...], background: Background) -> Token
         return await client.fetch(PublicUrl(url, own=own), max_bytes=_JWKS_BYTES, seconds=_JWKS_SECONDS)
 
     return Issuers(issuers, fetch, background)
+
+
+def _redactor(pii: config.Pii) -> Redactor:
+    from isochrone.pii.detectors import finder
+    from isochrone.pii.redactor import Redactor
+
+    return Redactor(finder(pii.kinds))
 
 
 def _policies(settings: Settings, directory: DirectoryStore | None) -> Policies | None:

@@ -137,6 +137,7 @@ class Pipeline:
         if not job:
             self._check_model(ask)
         allowed = await front.authorize(caller, "generate", trail, ask=ask, regions=self._places_of.get(ask.model, ()))
+        ask, vault, is_private = front.redact(caller, ask, trail)
         admission = await front.admit(caller, ask)
         try:
             if job:
@@ -150,13 +151,14 @@ class Pipeline:
                     begun=begun,
                     lasts_until=lasts_until,
                     allowed=allowed,
+                    is_private=is_private,
                     admission=admission,
                     trail=trail,
                 )
         except BaseException:
             admission.close()
             raise
-        return _held(reply, admission)
+        return front.restore(_held(reply, admission), vault)
 
     async def answer(
         self,
@@ -168,13 +170,14 @@ class Pipeline:
         begun: float,
         lasts_until: float,
         allowed: Regions = None,
+        is_private: bool = False,
         admission: Admission | None = None,
         trail: Trail | None = None,
     ) -> Reply:
         """Answer an admitted request of this caller; `begun` and `lasts_until` are on the event loop's clock. `allowed`
-        is where policies let it be answered."""
+        is where policies let it be answered; nothing of an `is_private` one is kept."""
         ends_at = min(lasts_until, begun + (controls.timeout or inf))
-        inquiry = self.inquire(caller, ask, controls, allowed)
+        inquiry = self.inquire(caller, ask, controls, allowed, is_private=is_private)
         known, candidate, follow, why_not = await self._look_up(inquiry, ends_at)
         errand = Errand(
             ask=ask,
@@ -223,7 +226,9 @@ class Pipeline:
         headers = self._counted(headers_of(cache="bypass", backend=answer.backend, attempts=0, why=why))
         return told_again(answer, ask, headers, request_id=request_id, now=now, cached=False)
 
-    def inquire(self, caller: Caller, ask: Ask, controls: Controls, allowed: Regions = None) -> Inquiry:
+    def inquire(
+        self, caller: Caller, ask: Ask, controls: Controls, allowed: Regions = None, *, is_private: bool = False
+    ) -> Inquiry:
         """What an admitted request asks of the answers. Raises Forbidden, BadRequest."""
         principal = caller.principal
         regions = eligible(principal.regions, self._regions_of.get(ask.model, ()), controls.regions)
@@ -235,7 +240,7 @@ class Pipeline:
             ask,
             tenant=principal.tenant,
             own=principal.answers,
-            private=principal.private,
+            private=principal.private or is_private,
             mode=controls.cache,
             regions=regions,
         )
@@ -412,7 +417,7 @@ class Pipeline:
     async def _keep(self, errand: Errand, answer: Answer, model: str, fence: int | None) -> bool:
         """Can others find it now? A fallback's answer is not kept: it would go on answering for the model long after
         that is back."""
-        if model != errand.ask.model:
+        if model != errand.ask.model or not self.rooms.front.may_keep(errand.caller, answer.body):
             return False
         if errand.candidate:
             self._background.start(self.rooms.desk.learn(errand.candidate, answer))
