@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 
 from infra.app import from_context
-from infra.layers import LayerMissing
+from infra.layers import LayerMissing, LayersTooLarge
 from isochrone.settings import SettingsError
 
 
 def main() -> None:
     try:
         from_context().synth()
-    except (SettingsError, LayerMissing) as error:
+    except (SettingsError, LayerMissing, LayersTooLarge) as error:
         sys.exit(f"isochrone: {error}")
     except RuntimeError as error:  # what the CDK throws; its own report stands above
         sys.exit(f"isochrone: {str(error).splitlines()[0]}")

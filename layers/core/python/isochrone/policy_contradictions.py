@@ -32,6 +32,9 @@ def unusable(policy: Policy) -> Found:
         yield from _bad_networks(("condition", word), getattr(policy.condition, word))
     if policy.condition.time:
         yield from _bad_zone(policy.condition.time)
+    for name, globs in policy.principal.attributes.items():
+        if not globs:
+            yield ("principal", "attributes", name), "give at least one value"
 
 
 def _bad_networks(path: KeyPath, networks: Sequence[str]) -> Found:

@@ -119,7 +119,7 @@ def has_window(time: PolicyTime) -> bool:
 
 
 def bounds(time: PolicyTime) -> tuple[int, int]:
-    """The window of a day in minutes; where the first is not below the second it goes on over midnight."""
+    """The window of a day in minutes; where it ends below its beginning it goes on over midnight."""
     return _minutes(time.from_ or "00:00"), _minutes(time.until or "24:00")
 
 
@@ -135,6 +135,8 @@ def _window(time: PolicyTime) -> str:
     local = f"context.local[{quoted(time.zone)}]"
     if start < end:
         return " && ".join(_pieces(local, start, end, days)) or "true"
+    if start == end:
+        return "false"
     evening = " && ".join(_pieces(local, start, _DAY_END, days))
     morning = " && ".join(_pieces(local, 0, end, [(day + 1) % 7 for day in days])) if end else "false"
     return f"({evening}) || ({morning})"

@@ -31,12 +31,5 @@ def policy_of(text: str) -> Policy:
 
 
 def text_of(policy: Policy) -> str:
-    """The policy as JSON, without what it leaves open."""
-    return msgspec.json.encode(_pruned(msgspec.to_builtins(policy))).decode()
-
-
-def _pruned(value: object) -> object:
-    if not isinstance(value, dict):
-        return value
-    kept = {name: _pruned(each) for name, each in value.items()}
-    return {name: each for name, each in kept.items() if each not in (None, "", (), [], {})}
+    """The policy as JSON."""
+    return msgspec.json.encode(policy).decode()
