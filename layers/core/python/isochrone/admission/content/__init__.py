@@ -1,0 +1,1 @@
+"""What may not be asked: an operator's patterns, and what a moderation backend flags."""
