@@ -49,15 +49,16 @@ class BufferedDoor:
     def answer(self, event: Mapping[str, Any], context: Context) -> dict[str, Any]:
         """Raises EventError for an event that is no HTTP request."""
         time_left = max(0.0, context.get_remaining_time_in_millis() / 1000 - _RESERVE)
-        return self._runner.run(self._exchange(events.request_of(events.convert(event), time_left=time_left)))
+        read = events.convert(event)
+        return self._runner.run(self._exchange(events.request_of(read, time_left=time_left), read))
 
     async def _open(self) -> Edge:
         edge = _build()
         await edge.start()
         return edge
 
-    async def _exchange(self, request: Request) -> dict[str, Any]:
-        result = await events.buffered(await self._edge.handle(request))
+    async def _exchange(self, request: Request, event: events.HttpEvent) -> dict[str, Any]:
+        result = await events.buffered(await self._edge.handle(request), event)
         with suppress(TimeoutError):  # a reply that is there must not be lost to what comes after it
             async with asyncio.timeout(_SETTLE_SECONDS):
                 await _settle(self._edge)

@@ -48,6 +48,15 @@ FUNCTION_URL: dict[str, Any] = {
     "isBase64Encoded": False,
     "requestContext": {"stage": "$default", "http": {"method": "POST", "path": "/x", "sourceIp": "203.0.113.7"}},
 }
+ALB: dict[str, Any] = {
+    "httpMethod": "POST",
+    "path": "/v1/chat/completions",
+    "headers": {"host": "api.example.com", "x-twice": "a, b", "x-forwarded-for": "198.51.100.7, 203.0.113.7"},
+    "queryStringParameters": {"limit": "3"},
+    "body": '{"model": "深"}',
+    "isBase64Encoded": False,
+    "requestContext": {"elb": {"targetGroupArn": "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/edge/1"}},
+}
 HTTP_V2_NAMED_STAGE = {
     **FUNCTION_URL,
     "rawPath": "/live/v1/chat/completions",
@@ -90,8 +99,8 @@ def test_no_header_changes_the_address(event: dict[str, Any], header: str) -> No
     assert request(forged).trust_forwarded is False
 
 
-@pytest.mark.parametrize(("sent", "path"), [("/a%20b", "/a b"), ("/%E6%B7%B1", "/深"), ("", "/")])
-def test_path_is_decoded(sent: str, path: str) -> None:
+@pytest.mark.parametrize(("sent", "path"), [("/a%20b", "/a%20b"), ("/%2e%2e", "/%2e%2e"), ("", "/")])
+def test_path_is_left_as_it_came_for_the_edge_to_read(sent: str, path: str) -> None:
     assert request({**REST, "path": sent}).path == path
 
 
@@ -103,14 +112,27 @@ def test_event_without_a_body_has_an_empty_one() -> None:
     assert request({**REST, "body": None}).body == b""
 
 
-ALB = {"httpMethod": "GET", "path": "/", "headers": {}, "requestContext": {"elb": {"targetGroupArn": "arn"}}}
+def test_last_one_of_several_values_counts_in_every_shape() -> None:
+    several = {"limit": ["9", "3"], "q": ["%26"]}
+    rest = {**REST, "queryStringParameters": {"limit": "3", "q": "%26"}, "multiValueQueryStringParameters": several}
+    assert request(rest).query == {"limit": "3", "q": "%26"}
+    assert request({**FUNCTION_URL, "rawQueryString": "limit=9&limit=3&q=%2526"}).query == {"limit": "3", "q": "%26"}
+    assert request({**ALB, "multiValueQueryStringParameters": several}).query == {"limit": "3", "q": "&"}
+
+
+async def test_balancer_that_sends_lists_gets_lists() -> None:
+    reply = Reply(status=200, headers={"a": "b"}, body=b"x")
+    assert (await buffered(reply, convert(ALB)))["headers"] == {"a": "b"}
+    lists = await buffered(reply, convert({**ALB, "headers": None, "multiValueHeaders": {"host": ["e"]}}))
+    assert (lists["multiValueHeaders"], "headers" in lists) == ({"a": ["b"]}, False)
+    assert "headers" in await buffered(reply, convert(REST))
 
 
 @pytest.mark.parametrize(
     "event",
     [
         {},
-        ALB,
+        {"httpMethod": "GET", "path": "/", "headers": {}, "requestContext": {}},
         {"Records": [{"eventSource": "aws:sqs"}]},
         {"source": "aws.events", "detail": {}},
         {**REST, "path": 7},
@@ -121,7 +143,7 @@ ALB = {"httpMethod": "GET", "path": "/", "headers": {}, "requestContext": {"elb"
     ],
     ids=[
         "empty",
-        "alb",
+        "nobody-named",
         "sqs",
         "schedule",
         "number-as-path",

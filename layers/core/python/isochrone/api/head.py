@@ -5,7 +5,7 @@ proxy calls by another name. What has two readings is refused here, in every doo
 
 | in a head | here |
 |---|---|
-| path with `//`, a segment `.` or `..`, a backslash, a control character, an encoded slash, what is encoded twice | 404 |
+| path with `//`, a segment `.` or `..`, a backslash, control character, `;`, encoded slash, or encoded twice | 404 |
 | path or query that does not begin with a slash, names a host, has a fragment | 400 |
 | header whose name has an underscore | dropped: gateways (CGI, nginx) hold it for the one with a hyphen |
 | more headers, or longer ones, than the limits say | 431; a URL of more than 8,190 bytes 414 |

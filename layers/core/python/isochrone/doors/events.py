@@ -4,8 +4,10 @@
 |---|---|---|
 | payload 1.0 | REST API (our edition), HTTP API | `requestContext.identity.sourceIp` |
 | payload 2.0 | HTTP API, Function URL | `requestContext.http.sourceIp` |
+| target group | ALB | the last hop in X-Forwarded-For, which the ALB itself puts there |
 
-An ALB's event is refused: it names the client only in X-Forwarded-For, and a header is no place for an address.
+That of an ALB holds while its attribute routing.http.xff_header_processing.mode is "append", as it is unless somebody
+changes it. Where the header came in several lines nobody can tell which one the ALB went on with, so it names nobody.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote_plus
 
 import msgspec
 from msgspec import Struct
@@ -49,10 +51,11 @@ class _Context(Struct, rename="camel"):
     identity: _Identity | None = None
     http: _Http | None = None
     stage: str | None = None
+    elb: dict[str, Any] | None = None
 
 
 class HttpEvent(Struct, rename="camel"):
-    """The fields of payloads 1.0 and 2.0 that make a request; everything else in an event is skipped."""
+    """The fields of all three shapes that make a request; everything else in an event is skipped."""
 
     request_context: _Context
     http_method: str = ""
@@ -62,6 +65,7 @@ class HttpEvent(Struct, rename="camel"):
     headers: dict[str, str] | None = None
     multi_value_headers: dict[str, list[str]] | None = None
     query_string_parameters: dict[str, str] | None = None
+    multi_value_query_string_parameters: dict[str, list[str]] | None = None
     body: str | None = None
     is_base64_encoded: bool = False
 
@@ -84,25 +88,43 @@ def convert(event: Mapping[str, Any]) -> HttpEvent:
 
 def request_of(event: HttpEvent, *, time_left: float | None) -> Request:
     """The request that an event carries; its address is the platform's own word. Raises EventError."""
-    context = event.request_context
+    context, headers = event.request_context, _headers_of(event)
     if context.http is not None:
         method, path, peer = context.http.method, _without_stage(event.raw_path, context.stage), context.http.source_ip
         query = dict(parse_qsl(event.raw_query_string, keep_blank_values=True))
     elif context.identity is not None and event.http_method:
         method, path, peer = event.http_method, event.path, context.identity.source_ip
-        query = event.query_string_parameters or {}
+        query = _query_of(event)
+    elif context.elb is not None and event.http_method:
+        method, path, peer = event.http_method, event.path, _seen_by_balancer(event)
+        query = {unquote_plus(name): unquote_plus(value) for name, value in _query_of(event).items()}
     else:
-        raise EventError("not an HTTP event: no method and sourceIp in requestContext")
+        raise EventError("not an HTTP event: no method, or nothing in requestContext that names the caller")
     return Request(
         method=method,
-        path=unquote(path) or "/",
-        headers=_headers_of(event),
+        path=path or "/",
+        headers=headers,
         body=_body_of(event),
         peer=peer,
         query=query,
         trust_forwarded=False,
         time_left=time_left,
     )
+
+
+def _query_of(event: HttpEvent) -> dict[str, str]:
+    """Of a name that stands several times the last value counts, in every shape."""
+    several = event.multi_value_query_string_parameters
+    if several:
+        return {name: values[-1] for name, values in several.items() if values}
+    return event.query_string_parameters or {}
+
+
+def _seen_by_balancer(event: HttpEvent) -> str:
+    """The hop that an ALB saw; nobody, where it cannot be told."""
+    headers = event.multi_value_headers or {name: [value] for name, value in (event.headers or {}).items()}
+    lines = [line for name, values in headers.items() if name.lower() == "x-forwarded-for" for line in values]
+    return lines[0].rpartition(",")[2].strip() if len(lines) == 1 else ""
 
 
 def error_reply(error: ApiError) -> Reply:
@@ -118,19 +140,22 @@ def prelude(reply: Reply) -> bytes:
     return head
 
 
-async def buffered(reply: Reply) -> dict[str, Any]:
-    """The proxy result of a buffered integration: the whole body as text, or in base64 when it is not UTF-8."""
+async def buffered(reply: Reply, event: HttpEvent | None = None) -> dict[str, Any]:
+    """The proxy result of a buffered integration: the whole body as text, or in base64 when it is not UTF-8.
+
+    An ALB that sends headers as lists takes them in no other form.
+    """
     body = reply.body if reply.stream is None else await _collect(reply.stream)
     try:
         text, encoded = body.decode(), False
     except UnicodeDecodeError:
         text, encoded = b64encode(body).decode(), True
-    return {
-        "statusCode": reply.status,
-        "headers": _end_to_end(reply.headers),
-        "body": text,
-        "isBase64Encoded": encoded,
-    }
+    headers = _end_to_end(reply.headers)
+    in_lists = event is not None and event.request_context.elb is not None and event.multi_value_headers is not None
+    shown = (
+        {"multiValueHeaders": {name: [value] for name, value in headers.items()}} if in_lists else {"headers": headers}
+    )
+    return {"statusCode": reply.status, **shown, "body": text, "isBase64Encoded": encoded}
 
 
 async def _collect(stream: ByteStream) -> bytes:
