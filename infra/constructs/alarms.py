@@ -1,4 +1,4 @@
-"""The first alarms of an edge, and where they go."""
+"""The alarms of an edge and of what there is once, and where they go."""
 
 from __future__ import annotations
 
@@ -16,31 +16,17 @@ from constructs import Construct
 from infra.constructs.streaming_api import ACCESS_LOG_FIELDS, StreamingApi
 from infra.settings import Deployment
 
+# Within five minutes. A scanner or two is daily life; this is an attack, or a rule that hits callers.
+BLOCKED = 1000
 
-class Alarms(Construct):
-    """Errors, slow first bytes, throttles and, where there are pools, no healthy one."""
 
-    def __init__(
-        self,
-        scope: Construct,
-        id: str,
-        *,
-        deployment: Deployment,
-        region: str,
-        api: StreamingApi,
-        function: lambda_.IFunction,
-    ) -> None:
+class _Alarms(Construct):
+    """Alarms whose names begin with `prefix`, and the topic that they tell, if there is an address for it."""
+
+    def __init__(self, scope: Construct, id: str, *, prefix: str, email: str | None) -> None:
         super().__init__(scope, id)
-        self._prefix = f"{deployment.name}-{region}"
-        # The edge function writes its own metrics (embedded in its log) to this namespace, by region.
-        self._namespace = f"Isochrone/{deployment.name}"
-        limits = deployment.settings.alarms
-        self._topic = self._mail_topic(limits.email) if limits.email else None
-        self._errors(api.api, limits.error_rate)
-        self._slow(api.access_log, limits.latency_p99)
-        self._throttles(function)
-        if any(backend.kind == "pool" for backend in deployment.settings.backend):
-            self._no_healthy_pool(region)
+        self._prefix = prefix
+        self._topic = self._mail_topic(email) if email else None
 
     def _mail_topic(self, email: str) -> sns.Topic:
         topic = sns.Topic(self, "Topic", enforce_ssl=True)
@@ -55,46 +41,6 @@ class Alarms(Construct):
         )
         topic.add_subscription(subscriptions.EmailSubscription(email))
         return topic
-
-    def _errors(self, api: apigateway.RestApi, rate: float) -> None:
-        # The average of 5XXError is the share of requests that failed.
-        metric = api.metric_server_error(period=Duration.minutes(2), statistic="Average")
-        self._alarm("ErrorRate", metric, rate, f"More than {rate:.0%} of the requests failed (5xx) over 2 minutes")
-
-    def _slow(self, access_log: logs.ILogGroup, seconds: float) -> None:
-        # API Gateway's own Latency runs until a stream has ended: it would measure the length of the answers.
-        metric = logs.MetricFilter(
-            self,
-            "FirstContent",
-            log_group=access_log,
-            filter_pattern=logs.FilterPattern.literal(f"[{', '.join(_numeric_first_content())}]"),
-            metric_namespace=self._namespace,
-            metric_name="FirstContent",
-            metric_value="$first_content",
-            unit=cloudwatch.Unit.MILLISECONDS,
-        ).metric(period=Duration.minutes(5), statistic="p99")
-        self._alarm("SlowP99", metric, seconds * 1000, f"p99 to the first byte is above {seconds} s over 5 minutes")
-
-    def _throttles(self, function: lambda_.IFunction) -> None:
-        metric = function.metric_throttles(period=Duration.minutes(1), statistic="Sum")
-        self._alarm("Throttles", metric, 0, "Lambda turned requests away: the account's concurrency is used up")
-
-    def _no_healthy_pool(self, region: str) -> None:
-        metric = cloudwatch.Metric(
-            namespace=self._namespace,
-            metric_name="HealthyPools",
-            dimensions_map={"Region": region},
-            period=Duration.minutes(1),
-            statistic="Maximum",
-        )
-        self._alarm(
-            "NoHealthyPool",
-            metric,
-            1,
-            "No GPU pool is healthy as this edge sees them: every request goes to an API",
-            comparison=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
-            periods=2,
-        )
 
     def _alarm(
         self,
@@ -119,6 +65,93 @@ class Alarms(Construct):
         )
         if self._topic:
             alarm.add_alarm_action(actions.SnsAction(self._topic))
+
+
+class Alarms(_Alarms):
+    """Errors, slow first bytes, throttles, much that is blocked and, where there are pools, no healthy one."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        deployment: Deployment,
+        region: str,
+        api: StreamingApi,
+        function: lambda_.IFunction,
+        web_acl: str,
+    ) -> None:
+        limits = deployment.settings.alarms
+        super().__init__(scope, id, prefix=f"{deployment.name}-{region}", email=limits.email)
+        # The edge function writes its own metrics (embedded in its log) to this namespace, by region.
+        self._namespace = f"Isochrone/{deployment.name}"
+        self._errors(api.api, limits.error_rate)
+        self._slow(api.access_log, limits.latency_p99)
+        self._throttles(function)
+        self._blocked(web_acl, region)
+        if any(backend.kind == "pool" for backend in deployment.settings.backend):
+            self._no_healthy_pool(region)
+
+    def _errors(self, api: apigateway.RestApi, rate: float) -> None:
+        # The average of 5XXError is the share of requests that failed.
+        metric = api.metric_server_error(period=Duration.minutes(2), statistic="Average")
+        self._alarm("ErrorRate", metric, rate, f"More than {rate:.0%} of the requests failed (5xx) over 2 minutes")
+
+    def _slow(self, access_log: logs.ILogGroup, seconds: float) -> None:
+        # API Gateway's own Latency runs until a stream has ended: it would measure the length of the answers.
+        metric = logs.MetricFilter(
+            self,
+            "FirstContent",
+            log_group=access_log,
+            filter_pattern=logs.FilterPattern.literal(f"[{', '.join(_numeric_first_content())}]"),
+            metric_namespace=self._namespace,
+            metric_name="FirstContent",
+            metric_value="$first_content",
+            unit=cloudwatch.Unit.MILLISECONDS,
+        ).metric(period=Duration.minutes(5), statistic="p99")
+        self._alarm("SlowP99", metric, seconds * 1000, f"p99 to the first byte is above {seconds} s over 5 minutes")
+
+    def _throttles(self, function: lambda_.IFunction) -> None:
+        metric = function.metric_throttles(period=Duration.minutes(1), statistic="Sum")
+        self._alarm("Throttles", metric, 0, "Lambda turned requests away: the account's concurrency is used up")
+
+    def _blocked(self, web_acl: str, region: str) -> None:
+        metric = cloudwatch.Metric(
+            namespace="AWS/WAFV2",
+            metric_name="BlockedRequests",
+            dimensions_map={"WebACL": web_acl, "Region": region, "Rule": "ALL"},
+            period=Duration.minutes(5),
+            statistic="Sum",
+        )
+        self._alarm(
+            "Blocked", metric, BLOCKED, f"The web ACL blocked more than {BLOCKED} requests in 5 minutes: see which rule"
+        )
+
+    def _no_healthy_pool(self, region: str) -> None:
+        metric = cloudwatch.Metric(
+            namespace=self._namespace,
+            metric_name="HealthyPools",
+            dimensions_map={"Region": region},
+            period=Duration.minutes(1),
+            statistic="Maximum",
+        )
+        self._alarm(
+            "NoHealthyPool",
+            metric,
+            1,
+            "No GPU pool is healthy as this edge sees them: every request goes to an API",
+            comparison=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+            periods=2,
+        )
+
+
+class RotationAlarm(_Alarms):
+    """A pool's key could not be made anew: nobody is shut out, and the old key stays in use."""
+
+    def __init__(self, scope: Construct, id: str, *, deployment: Deployment, function: lambda_.IFunction) -> None:
+        super().__init__(scope, id, prefix=deployment.name, email=deployment.settings.alarms.email)
+        metric = function.metric_errors(period=Duration.hours(1), statistic="Sum")
+        self._alarm("RotationFailed", metric, 0, "The key of a pool was not made anew; the rotator's log says why")
 
 
 def _numeric_first_content() -> list[str]:

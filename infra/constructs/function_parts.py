@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import jsii
@@ -25,9 +25,9 @@ TableActions = Mapping[str, tuple[str, ...]]
 
 
 class LayerVersions(Construct):
-    """The layers of one stack, which its functions share, by name."""
+    """The layers of one stack, which its functions share, by name; `only` those of these names."""
 
-    def __init__(self, scope: Construct, id: str, *, layers: Layers) -> None:
+    def __init__(self, scope: Construct, id: str, *, layers: Layers, only: Collection[str] = Layers._fields) -> None:
         super().__init__(scope, id)
         self.by_name = {
             name: lambda_.LayerVersion(
@@ -39,7 +39,7 @@ class LayerVersions(Construct):
                 description=f"Isochrone: {name}",
             )
             for name, folder in layers._asdict().items()
-            if folder is not None
+            if folder is not None and name in only
         }
 
 
@@ -67,8 +67,9 @@ def own_role(
                 resources=[table_arn(scope, table_name(deployment.settings, table))],
             )
         )
-    for statement in table_key_use(scope, deployment, Stack.of(scope).region):
-        role.add_to_policy(statement)
+    if table_actions:
+        for statement in table_key_use(scope, deployment, Stack.of(scope).region):
+            role.add_to_policy(statement)
     return role
 
 

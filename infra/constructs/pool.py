@@ -38,6 +38,9 @@ TERMINATE_HOOK = Duration.seconds(110)
 LAUNCH_HOOK = Duration.minutes(20)
 PULL_SECONDS = 420
 LOAD_SECONDS = 600
+# How often a node looks for new keys, and for how long it takes the one before: edges that were cut off catch up in it.
+REFRESH_SECONDS = 60
+GRACE_SECONDS = 86_400
 PATHS = ("/v1/*", "/health", "/metrics")
 # What vLLM generates at once on one T4 where the configuration does not say.
 _MAX_NUM_SEQS = 32
@@ -114,11 +117,16 @@ class Pool(Construct):
 
     def _start_script(self) -> str:
         pool = self._deployment.settings.pool
-        template = Template((Path(__file__).parent / "pool_node.sh").read_text(encoding="utf-8"))
+        here = Path(__file__).parent
+        template = Template((here / "pool_node.sh").read_text(encoding="utf-8"))
         return template.substitute(
             region=Stack.of(self).region,
             fleet=self._name,
+            home=self._deployment.home,
             secret=self._backend.api_key_secret,
+            guard=(here / "pool_guard.py").read_text(encoding="utf-8").rstrip(),
+            grace_seconds=GRACE_SECONDS,
+            refresh_seconds=REFRESH_SECONDS,
             log_group=self._log_group.log_group_name,
             version=VLLM_VERSION,
             port=VLLM_PORT,
@@ -135,8 +143,9 @@ class Pool(Construct):
         assert self._backend.api_key_secret is not None
         role = iam.Role(self, "NodeRole", assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"))
         self._log_group.grant_write(role)
-        for statement in secret_reading(self, self._deployment, [self._backend.api_key_secret]):
-            role.add_to_policy(statement)
+        for region in dict.fromkeys((Stack.of(self).region, self._deployment.home)):
+            for statement in secret_reading(self, self._deployment, [self._backend.api_key_secret], region=region):
+                role.add_to_policy(statement)
         fleet_arn = Stack.of(self).format_arn(
             service="autoscaling", resource="autoScalingGroup:*:autoScalingGroupName", resource_name=self._name
         )

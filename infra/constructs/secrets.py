@@ -31,8 +31,10 @@ class BackendSecrets(Construct):
             secretsmanager.ReplicaRegion(region=region, encryption_key=key_in(self, deployment, region))
             for region in replicas
         ]
+        rotated = {pool.api_key_secret for pool in deployment.rotated}
+        self.by_name: dict[str, secretsmanager.Secret] = {}
         for name in deployment.secrets:
-            secret = secretsmanager.Secret(
+            self.by_name[name] = secretsmanager.Secret(
                 self,
                 name,
                 secret_name=name,
@@ -44,14 +46,17 @@ class BackendSecrets(Construct):
                 ),
                 removal_policy=RemovalPolicy.DESTROY if name in own else KEPT,
             )
-            acknowledge(secret, SMG4="the other side of the key (an API, running GPU nodes) cannot rotate it in step")
+            if name not in rotated:
+                acknowledge(self.by_name[name], SMG4="its other side is not ours and cannot be told of a new key")
 
 
-def secret_reading(scope: Construct, deployment: Deployment, names: Sequence[str]) -> Iterator[iam.PolicyStatement]:
-    """To read these secrets in the region of `scope`."""
-    arns = [secret_arn(scope, name) for name in names]
+def secret_reading(
+    scope: Construct, deployment: Deployment, names: Sequence[str], *, region: str | None = None
+) -> Iterator[iam.PolicyStatement]:
+    """To read these secrets in the region of `scope` if no other is given."""
+    arns = [secret_arn(scope, name, region=region) for name in names]
     yield iam.PolicyStatement(actions=["secretsmanager:GetSecretValue"], resources=arns)
-    yield from secret_key_use(scope, deployment)
+    yield from secret_key_use(scope, deployment, region=region)
 
 
 def parameter_reading(scope: Construct, deployment: Deployment, names: Sequence[str]) -> Iterator[iam.PolicyStatement]:

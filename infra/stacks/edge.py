@@ -6,6 +6,7 @@ from aws_cdk import CfnOutput, Stack
 from constructs import Construct
 
 from infra.constructs.alarms import Alarms
+from infra.constructs.audit import AuditTrail
 from infra.constructs.domain import EdgeDomain, import_zone
 from infra.constructs.edge_function import EdgeFunction
 from infra.constructs.function_parts import LayerVersions
@@ -37,6 +38,8 @@ class EdgeStack(Stack):
         )
         versions = LayerVersions(self, "Layers", layers=layers)
         edge = EdgeFunction(self, "Edge", deployment=deployment, layers=versions)
+        if deployment.settings.audit.to == "firehose":
+            AuditTrail(self, "Audit", deployment=deployment)
         if deployment.probes:
             ProberFunction(self, "Prober", deployment=deployment, layers=versions)
         if deployment.warms:
@@ -45,9 +48,17 @@ class EdgeStack(Stack):
             self, "Front", name=f"{deployment.name}-{region}", handler=edge.alias, only_by_domain=domain is not None
         )
         stage_arn = front.api.deployment_stage.stage_arn
-        WebAcl(self, "Waf", name=f"{deployment.name}-{region}", stage_arn=stage_arn, deployment=deployment)
+        acl = WebAcl(self, "Waf", name=f"{deployment.name}-{region}", stage_arn=stage_arn, deployment=deployment)
         answer_errors(front.api)
-        Alarms(self, "Alarms", deployment=deployment, region=region, api=front, function=edge.function)
+        Alarms(
+            self,
+            "Alarms",
+            deployment=deployment,
+            region=region,
+            api=front,
+            function=edge.function,
+            web_acl=acl.name,
+        )
         if domain is not None:
             self._name(deployment, region, domain, front)
         CfnOutput(self, "ApiId", value=front.api.rest_api_id)

@@ -171,7 +171,7 @@ def _assets(app: Synthesis) -> list[Path]:
 
 def test_asset_of_each_function_is_its_handler_and_the_configuration(app: Synthesis) -> None:
     codes = [asset for asset in _assets(app) if (asset / "handler.py").exists()]
-    handlers = {(ROOT / "functions" / name / "handler.py").read_text() for name in ("edge", "prober")}
+    handlers = {(ROOT / "functions" / name / "handler.py").read_text() for name in ("edge", "prober", "rotator")}
     assert {(code / "handler.py").read_text() for code in codes} == handlers
     assert {(code / "isochrone.toml").read_text() for code in codes} == {BASE}
 

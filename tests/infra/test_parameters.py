@@ -25,7 +25,7 @@ def test_edge_may_read_the_very_parameter_of_its_region_and_nothing_else(synthes
     assert statement["Action"] == "ssm:GetParameter"
     arn = statement["Resource"]["Fn::Join"][1]
     assert "".join(part if isinstance(part, str) else "REFERENCE" for part in arn) == (
-        "arn:REFERENCE:ssm:eu-west-1:REFERENCE:parameter/iso/official"
+        "arn:aws:ssm:eu-west-1:REFERENCE:parameter/iso/official"
     )
 
 
