@@ -18,6 +18,7 @@ from isochrone import __version__
 from isochrone.cli_answers import answers
 from isochrone.cli_audit import audit
 from isochrone.cli_curated import curated
+from isochrone.cli_keys import keys
 from isochrone.cli_options import ConfigFile, Moment, NumberIn, Refused, config_option, json_option
 from isochrone.cli_warm import warm
 from isochrone.settings import Settings, SettingsError
@@ -38,6 +39,7 @@ def main() -> None:
 main.add_command(answers)
 main.add_command(audit)
 main.add_command(curated)
+main.add_command(keys)
 main.add_command(warm)
 
 

@@ -43,7 +43,7 @@ def _identity(settings: Settings, directory: DirectoryStore | None, background: 
     auth = settings.auth
     looked_up = directory is not None and auth.keys and settings.state.kind == "dynamodb"
     return Identity(
-        KeyRing(settings.key, required=auth.required),
+        KeyRing(settings.key),
         required=auth.required,
         network=settings.network,
         directory=KeyDirectory(directory, background, max_age=auth.key_max_age) if directory and looked_up else None,

@@ -94,11 +94,15 @@ _AS_JSON = frozenset(("replaces", *(name for name, value in _BLANK.items() if is
 _ABOUT = ("shown", "created", "by", "replaces")
 
 
+def said_by(key: Key) -> dict[str, Any]:
+    """What a `[[key]]` table must say to mean this key, and no more."""
+    return {name: value for name, value in msgspec.to_builtins(key).items() if value != _BLANK[name]}
+
+
 def item_of(record: Record) -> dict[str, Any]:
     """The flat item of a key, without its digest, which names it, and without what it does not say."""
-    said = {name: value for name, value in msgspec.to_builtins(record.key).items() if value != _BLANK[name]}
+    said = said_by(record.key) | {name: getattr(record, name) for name in _ABOUT}
     del said["sha256"]
-    said |= {name: getattr(record, name) for name in _ABOUT}
     return {name: _text(value) if name in _AS_JSON else value for name, value in said.items()}
 
 

@@ -10,16 +10,14 @@ from hashlib import sha256
 from hmac import compare_digest
 
 from isochrone import settings
-from isochrone.admission.networks import check_address, normal_networks
-from isochrone.admission.principal import ANONYMOUS, Principal
-from isochrone.api.errors import Unauthorized
+from isochrone.admission.networks import normal_networks
+from isochrone.admission.principal import Principal
 
 
 class KeyRing:
     """The keys of the configuration."""
 
-    def __init__(self, keys: Sequence[settings.Key], *, required: bool = True) -> None:
-        self._required = required
+    def __init__(self, keys: Sequence[settings.Key]) -> None:
         self._by_digest = {key.sha256: (key.sha256, principal_of(key)) for key in keys}
 
     def find(self, digest: str) -> Principal | None:
@@ -27,20 +25,9 @@ class KeyRing:
         found = self._by_digest.get(digest)
         return found[1] if found and compare_digest(found[0], digest) else None
 
-    def principal_of(self, key_id: str | None) -> Principal | None:
+    def principal_of(self, key_id: str) -> Principal | None:
         """Whom the key of this id speaks for."""
-        if key_id is None and not self._required:
-            return ANONYMOUS
         return next((known for _, known in self._by_digest.values() if known.key_id == key_id), None)
-
-    def identify(self, authorization: str | None, address: str) -> Principal:
-        """TEMPORARY, until the front door asks `Identity`."""
-        found = self.find(digest_of(bearer_of(authorization)))
-        if found is None and self._required:
-            raise Unauthorized("This API key is not known here." if authorization else "No API key")
-        found = found or ANONYMOUS
-        check_address(address, found.networks, found.denied_networks, f"Key {found.key_id!r}")
-        return found
 
     @property
     def principals(self) -> list[Principal]:

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, NamedTuple
 
-from isochrone.admission.principal import ANONYMOUS
 from isochrone.api.controls import CacheMode
 from isochrone.api.errors import ApiError, status_of
 from isochrone.ledger.rollups import DAY, date_of
@@ -107,7 +106,8 @@ class Warmer:
     async def plan(self) -> Plan:
         """What to make and when, as things stand now. Raises StoreUnavailable."""
         now = self._clock()
-        past = await history(self._stores.rollups, self._stores.ledger, self._tenants(), now=now)
+        tenants = await self._pipeline.rooms.front.identity.tenants(now=now)
+        past = await history(self._stores.rollups, self._stores.ledger, tenants, now=now)
         held, left = await self._held(past, now)
         found = plan(held, past.load, await self._means(now), now=now)
         return found._replace(left=dict(Counter(found.left) + left))
@@ -124,10 +124,6 @@ class Warmer:
     async def spent_today(self) -> float:
         """Dollars, by all runs of this region. Raises StoreUnavailable."""
         return await self._spend(0.0)
-
-    def _tenants(self) -> set[str]:
-        anonymous = set() if self._settings.auth.required else {ANONYMOUS.tenant}
-        return {key.tenant for key in self._settings.key if not key.private} | anonymous
 
     async def _means(self, now: float) -> Means:
         warm = self._settings.warm
