@@ -406,7 +406,8 @@ async def test_token_expires_after_the_leeway(issuer: LocalIssuer, issuers: Issu
 async def test_token_begins_with_the_leeway(
     issuer: LocalIssuer, issuers: Issuers, name: str, early: int, good: bool
 ) -> None:
-    token = issuer.token(**{name: int(NOW) + early})
+    claims: dict[str, Any] = {name: int(NOW) + early}
+    token = issuer.token(**claims)
     if good:
         assert await issuers.identify(token, now=NOW)
     else:
