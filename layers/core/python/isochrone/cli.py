@@ -20,6 +20,7 @@ from isochrone.cli_audit import audit
 from isochrone.cli_curated import curated
 from isochrone.cli_keys import keys
 from isochrone.cli_options import ConfigFile, Moment, NumberIn, Refused, config_option, json_option
+from isochrone.cli_policy import policy
 from isochrone.cli_warm import warm
 from isochrone.settings import Settings, SettingsError
 
@@ -40,6 +41,7 @@ main.add_command(answers)
 main.add_command(audit)
 main.add_command(curated)
 main.add_command(keys)
+main.add_command(policy)
 main.add_command(warm)
 
 
