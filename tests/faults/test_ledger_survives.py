@@ -49,18 +49,18 @@ class Edge:
 
     def __init__(self, process: asyncio.subprocess.Process, url: str, session: aiohttp.ClientSession) -> None:
         self.process = process
-        self._url = url
+        self.url = url
         self._session = session
 
     async def chat(self, model: str = "m") -> None:
         """One answer; of an endless one the first bytes."""
         asked = {"model": model, "messages": [{"role": "user", "content": uuid4().hex}], "stream": model == "endless"}
-        response = await self._session.post(self._url + "/v1/chat/completions", json=asked)
+        response = await self._session.post(self.url + "/v1/chat/completions", json=asked)
         assert response.status == 200
         await (response.content.readany() if model == "endless" else response.read())
 
     async def get(self, path: str) -> Any:
-        async with self._session.get(self._url + path) as response:
+        async with self._session.get(self.url + path) as response:
             return await response.json()
 
     async def outcomes(self) -> list[str]:

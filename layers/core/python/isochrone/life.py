@@ -22,6 +22,7 @@ from isochrone.ledger.savings import Savings
 from isochrone.ledger.spool import open_spool
 from isochrone.ledger.usage import estimate
 from isochrone.routing import prober
+from isochrone.routing.daily import EMULATOR_PATIENCE, PATIENCE, DailyCaps
 from isochrone.routing.exchange import FRESH_SECONDS, Exchange
 from isochrone.routing.fleet import UNKNOWN_RTT_MS, Fleet
 from isochrone.routing.leases import Leases
@@ -141,6 +142,13 @@ class Life:
             Revocations(stores.directory, life=longest_life(settings), clock=time.time, monotonic=time.monotonic)
             if stores.directory
             else None
+        )
+        self.caps = DailyCaps(
+            self._home_of,
+            local_share=settings.limits.local_share,
+            wall=time.time,
+            clock=time.monotonic,
+            patience=EMULATOR_PATIENCE if settings.state.endpoint_url else PATIENCE,
         )
         self.budget = RetryBudget(settings.retry.budget_ratio)
         self.hedges = RetryBudget(settings.routing.hedge_ratio, floor=0, name="hedges")

@@ -69,6 +69,7 @@ def build_edge(
         contexts={model.name: model.context for model in settings.model if model.context},
         hedge_after={model.name: model.hedge_after for model in settings.model if model.hedge_after},
         max_wait=settings.routing.max_wait,
+        caps=life.caps,
     )
     counters = Counters()
     fleet_store = life.stores.fleet

@@ -40,7 +40,7 @@ class BackendState:
 
     __slots__ = (
         "_own_then", "_recent_rtts", "ejection", "expected_rtt_ms", "facts", "in_flight", "measured_rtt_ms", "offers",
-        "place", "probe", "rtt_ms", "rtt_source",
+        "place", "probe", "rtt_ms", "rtt_source", "spent_until",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +61,8 @@ class BackendState:
         """The best round trip of the last probes: the way itself, without what queues on it added."""
         self.rtt_ms = self.expected_rtt_ms
         """The round trip edge -> backend to plan with."""
+        self.spent_until = -inf
+        """Until then it is not asked: it has had the requests of its day."""
 
     def waiting(self, now: float) -> int:
         """Requests in the engine's queue; 0 where no probe has seen it of late."""
@@ -215,6 +217,8 @@ class Offer:
     def why(self, now: float) -> str:
         """What was wrong with it of late; empty when nothing was."""
         backend = self.backend
+        if backend.spent_until > now:
+            return f"has had its {backend.facts.requests_per_day} requests of the day"
         if self.standing(now) is UNREACHABLE:
             return backend.probe.last.reason
         return backend.ejection.reason if backend.ejection.holds(now) else self.circuit.reason

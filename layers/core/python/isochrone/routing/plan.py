@@ -41,6 +41,7 @@ from msgspec import Struct
 
 from isochrone.routing.affinity import score
 from isochrone.routing.circuit import Chance
+from isochrone.routing.daily import all_spent
 from isochrone.routing.fleet import USUAL_CONCURRENCY, BackendState, Fleet, Offer, Point, in_panic
 from isochrone.routing.geo import Location
 from isochrone.routing.health import HEALTHY, TRIAL, UNREACHABLE, Standing
@@ -121,6 +122,7 @@ class Planner:
         self._chance = chance
         self._models = {model.name: model for model in models}
         self._has_canaries = any(state.facts.share for state in fleet.states)
+        self._has_caps = any(state.facts.requests_per_day for state in fleet.states)
         self.hybrids = {name: _hybrid(self._models.get(name)) for name in fleet.models}
 
     def plan(
@@ -129,7 +131,8 @@ class Planner:
         """Who is asked for `model`, best first; empty when nobody serves it.
 
         `regions` may see the request (None: all), `affinity` is the digest of its beginning. Raises Forbidden when
-        somebody serves the model, but nobody where the request may be answered.
+        somebody serves the model, but nobody where the request may be answered; Saturated when all who may answer it
+        have had their requests of the day.
         """
         origin = (client.latitude, client.longitude) if client and self._routing.near == "client" else None
         if model in self._models:
@@ -137,6 +140,8 @@ class Planner:
         groups: dict[tuple[int, ...], list[Step]] = {}
         for rank, name in enumerate((model, *self.fallback_of(model))):
             offers = self.eligible(name, regions)
+            if self._has_caps:
+                offers = [offer for offer in offers if offer.backend.spent_until <= now]
             roles = self._roles(name, now)
             drawn = self._canary(offers) if self._has_canaries else None
             panic = in_panic(offers, now)
@@ -144,6 +149,8 @@ class Planner:
                 step = self._step(offer, roles[offer.backend.facts.kind], origin, now, panic=panic)
                 groups.setdefault(_group(step, rank, drawn), []).append(step)
         if not groups and self._fleet.offers(model):
+            if inside := self.eligible(model, regions):
+                raise all_spent([offer.backend for offer in inside], model, now=now)
             raise not_allowed(f"no backend that serves {model!r} stands in {', '.join(sorted(regions or ()))}")
         key = affinity if self._routing.affinity else None
         return [step for group in sorted(groups) for step in self._ordered(groups[group], key)]

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from isochrone.routing.fleet import Offer
+from isochrone.routing.fleet import BackendState, Offer
 from isochrone.routing.health import Standing
 from isochrone.routing.plan import Step, takes_requests
 from isochrone.upstream.failure import AttemptFailed, Cause
@@ -72,6 +72,10 @@ class Itinerary(NamedTuple):
         order = self._order(steps, failures, now, last=last, to_the_end=to_the_end) if failures else steps
         stops = (Stop(step, _pause(step, failures, now, chance)) for step in order)
         return next((stop for stop in stops if self.is_in_time(stop.step, now + stop.pause)), None)
+
+    def without(self, backend: BackendState) -> Itinerary:
+        """The same, but nobody asks that one."""
+        return self._replace(steps=[step for step in self.steps if step.backend is not backend])
 
     def rival_of(self, step: Step, failures: Failures, *, made: int, now: float) -> Step | None:
         """Who else may be asked for the same model while `step` has not said a word yet."""

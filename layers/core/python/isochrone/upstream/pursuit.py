@@ -20,7 +20,8 @@ from msgspec import Struct
 
 from isochrone.api.errors import ApiError
 from isochrone.api.requests import Ask
-from isochrone.routing.fleet import Offer
+from isochrone.routing.daily import DailyCaps, all_spent
+from isochrone.routing.fleet import BackendState, Offer
 from isochrone.routing.health import Standing
 from isochrone.routing.places import Place, Places
 from isochrone.routing.plan import Step
@@ -65,7 +66,12 @@ class Means(NamedTuple):
     contexts: Mapping[str, int] = _UNKNOWN
     hedge_after: Mapping[str, float] = _NEVER
     max_wait: float = 10.0
+    caps: DailyCaps | None = None
     headers_after_refusal: Callable[[Step, Mapping[str, str]], Awaitable[Mapping[str, str] | None]] = _no_others
+
+    async def may_ask(self, backend: BackendState) -> bool:
+        """Counts a request to it, unless it has had those of its day."""
+        return self.caps is None or await self.caps.take(backend)
 
     def deposit(self, now: float) -> None:
         """A request came in, at `now` of epoch seconds: it pays for a share of further attempts."""
@@ -144,7 +150,7 @@ class _Seat(NamedTuple):
 class _Pursuit(Struct, kw_only=True):
     """One request on its way along its plan. `made` counts its attempts, `failures` are those that have ended;
     `is_paid` says that the next one may be made. It waited in vain for a place at those who are `crowded`, and for
-    another request's trial to end at those `on_trial`."""
+    another request's trial to end at those `on_trial`; those who are `spent` have had their requests of the day."""
 
     itinerary: Itinerary
     ask: Ask
@@ -162,6 +168,7 @@ class _Pursuit(Struct, kw_only=True):
     is_won: bool = False
     crowded: Sequence[Offer] = ()
     on_trial: Sequence[Offer] = ()
+    spent: list[BackendState] = []
 
     async def run(self) -> Won:
         while seat := await self.next_seat():
@@ -179,7 +186,8 @@ class _Pursuit(Struct, kw_only=True):
                 await asyncio.sleep(stop.pause)
             if seat := await self.take(stop.step):
                 return seat
-            full[stop.step.offer] = stop.step
+            if stop.step.backend not in self.spent:
+                full[stop.step.offer] = stop.step
         return await self.wait_for_room(full) if full else None
 
     def next_stop(self, full: Collection[Offer]) -> Stop | None:
@@ -193,14 +201,28 @@ class _Pursuit(Struct, kw_only=True):
 
     async def take(self, step: Step) -> _Seat | None:
         place = await self.means.places.take(step.offer, priority=self.priority, tenant=self.tenant)
-        return _Seat(step, place) if place else None
+        return await self.seat_at(step, place) if place else None
+
+    async def seat_at(self, step: Step, place: Place) -> _Seat | None:
+        """The place is good for a request only while its backend takes one more today."""
+        may_ask = False
+        try:
+            may_ask = await self.means.may_ask(step.backend)
+        finally:
+            if not may_ask:
+                place.give_back()
+        if may_ask:
+            return _Seat(step, place)
+        self.spent.append(step.backend)
+        self.itinerary = self.itinerary.without(step.backend)
+        return None
 
     async def wait_for_room(self, full: Mapping[Offer, Step]) -> _Seat | None:
         latest = max(map(self.itinerary.latest_start, full.values()))
         until = min(latest, time.monotonic() + self.means.max_wait)
         place = await self.means.places.wait(list(full), priority=self.priority, until=until, tenant=self.tenant)
         if place:
-            return _Seat(full[place.offer], place)
+            return await self.seat_at(full[place.offer], place)
         now = time.monotonic()  # who was sick when the plan was made may have come back while we waited
         self.crowded = [one for one, step in full.items() if Standing.HEALTHY in (step.standing, one.standing(now))]
         self.on_trial = [offer for offer in full if offer not in self.crowded]
@@ -288,6 +310,8 @@ class _Pursuit(Struct, kw_only=True):
                 asked, impatient = stream, True
             else:
                 raise
+            if not await self.means.may_ask(step.backend):
+                raise
             visit.asked_again(failure.detail)
         return await once(asked, impatient=impatient), asked
 
@@ -309,6 +333,8 @@ class _Pursuit(Struct, kw_only=True):
         if self.crowded:
             wait = self.means.places.retry_after(self.crowded, priority=self.priority, tenant=self.tenant)
             return crowded(self.failures, self.ask.model, retry_after=wait)
+        if self.spent and not self.failures:
+            return all_spent(self.spent, self.ask.model, now=time.monotonic())
         is_too_late = self.itinerary.is_too_late(time.monotonic())
         on_trial = [offer.backend.facts.name for offer in self.on_trial]
         return verdict_on(self.failures, self.ask.model, out_of_time=is_too_late, on_trial=on_trial)
