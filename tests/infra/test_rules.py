@@ -53,10 +53,10 @@ WILDCARDS = {
 Statement = dict[str, Any]
 
 
-@pytest.fixture(params=APPS.values(), ids=APPS)
+@pytest.fixture(params=list(APPS))
 def any_app(request: pytest.FixtureRequest, synthesise: Synthesise) -> Synthesis:
     """Each of APPS in turn."""
-    return synthesise(*request.param)
+    return synthesise(*APPS[request.param])
 
 
 def _of_type(app: Synthesis, *types: str) -> Iterator[tuple[str, dict[str, Any]]]:
