@@ -24,6 +24,8 @@ from isochrone.api.exchange import Reply
 from isochrone.api.head import MAX_URL
 
 HEAD_SECONDS = 10.0
+# Instead of aiohttp's own, which tells its version and Python's.
+SERVER = {"server": "isochrone"}
 # One header. Not the same number as MAX_URL: by it a line that is too long is known to be one or the other.
 _MAX_FIELD = MAX_URL + 2
 _TOO_MANY_HEADERS = "Too many headers received"  # aiohttp has no class for it
@@ -94,7 +96,7 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """What the parser refused. Nothing of it goes into a log: it may hold a key."""
         reply = self._connections.refuse(_error_of(status, exc))
-        response = web.Response(status=reply.status, body=reply.body, headers=reply.headers)
+        response = web.Response(status=reply.status, body=reply.body, headers={**SERVER, **reply.headers})
         response.force_close()
         return response
 
@@ -162,7 +164,7 @@ def _error_of(status: int, exc: BaseException | None) -> ApiError:
 
 def _as_bytes(reply: Reply) -> bytes:
     """A whole HTTP/1.1 response, for who gets no other one on this connection."""
-    headers = {**reply.headers, "content-length": str(len(reply.body)), "connection": "close"}
+    headers = {**SERVER, **reply.headers, "content-length": str(len(reply.body)), "connection": "close"}
     lines = [f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + reply.body

@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from isochrone.api.errors import ApiError, BadRequest, BodyTooLarge, BodyTooSlow
 from isochrone.api.exchange import ByteStream, Reply, Request
 from isochrone.api.head import target_of
-from isochrone.doors.connections import Connection, Connections
+from isochrone.doors.connections import SERVER, Connection, Connections
 from isochrone.edge import Edge
 from isochrone.settings import Limits
 
@@ -166,7 +166,7 @@ def _check_framing(incoming: web.BaseRequest) -> None:
 
 async def _send(incoming: web.BaseRequest, reply: Reply, *, is_last: bool) -> web.StreamResponse:
     """`is_last`: nothing more is read from a connection of which something was refused unread."""
-    headers = {"server": "isochrone", **reply.headers}
+    headers = {**SERVER, **reply.headers}
     if reply.stream is not None:
         return await _send_stream(incoming, reply.status, headers, reply.stream)
     response = web.Response(status=reply.status, body=reply.body, headers=headers)
