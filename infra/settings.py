@@ -93,6 +93,13 @@ class Deployment(NamedTuple):
         return self.settings.state.kind == "dynamodb" and self.settings.answers.warm
 
     @property
+    def administered(self) -> bool:
+        """Is there an admin function? Only a table can hold keys and policies that are laid down without a deployment.
+        An emulator vouches for nobody's identity, so there the command has to do."""
+        wanted = self.settings.auth.keys or self.settings.auth.policies
+        return self.settings.state.kind == "dynamodb" and wanted and not self.local
+
+    @property
     def semantic(self) -> bool:
         """Is any answer semantic? Then the edge function needs the embedder, and the right to search."""
         return semantic_somewhere(self.settings)

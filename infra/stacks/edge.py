@@ -1,10 +1,11 @@
-"""One region's entry point: API, edge, prober and warmer functions, tables, records, alarms."""
+"""One region's entry point: API, edge, prober, warmer and admin functions, tables, records, alarms."""
 
 from __future__ import annotations
 
 from aws_cdk import CfnOutput, Stack
 from constructs import Construct
 
+from infra.constructs.admin_function import AdminFunction
 from infra.constructs.alarms import Alarms
 from infra.constructs.audit import AuditTrail
 from infra.constructs.domain import EdgeDomain, import_zone
@@ -47,6 +48,8 @@ class EdgeStack(Stack):
         front = StreamingApi(
             self, "Front", name=f"{deployment.name}-{region}", handler=edge.alias, only_by_domain=domain is not None
         )
+        if deployment.administered:
+            AdminFunction(self, "Admin", deployment=deployment, layers=versions).serve(front.api)
         stage_arn = front.api.deployment_stage.stage_arn
         acl = WebAcl(self, "Waf", name=f"{deployment.name}-{region}", stage_arn=stage_arn, deployment=deployment)
         answer_errors(front.api)
