@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from isochrone.admission.principal import Principal
@@ -49,6 +51,22 @@ class Unlimited:
         pass
 
 
+NOWHERE: frozenset[str] = frozenset()
+Allowed = Mapping[str, Regions]
+"""Where policies let models answer a request: None is anywhere, and so is a model that is not in it."""
+_ANY: Allowed = MappingProxyType({})
+
+
+class Permit(NamedTuple):
+    """What the front door says of a request: what policies allow, whether nothing of it may be kept, its hold on what
+    its caller may use, and where to note what becomes of it."""
+
+    trail: Trail
+    allowed: Allowed = _ANY
+    is_private: bool = False
+    admission: Admission = Unlimited()
+
+
 class Errand(NamedTuple):
     """One generating request on its way: `begun`, `ends_at` and `lasts_until` are on the event loop's clock.
 
@@ -68,8 +86,7 @@ class Errand(NamedTuple):
     ends_at: float
     lasts_until: float
     inquiry: Inquiry
-    admission: Admission
-    trail: Trail
+    permit: Permit
     candidate: Candidate | None = None
     follow: str | None = None
     why_not: str = ""
@@ -87,8 +104,8 @@ class Errand(NamedTuple):
     def booked(self, entry: Entry) -> None:
         """One of its attempts has ended, with what it used."""
         used = (entry.input_tokens or 0), (entry.output_tokens or 0)
-        self.admission.charge(sum(used), entry.cost)
-        trail = self.trail
+        self.permit.admission.charge(sum(used), entry.cost)
+        trail = self.permit.trail
         trail.input_tokens += used[0]
         trail.output_tokens += used[1]
         trail.cost += entry.cost

@@ -8,7 +8,8 @@ What it learns on the way it notes on the request's trail, so that whatever was 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from isochrone.admission.address import AddressRule
@@ -20,7 +21,7 @@ from isochrone.api.exchange import Reply, Request
 from isochrone.api.requests import Ask, Operation, read
 from isochrone.api.shape import Guard
 from isochrone.api.trail import Trail
-from isochrone.errand import Admission, Caller, Unlimited
+from isochrone.errand import NOWHERE, Admission, Allowed, Caller, Unlimited
 from isochrone.ledger.usage import estimate_prompt
 from isochrone.routing.geo import Locator
 from isochrone.routing.residency import Regions
@@ -84,6 +85,8 @@ class FrontDoor:
         self.identity = identity
         self.policies = policies
         self._redactor = redactor
+        self._places = _places(settings)
+        self._fallbacks = {model.name: model.fallback for model in settings.model}
         self.guard = Guard(settings.limits, settings.model)
         self._settings = settings
         self._address = address
@@ -115,29 +118,36 @@ class FrontDoor:
         trail.parameters = {name: ask.fields[name] for name in _TOLD if name in ask.fields}
         return ask
 
-    async def authorize(
-        self, caller: Caller, action: Action, trail: Trail, *, ask: Ask | None = None, regions: Collection[str] = ()
-    ) -> Regions:
-        """Where the rules allow it of `regions`, None for anywhere. Raises Forbidden."""
+    async def authorize(self, caller: Caller, action: Action, trail: Trail) -> None:
+        """Raises Forbidden."""
         trail.action = action
-        if ask and caller.principal.models and ask.model not in caller.principal.models:
+        if self.policies:
+            await self.policies.refresh()
+            _obey(self.policies.decide(caller, action), trail)
+
+    async def authorize_model(self, caller: Caller, ask: Ask, trail: Trail) -> Allowed:
+        """Where each model may answer this request: the one that is asked for, and those that stand in for it. Raises
+        Forbidden."""
+        trail.action = "generate"
+        if caller.principal.models and ask.model not in caller.principal.models:
             raise Forbidden(f"This key may not use the model {ask.model[:200]!r}.", code="model_not_allowed")
         if self.policies is None:
-            return None
+            return {}
         await self.policies.refresh()
-        decision = self.policies.decide(
-            caller,
-            action,
-            model=ask.model if ask else None,
-            regions=frozenset(regions) or None,
-            tokens=most_tokens(ask) if ask and self.policies.asks_tokens else None,
-        )
-        trail.rule = decision.rule
-        if decision.allowed:
-            return decision.regions
-        trail.note = decision.reason
-        by = f"the policy {decision.rule!r} denies it" if decision.rule else "no policy allows it"
-        raise Forbidden(f"This is not allowed: {by}.", code="policy_denied")
+        tokens = most_tokens(ask) if self.policies.asks_tokens else None
+        decide = partial(self.policies.decide, caller, "generate", tokens=tokens)
+        asked_for = decide(model=ask.model, regions=self._regions_of(ask.model))
+        _obey(asked_for, trail)
+        others = {model: decide(model=model, regions=self._regions_of(model)) for model in self._fallback_of(ask.model)}
+        allowed = {model: one.regions if one.allowed else NOWHERE for model, one in others.items()}
+        return {**allowed, ask.model: asked_for.regions}
+
+    def _regions_of(self, model: str) -> Regions:
+        """Where backends have it; None where one says nothing of where it stands."""
+        return self._places.get(model)
+
+    def _fallback_of(self, model: str) -> tuple[str, ...]:
+        return self._fallbacks.get(model, ())
 
     def redact(self, caller: Caller, ask: Ask, trail: Trail) -> Read:
         """The request without the personal data that its caller's mode takes out of it. Raises BadRequest."""
@@ -169,6 +179,23 @@ class FrontDoor:
     async def admit(self, caller: Caller, ask: Ask) -> Admission:
         """Its hold on what the caller may use. Raises LimitReached."""
         return Unlimited()
+
+
+def _obey(decision: Decision, trail: Trail) -> None:
+    trail.rule = decision.rule
+    if not decision.allowed:
+        trail.note = decision.reason
+        by = f"the policy {decision.rule!r} denies it" if decision.rule else "no policy allows it"
+        raise Forbidden(f"This is not allowed: {by}.", code="policy_denied")
+
+
+def _places(settings: Settings) -> dict[str, frozenset[str]]:
+    """The regions in which backends have each model."""
+    found: dict[str, set[str]] = {}
+    for backend in settings.backend:
+        for model in backend.models:
+            found.setdefault(model, set()).update([backend.region] if backend.region else [])
+    return {model: frozenset(regions) for model, regions in found.items() if regions}
 
 
 def most_tokens(ask: Ask) -> int:

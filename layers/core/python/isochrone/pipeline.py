@@ -29,7 +29,7 @@ from isochrone.api.exchange import Reply, Request
 from isochrone.api.requests import Ask, Operation
 from isochrone.api.trail import Trail
 from isochrone.background import Background
-from isochrone.errand import Admission, Caller, Errand, Unlimited
+from isochrone.errand import Admission, Allowed, Caller, Errand, Permit
 from isochrone.front_door import FrontDoor
 from isochrone.ledger.book import Book
 from isochrone.ledger.counters import Counters
@@ -42,7 +42,7 @@ from isochrone.routing import affinity
 from isochrone.routing.exchange import Exchange
 from isochrone.routing.fleet import Fleet
 from isochrone.routing.plan import Planner, Step, reason
-from isochrone.routing.residency import Regions, eligible, narrowed, not_allowed
+from isochrone.routing.residency import eligible, is_inside, narrowed, not_allowed
 from isochrone.settings import Settings
 from isochrone.upstream.assembly import asked_of, assemble
 from isochrone.upstream.attempt import BodyAnswer
@@ -93,6 +93,11 @@ def _believed(controls: Controls, caller: Caller) -> Controls:
     return controls if controls.priority <= highest else controls._replace(priority=highest)
 
 
+def _may_take(step: Step, allowed: Allowed) -> bool:
+    regions = allowed.get(step.model)
+    return regions is None or is_inside(step.backend.facts.region, regions)
+
+
 def _held(reply: Reply, admission: Admission) -> Reply:
     """The reply, which ends its admission when it is over."""
     if reply.stream is None:
@@ -100,17 +105,6 @@ def _held(reply: Reply, admission: Admission) -> Reply:
     else:
         reply.endings.append(lambda _: admission.close())
     return reply
-
-
-def _places(settings: Settings) -> dict[str, tuple[str, ...]]:
-    """Where each model, or what stands in for it, can be answered."""
-    fallbacks = {model.name: model.fallback for model in settings.model}
-    served: dict[str, tuple[str, ...]] = {}
-    for model in {name for backend in settings.backend for name in backend.models}:
-        names = {model, *fallbacks.get(model, ())}
-        near = {one.region for one in settings.backend if one.region and names.intersection(one.models)}
-        served[model] = tuple(sorted(near))
-    return served
 
 
 class Pipeline:
@@ -125,7 +119,6 @@ class Pipeline:
         self._now = now
         self._refreshing: set[str | None] = set()
         self._regions_of = {model.name: model.regions for model in settings.model}
-        self._places_of = _places(settings)
 
     async def generate(self, operation: Operation, request: Request, caller: Caller) -> Reply:
         """Answer one generating request, from what is known or from a backend."""
@@ -136,7 +129,7 @@ class Pipeline:
         job = self.rooms.light.job_of(ask)
         if not job:
             self._check_model(ask)
-        allowed = await front.authorize(caller, "generate", trail, ask=ask, regions=self._places_of.get(ask.model, ()))
+        allowed = await front.authorize_model(caller, ask, trail)
         ask, vault, is_private = front.redact(caller, ask, trail)
         admission = await front.admit(caller, ask)
         try:
@@ -150,10 +143,7 @@ class Pipeline:
                     request_id=request_id,
                     begun=begun,
                     lasts_until=lasts_until,
-                    allowed=allowed,
-                    is_private=is_private,
-                    admission=admission,
-                    trail=trail,
+                    permit=Permit(trail, allowed, is_private, admission),
                 )
         except BaseException:
             admission.close()
@@ -169,15 +159,13 @@ class Pipeline:
         request_id: str,
         begun: float,
         lasts_until: float,
-        allowed: Regions = None,
-        is_private: bool = False,
-        admission: Admission | None = None,
-        trail: Trail | None = None,
+        permit: Permit | None = None,
     ) -> Reply:
-        """Answer an admitted request of this caller; `begun` and `lasts_until` are on the event loop's clock. `allowed`
-        is where policies let it be answered; nothing of an `is_private` one is kept."""
+        """Answer an admitted request of this caller; `begun` and `lasts_until` are on the event loop's clock. Without a
+        `permit` it is the edge's own work."""
+        permit = permit or Permit(Trail())
         ends_at = min(lasts_until, begun + (controls.timeout or inf))
-        inquiry = self.inquire(caller, ask, controls, allowed, is_private=is_private)
+        inquiry = self.inquire(caller, ask, controls, permit)
         known, candidate, follow, why_not = await self._look_up(inquiry, ends_at)
         errand = Errand(
             ask=ask,
@@ -189,8 +177,7 @@ class Pipeline:
             ends_at=ends_at,
             lasts_until=lasts_until,
             inquiry=inquiry,
-            admission=admission or Unlimited(),
-            trail=trail or Trail(),
+            permit=permit,
             candidate=candidate,
             follow=follow,
             why_not=why_not,
@@ -226,12 +213,11 @@ class Pipeline:
         headers = self._counted(headers_of(cache="bypass", backend=answer.backend, attempts=0, why=why))
         return told_again(answer, ask, headers, request_id=request_id, now=now, cached=False)
 
-    def inquire(
-        self, caller: Caller, ask: Ask, controls: Controls, allowed: Regions = None, *, is_private: bool = False
-    ) -> Inquiry:
+    def inquire(self, caller: Caller, ask: Ask, controls: Controls, permit: Permit) -> Inquiry:
         """What an admitted request asks of the answers. Raises Forbidden, BadRequest."""
         principal = caller.principal
         regions = eligible(principal.regions, self._regions_of.get(ask.model, ()), controls.regions)
+        allowed = permit.allowed.get(ask.model)
         if allowed is not None:
             regions = narrowed(regions, allowed)
             if not regions:
@@ -240,7 +226,7 @@ class Pipeline:
             ask,
             tenant=principal.tenant,
             own=principal.answers,
-            private=principal.private or is_private,
+            private=principal.private or permit.is_private,
             mode=controls.cache,
             regions=regions,
         )
@@ -261,13 +247,15 @@ class Pipeline:
         """The backends for this request, best first, by what all edges of the region know now. Raises Forbidden."""
         if self.rooms.exchange:
             await self.rooms.exchange.refresh()
-        return self.rooms.planner.plan(
+        steps = self.rooms.planner.plan(
             errand.ask.model,
             client=errand.caller.location,
             now=time.monotonic(),
             regions=errand.regions,
             affinity=affinity.digest(errand.ask.fields),
         )
+        allowed = errand.permit.allowed
+        return [step for step in steps if _may_take(step, allowed)] if allowed else steps
 
     async def _answer(self, errand: Errand) -> Reply:
         """A backend's answer, shared with all who ask the same at this time, or nearly. Raises ApiError."""
@@ -387,7 +375,7 @@ class Pipeline:
         return Reply(status=200, headers={**headers, **EVENT_STREAM}, stream=stream)
 
     def _broken(self, errand: Errand, generation: Generation | None) -> None:
-        errand.trail.outcome = "broken"
+        errand.permit.trail.outcome = "broken"
         self.rooms.counters.add("streams_broken")
         if generation:
             generation.broke()

@@ -11,7 +11,8 @@ from isochrone.answers.inquiry import Inquiry
 from isochrone.api.controls import CacheMode, Controls, Recovery
 from isochrone.api.errors import ApiError
 from isochrone.api.requests import OPERATIONS, Ask, encode, parse, without_stream
-from isochrone.errand import Caller
+from isochrone.api.trail import Trail
+from isochrone.errand import Caller, Permit
 from isochrone.pipeline import Pipeline
 from isochrone.stores.protocols import AnswerStore
 
@@ -73,4 +74,4 @@ class Stock:
         regions = None if request["regions"] is None else frozenset(request["regions"])
         caller = Caller(principal, "", None)
         controls = Controls(None, CacheMode.USE, None, Recovery.SPLICE, _LOWEST_PRIORITY, regions)
-        return Item(answer, caller, ask, controls, self._pipeline.inquire(caller, ask, controls))
+        return Item(answer, caller, ask, controls, self._pipeline.inquire(caller, ask, controls, Permit(Trail())))

@@ -19,7 +19,7 @@ Action = Literal["generate", "read", "revoke"]
 class Decision(NamedTuple):
     """May it be done? `rule` is the id of the rule that decided, None where none did; `reason` is one line.
 
-    `regions` are those where an allowed request may be answered, None for any.
+    `regions` are those where an allowed request may be answered, None where the rules say nothing of regions.
     """
 
     allowed: bool

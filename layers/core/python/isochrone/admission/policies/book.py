@@ -74,7 +74,7 @@ class PolicyBook:
         ask = partial(self._asked, question, local=local, now=now)
         verdict = ask(None)
         if verdict.allowed or not self._names_regions or question.action != "generate":
-            return self._told(verdict, regions)
+            return self._told(verdict, None)
         # Who may not say nothing of the region may perhaps say one.
         candidates = self._everywhere if regions is None else regions
         verdicts = {region: ask(region) for region in sorted(candidates)}
