@@ -98,7 +98,7 @@ class KeyAdmin:
         found = list(records_in(await self._items()))
         records = [one for one in found if isinstance(one, Record)]
         unreadable = [str(one) for one in found if isinstance(one, RecordError)]
-        return Listing(sorted(records, key=lambda one: (one.key.id, one.created)), unreadable)
+        return Listing(sorted(records, key=lambda one: (one.key.id, *_order(one))), unreadable)
 
     async def rotate(self, key_id: str, *, grace: float, random: bytes, now: float, by: str = "") -> NewKey:
         """Make a new key of this id that may the same; the ones before it end after `grace` seconds.
@@ -178,7 +178,12 @@ def as_data(record: Record, now: float) -> dict[str, Any]:
 
 def _of(items: Mapping[str, Mapping[str, Any]], key_id: str) -> list[Record]:
     found = (one for one in records_in(items) if isinstance(one, Record))
-    return sorted((one for one in found if one.key.id == key_id), key=lambda one: one.created)
+    return sorted((one for one in found if one.key.id == key_id), key=_order)
+
+
+def _order(record: Record) -> tuple[int, float]:
+    """Of the keys of one id: each replaces more than the one before, whatever the clocks of operators say."""
+    return len(record.replaces), record.created
 
 
 def _checked(settings: Settings, wish: Mapping[str, Any]) -> Key:
