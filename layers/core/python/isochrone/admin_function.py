@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from isochrone.admin import KeyAdmin, NewKey, as_data
 from isochrone.admission.key_record import RANDOM_BYTES, Record
-from isochrone.api.errors import ApiError, BadRequest, Forbidden, MethodNotAllowed, NotFound
+from isochrone.api.errors import ApiError, BadRequest, Forbidden, KeysUnavailable, MethodNotAllowed, NotFound
 from isochrone.settings import Settings, SettingsError
 from isochrone.stores.dynamodb.clients import Clients
 from isochrone.stores.dynamodb.directory import open_directory
@@ -88,7 +88,7 @@ class AdminApi:
             answer = await route(call)
         except StoreUnavailable as error:
             log.warning("the directory table does not answer: %s", error)
-            raise ApiError("The directory table does not answer; ask again.", code="directory_unavailable") from None
+            raise KeysUnavailable("The directory table does not answer; ask again.", retry_after=1.0) from None
         log.info("%s %s by %s", event["httpMethod"], event["path"], call.by)
         return answer
 
