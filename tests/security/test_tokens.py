@@ -243,7 +243,8 @@ FORGERIES: dict[str, Callable[[LocalIssuer], str]] = {
     "a line break at its end": lambda issuer: issuer.token() + "\n",
     "padding": lambda issuer: changed(issuer.token(), 2, "AAAA=="),
     "letters that only look alike": lambda issuer: issuer.token().replace(".", "．"),
-    "lone surrogate": lambda issuer: issuer.token() + "\udcff",
+    "byte that is no text": lambda issuer: issuer.token() + "\udcff",
+    "lone surrogate": lambda issuer: issuer.token() + "\ud800",
     "nothing": lambda issuer: "",
     "dots": lambda issuer: "..",
 }

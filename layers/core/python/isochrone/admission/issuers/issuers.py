@@ -43,7 +43,7 @@ class Issuers:
 
     async def identify(self, token: str, now: float) -> Principal:
         """The principal of a token without its scheme; `now` in epoch seconds. Raises Unauthorized, KeysUnavailable."""
-        digest = sha256(token.encode(errors="surrogateescape")).hexdigest()
+        digest = sha256(token.encode(errors="surrogatepass")).hexdigest()
         if known := self._known.get(digest, now=now):
             return known
         issuer, said = self._issuer_of(token)
