@@ -1,7 +1,7 @@
 """The front door: who asks, what exactly, whether that is allowed, and how much of it. In this order, each step a
 method that raises what is wrong:
 
-    identify -> read -> authorize -> screen -> redact -> admit
+    identify -> read -> authorize -> obey rules -> redact -> admit -> moderate
 
 What it learns on the way it notes on the request's trail, so that whatever was refused is remembered with its reason.
 """
@@ -28,6 +28,7 @@ from isochrone.routing.residency import Regions
 from isochrone.settings import PiiMode, Settings
 
 if TYPE_CHECKING:
+    from isochrone.admission.content.screen import Screen
     from isochrone.pii.redactor import Redactor
     from isochrone.pii.vault import Vault
 
@@ -79,11 +80,13 @@ class FrontDoor:
         identity: Identity,
         locator: Locator,
         policies: Policies | None,
+        screen: Screen | None,
         redactor: Callable[[], Redactor],
         now: Callable[[], float],
     ) -> None:
         self.identity = identity
         self.policies = policies
+        self.screen = screen
         self._redactor = redactor
         self._places = _places(settings)
         self._fallbacks = {model.name: model.fallback for model in settings.model}
@@ -148,6 +151,16 @@ class FrontDoor:
 
     def _fallback_of(self, model: str) -> tuple[str, ...]:
         return self._fallbacks.get(model, ())
+
+    def obey_rules(self, ask: Ask, trail: Trail) -> None:
+        """Raises ContentRefused."""
+        if self.screen:
+            self.screen.obey(ask, trail)
+
+    async def moderate(self, ask: Ask, trail: Trail) -> None:
+        """Raises ContentRefused, NothingAlive."""
+        if self.screen:
+            await self.screen.moderate(ask, trail)
 
     def redact(self, caller: Caller, ask: Ask, trail: Trail) -> Read:
         """The request without the personal data that its caller's mode takes out of it. Raises BadRequest."""

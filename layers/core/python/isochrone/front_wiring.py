@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from functools import cache, partial
 from typing import TYPE_CHECKING
@@ -13,27 +14,31 @@ from isochrone.admission.key_directory import KeyDirectory
 from isochrone.admission.keys import KeyRing
 from isochrone.background import Background
 from isochrone.front_door import FrontDoor, Policies
+from isochrone.ledger.counters import Counters
+from isochrone.life import Life
 from isochrone.routing.geo import Locator
 from isochrone.settings import Settings, SettingsError
 from isochrone.stores.protocols import DirectoryStore
 
 if TYPE_CHECKING:
+    from isochrone.admission.content.moderation import Moderation
+    from isochrone.admission.content.screen import Screen
     from isochrone.pii.redactor import Redactor
 
 _JWKS_BYTES = 262_144
 _JWKS_SECONDS = 5.0
 
 
-def build_front_door(
-    settings: Settings, directory: DirectoryStore | None, background: Background, locator: Locator
-) -> FrontDoor:
+def build_front_door(settings: Settings, life: Life, locator: Locator, counters: Counters) -> FrontDoor:
     """Raises SettingsError."""
+    directory = life.stores.directory
     return FrontDoor(
         settings,
         address=AddressRule(settings.geo.trusted_proxies),
-        identity=_identity(settings, directory, background),
+        identity=_identity(settings, directory, life.background),
         locator=locator,
         policies=_policies(settings, directory),
+        screen=_screen(settings, life, counters),
         redactor=cache(partial(_redactor, settings.pii)),
         now=time.time,
     )
@@ -52,16 +57,26 @@ def _identity(settings: Settings, directory: DirectoryStore | None, background: 
 
 
 def _tokens(issuers: tuple[config.Issuer, ...], background: Background) -> Tokens:
-    from isochrone.admission.issuers.issuers import Issuers
-    from isochrone.outbound.client import GuardedClient
-    from isochrone.outbound.urls import PublicUrl
+    try:
+        from isochrone.admission.issuers.issuers import Issuers
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"issuer: {error.name} is not installed; pip install -r requirements-tokens.txt") from None
+    from isochrone.outbound.client import GuardedClient, fetcher
 
-    client = GuardedClient()
+    for issuer in issuers:
+        _check_urls(issuer)
+    return Issuers(issuers, fetcher(GuardedClient(), max_bytes=_JWKS_BYTES, seconds=_JWKS_SECONDS), background)
 
-    async def fetch(url: str, own: str) -> tuple[bytes, int | None]:
-        return await client.fetch(PublicUrl(url, own=own), max_bytes=_JWKS_BYTES, seconds=_JWKS_SECONDS)
 
-    return Issuers(issuers, fetch, background)
+def _check_urls(issuer: config.Issuer) -> None:
+    """What the guarded client will not ask is said at the start, and not with the first token."""
+    from isochrone.outbound.urls import NotPublic, PublicUrl
+
+    for name, url in (("url", issuer.url), ("jwks_url", issuer.jwks_url or issuer.url)):
+        try:
+            PublicUrl(url, own=issuer.url)
+        except NotPublic as error:
+            raise SettingsError(f"issuer.{name}: {issuer.name!r} cannot be asked at {url}: {error}") from None
 
 
 def _redactor(pii: config.Pii) -> Redactor:

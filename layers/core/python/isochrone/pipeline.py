@@ -1,6 +1,6 @@
 """The way of a request, top to bottom:
 
-    identify -> read -> authorize -> screen -> redact -> admit        (the front door, isochrone.front_door)
+    identify -> read -> authorize -> obey rules -> redact -> admit -> moderate     (isochrone.front_door)
         -> eligible regions -> look up -> coalesce -> reserve -> plan -> attempt* -> relay -> settle
 
 Each step is a room with a core of its own; this module only says in which order they are asked, and what their
@@ -10,6 +10,7 @@ answers become. The doors and the other routes are in `isochrone.edge`.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -51,6 +52,8 @@ from isochrone.upstream.failure import AttemptFailed
 from isochrone.upstream.pursuit import BeginVisit, Means, Won, pursue
 from isochrone.upstream.transcript import Transcript
 from isochrone.upstream.visit import Place, Visit
+
+log = logging.getLogger("isochrone")
 
 # What the header x-isochrone-cache says of an answer that was found there.
 _CACHE_OF = {"memory": "hit", "store": "hit", "semantic": "semantic", "curated": "curated"}
@@ -130,9 +133,11 @@ class Pipeline:
         if not job:
             self._check_model(ask)
         allowed = await front.authorize_model(caller, ask, trail)
+        front.obey_rules(ask, trail)
         ask, vault, is_private = front.redact(caller, ask, trail)
         admission = await front.admit(caller, ask)
         try:
+            await front.moderate(ask, trail)
             if job:
                 reply = await self._do_light(job, ask, request_id)
             else:
@@ -383,16 +388,20 @@ class Pipeline:
     def _settle_stream(self, errand: Errand, generation: Generation | None, won: Won, transcript: Transcript) -> None:
         # A client can leave with the last word; what the engine says of usage comes behind it, and was not heard then.
         heard_out = transcript.done or transcript.usage
+        ask, created = errand.ask, int(self._now())
         if errand.inquiry.mark and transcript.storable and heard_out:
-            ask, created = errand.ask, int(self._now())
             self._settle(errand, generation, won, transcript.to_body(ask.operation, model=ask.model, created=created))
-        else:
-            won.visit.succeeded(transcript.usage)
+            return
+        won.visit.succeeded(transcript.usage)
+        if transcript.storable and self._is_sampled():
+            self._look_at(errand, transcript.to_body(ask.operation, model=ask.model, created=created))
 
     def _settle(self, errand: Errand, generation: Generation | None, won: Won, body: dict[str, Any]) -> None:
         """The answer is complete: into the ledger, to those who share it, and into the store where it may be kept."""
         usage = usage_in(body, errand.ask.fields)
         won.visit.succeeded(usage)
+        if self._is_sampled():
+            self._look_at(errand, body)
         if not errand.inquiry.mark:
             return
         answer = self._answer_of(errand, won, body, usage)
@@ -401,6 +410,19 @@ class Pipeline:
             generation.settle(answer, keep)
         else:
             self._background.start(keep(None))
+
+    def _is_sampled(self) -> bool:
+        screen = self.rooms.front.screen
+        return screen is not None and screen.looks_at_answers()
+
+    def _look_at(self, errand: Errand, body: dict[str, Any]) -> None:
+        """Have the moderation see what was told already: it can only be remembered."""
+        self._background.start(self._moderated(errand.request_id, body))
+
+    async def _moderated(self, request_id: str, body: dict[str, Any]) -> None:
+        screen = self.rooms.front.screen
+        if screen and (categories := await screen.look_at(body)):
+            log.warning("request %s: its answer was flagged: %s", request_id, ", ".join(categories))
 
     async def _keep(self, errand: Errand, answer: Answer, model: str, fence: int | None) -> bool:
         """Can others find it now? A fallback's answer is not kept: it would go on answering for the model long after

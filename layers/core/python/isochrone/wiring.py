@@ -75,7 +75,7 @@ def build_edge(
     fleet_store = life.stores.fleet
     generations = Generations(fleet_store, clock=time.time, background=life.background) if fleet_store else None
     rooms = Rooms(
-        front=build_front_door(settings, life.stores.directory, life.background, locator),
+        front=build_front_door(settings, life, locator, counters),
         desk=_desk(settings, life, counters, chance),
         fleet=life.fleet,
         planner=Planner(life.fleet, models=settings.model, routing=settings.routing, chance=chance),

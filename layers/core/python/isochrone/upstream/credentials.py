@@ -61,7 +61,10 @@ class Credentials:
 
     def headers_for(self, step: Step) -> Headers:
         """For one attempt."""
-        name = step.backend.facts.name
+        return self.headers_of(step.backend.facts.name)
+
+    def headers_of(self, name: str) -> Headers:
+        """Those of the backend of this name."""
         held = self._held.get(name)
         return held.headers if held else self._fixed[name]
 

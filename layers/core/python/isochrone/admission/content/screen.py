@@ -26,12 +26,20 @@ class Screen:
         self._count = count
 
     async def check(self, ask: Ask, trail: Trail) -> None:
-        """Raises ContentRefused, and NothingAlive where the moderation has no word on it and must have one. The trail
-        gets the rule: `content/NAME`, or `moderation/CATEGORY`."""
+        """By the rules, then by the moderation. Raises ContentRefused, NothingAlive."""
+        self.obey(ask, trail)
+        await self.moderate(ask, trail)
+
+    def obey(self, ask: Ask, trail: Trail) -> None:
+        """Raises ContentRefused; the trail gets the rule, `content/NAME`."""
         if name := self._rules.broken_by(ask):
             trail.rule = f"content/{name}"
             self._count("content_refused")
             raise ContentRefused(f"The request breaks the rule {name!r} for contents.")
+
+    async def moderate(self, ask: Ask, trail: Trail) -> None:
+        """Raises ContentRefused, and NothingAlive where the moderation has no word on it and must have one. The trail
+        gets `moderation/CATEGORY`."""
         if self._moderation and (categories := await self._moderation.flags(texts_of(ask))):
             trail.rule = f"moderation/{','.join(categories)}"
             self._count("content_flagged")
