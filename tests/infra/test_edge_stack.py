@@ -171,7 +171,9 @@ def _assets(app: Synthesis) -> list[Path]:
 
 def test_asset_of_each_function_is_its_handler_and_the_configuration(app: Synthesis) -> None:
     codes = [asset for asset in _assets(app) if (asset / "handler.py").exists()]
-    handlers = {(ROOT / "functions" / name / "handler.py").read_text() for name in ("admin", "edge", "prober", "rotator")}
+    handlers = {
+        (ROOT / "functions" / name / "handler.py").read_text() for name in ("admin", "edge", "prober", "rotator")
+    }
     assert {(code / "handler.py").read_text() for code in codes} == handlers
     assert {(code / "isochrone.toml").read_text() for code in codes} == {BASE}
 
@@ -254,7 +256,13 @@ def test_every_log_group_forgets_in_time(app: Synthesis, stack: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "threshold", "period"),
-    [("ErrorRate", 0.1, 120), ("SlowP99", 1500, 300), ("Throttles", 0, 60), ("NoHealthyPool", 1, 60)],
+    [
+        ("ErrorRate", 0.1, 120),
+        ("SlowP99", 1500, 300),
+        ("Throttles", 0, 60),
+        ("NoHealthyPool", 1, 60),
+        ("Blocked", 1000, 300),
+    ],
 )
 def test_alarm_watches_and_tells(app: Synthesis, name: str, threshold: float, period: int) -> None:
     alarms = {alarm["AlarmName"]: alarm for alarm in resources(app.edge(), "AWS::CloudWatch::Alarm")}
@@ -297,6 +305,16 @@ def test_alarm_on_pools_watches_the_very_metric_that_the_edge_writes(app: Synthe
     assert (alarm["Namespace"], [[d["Name"] for d in alarm["Dimensions"]]]) == (
         written["Namespace"],
         written["Dimensions"],
+    )
+
+
+def test_alarm_on_what_is_blocked_watches_the_very_web_acl(app: Synthesis) -> None:
+    (alarm,) = [a for a in resources(app.edge(), "AWS::CloudWatch::Alarm") if a["MetricName"] == "BlockedRequests"]
+    dimensions = {d["Name"]: d["Value"] for d in alarm["Dimensions"]}
+    metric = only(app.edge(), "AWS::WAFv2::WebACL")["VisibilityConfig"]["MetricName"]
+    assert (alarm["Namespace"], dimensions) == (
+        "AWS/WAFV2",
+        {"WebACL": metric, "Region": "eu-west-1", "Rule": "ALL"},
     )
 
 
