@@ -37,7 +37,7 @@ COLUMNS = {
     "time": "bigint", "request_id": "string", "edge": "string", "method": "string", "path": "string",
     "address": "string", "country": "string", "tenant": "string", "key_id": "string", "subject": "string",
     "kind": "string", "action": "string", "model": "string", "parameters": "map<string,string>", "question": "string",
-    "decision": "string", "rule": "string", "reason": "string", "status": "int", "backend": "string",
+    "decision": "string", "rule": "string", "reason": "string", "note": "string", "status": "int", "backend": "string",
     "cache": "string", "attempts": "int", "outcome": "string", "first_token_ms": "double", "latency_ms": "double",
     "input_tokens": "bigint", "output_tokens": "bigint", "estimated": "boolean", "cost": "double",
 }  # fmt: skip

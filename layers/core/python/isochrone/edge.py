@@ -69,7 +69,7 @@ class Edge:
         self._on_start, self._on_flush, self._on_close = on_start, on_flush, on_close
         self._answers = answers
         self._new_id = new_id
-        self._audit = audit or NoLog()
+        self._audit = NoLog() if audit is None else audit  # one that is empty is false
         self._clock = clock
         self._now = now
         self._routes = self._route_table(with_metrics=with_metrics)
@@ -149,6 +149,9 @@ class Edge:
             reply = await (route.handler(request, NOBODY) if route.is_open else self._let_in(route, request))
         except ApiError as error:
             return self._remembered(self.refuse(error, own_id), request, begun, error)
+        except asyncio.CancelledError:
+            self._over(trail, begun, told_out=False)
+            raise
         except Exception:
             log.exception("request %s failed inside the edge", own_id)
             fault = ApiError("Something went wrong inside the edge; its log has the request id.")

@@ -50,6 +50,7 @@ class AuditEntry(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fiel
     decision: str
     rule: str | None = None
     reason: str = ""
+    note: str = ""
     status: int
     backend: str | None = None
     cache: str | None = None
@@ -84,6 +85,7 @@ def entry_of(trail: Trail, *, edge: str, outcome: str | None = None) -> AuditEnt
         decision=trail.verdict,
         rule=trail.rule,
         reason=trail.reason,
+        note=trail.note[:_WORD],
         status=trail.status,
         backend=trail.backend,
         cache=trail.cache,
