@@ -79,6 +79,33 @@ def _check_urls(issuer: config.Issuer) -> None:
             raise SettingsError(f"issuer.{name}: {issuer.name!r} cannot be asked at {url}: {error}") from None
 
 
+def _screen(settings: Settings, life: Life, counters: Counters) -> Screen | None:
+    content = settings.content
+    if not (content.rule or content.moderation):
+        return None
+    from isochrone.admission.content.screen import Screen
+
+    moderation = _moderation(settings, life) if content.moderation else None
+    return Screen(content.rule, moderation, count=counters.add)
+
+
+def _moderation(settings: Settings, life: Life) -> Moderation:
+    from isochrone.admission.content.moderation import Moderation
+    from isochrone.upstream.moderator import Moderator
+
+    content = settings.content
+    backend = next(one for one in settings.backend if one.name == content.moderation)
+    headers = partial(life.credentials.headers_of, backend.name)
+    moderator = Moderator(life.session, backend, content.moderation_model, headers=headers)
+    return Moderation(
+        moderator.judge,
+        on_error=content.on_error,
+        after=content.after,
+        chance=random.SystemRandom().random,
+        clock=time.monotonic,
+    )
+
+
 def _redactor(pii: config.Pii) -> Redactor:
     from isochrone.pii.detectors import finder
     from isochrone.pii.redactor import Redactor
