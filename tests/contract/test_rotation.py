@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +28,7 @@ from tests.contract.conftest import Endpoint, Reaction
 from tests.faults.harness import REGIONS, backend, running_edge
 from tests.upstream import Exchange, Upstream, ok, refusal
 
+FUNCTION = Path(__file__).resolve().parents[2] / "functions/rotator"
 STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
 
 
@@ -179,6 +184,31 @@ async def test_no_request_fails_while_the_key_is_made_anew_twice(
                     told += await asyncio.gather(*(edge.chat() for _ in range(5)))
                     assert [answer.status for answer in told] == [200] * 7, step
             assert (await edge.chat()).headers["x-isochrone-attempts"] == "1"
+
+
+CONFIG = """
+[state]
+endpoint_url = "ENDPOINT"
+[[region]]
+name = "us-east-1"
+[[backend]]
+name = "pool"
+base_url = "http://127.0.0.1:9/v1"
+api_key_secret = "SECRET"
+models = { "m" = "m" }
+"""
+CALL_IT = "import handler, json, sys; handler.handler(json.loads(sys.argv[1]), None)"
+
+
+def test_function_takes_what_secrets_manager_sends(ministack: str, secret: Secret, tmp_path: Path) -> None:
+    config = tmp_path / "isochrone.toml"
+    config.write_text(CONFIG.replace("ENDPOINT", ministack).replace("SECRET", secret.name))
+    event = {"Step": "createSecret", "SecretId": secret.arn, "ClientRequestToken": str(uuid4())}
+    environment = {**os.environ, "ISOCHRONE_CONFIG": str(config), "AWS_REGION": REGIONS[0]}
+    command = [sys.executable, "-c", CALL_IT, json.dumps(event)]
+    subprocess.run(command, cwd=FUNCTION, env=environment, check=True, timeout=60)
+    assert secret.at("AWSPENDING")
+    assert secret.at("AWSCURRENT") == "first"
 
 
 async def test_configuration_says_which_pools_are_asked(ministack: str, secret: Secret) -> None:
