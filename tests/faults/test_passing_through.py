@@ -60,14 +60,15 @@ async def test_stream_asks_for_usage_and_changes_nothing_else(near: Upstream) ->
         assert canonical(near.requests[0].fields) == canonical(expected)
 
 
-async def test_key_that_stands_twice_is_forwarded_once(near: Upstream) -> None:
+async def test_key_of_a_message_that_stands_twice_is_forwarded_once(near: Upstream) -> None:
     async with running_edge(backend(near)) as edge:
-        body = b'{"model": "dear", "messages": [{"role": "user"}], "model": "m"}'
+        body = b'{"model": "m", "messages": [{"role": "user", "content": "a", "content": "b"}]}'
         answer = await edge.request(
             "POST", "/v1/chat/completions", data=body, headers={"content-type": "application/json"}
         )
         assert answer.status == 200
-        assert near.requests[0].body.count(b'"model"') == 1
+        assert near.requests[0].fields["messages"] == [{"role": "user", "content": "b"}]
+        assert near.requests[0].body.count(b'"content"') == 1
 
 
 async def test_callers_headers_stay_here(near: Upstream) -> None:

@@ -43,7 +43,7 @@ async def test_request_reaches_the_function_as_it_was_sent() -> None:
         async with session.post(f"{url}/v1/a%20b?q=1&q=2&r=", data=b"\xff\x00", headers=headers) as response:
             assert (response.status, response.headers["x-request-id"]) == (201, "r1")
             facts, body = json.loads((await response.read())[:-2]), (await response.read())[-2:]
-    assert facts == ["POST", "/v1/a b", {"q": "2", "r": ""}, "a, b", "127.0.0.1"]
+    assert facts == ["POST", "/v1/a%20b", {"q": "2", "r": ""}, "a, b", "127.0.0.1"]
     assert body == b"\xff\x00"
     assert api.violations == []
 

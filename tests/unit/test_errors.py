@@ -9,8 +9,12 @@ from isochrone.api.errors import (
     BadRequest,
     BodyTooLarge,
     BodyTooSlow,
+    ContentRefused,
     DeadlinePassed,
     Forbidden,
+    HeadersTooLarge,
+    KeysUnavailable,
+    LimitReached,
     MethodNotAllowed,
     NotCached,
     NotFound,
@@ -20,6 +24,7 @@ from isochrone.api.errors import (
     Unauthorized,
     UpstreamFailed,
     UpstreamRefused,
+    UrlTooLong,
     WrongContentType,
     status_of,
 )
@@ -33,8 +38,12 @@ TREE: list[tuple[type[ApiError], int, str, str | None]] = [
     (NotCached, 404, "invalid_request_error", "not_cached"),
     (BodyTooSlow, 408, "timeout_error", "body_too_slow"),
     (BodyTooLarge, 413, "invalid_request_error", "body_too_large"),
+    (UrlTooLong, 414, "invalid_request_error", "url_too_long"),
     (WrongContentType, 415, "invalid_request_error", "unsupported_media_type"),
+    (HeadersTooLarge, 431, "invalid_request_error", "headers_too_large"),
     (NotInstalled, 501, "server_error", "not_installed"),
+    (ContentRefused, 400, "invalid_request_error", "content_policy_violation"),
+    (KeysUnavailable, 503, "server_error", "keys_unavailable"),
     (Saturated, 429, "rate_limit_error", "fleet_saturated"),
     (UpstreamFailed, 502, "upstream_error", "upstream_failed"),
     (NothingAlive, 503, "server_error", "nothing_alive"),
@@ -53,7 +62,7 @@ def test_every_error_has_openais_shape(kind: type[ApiError], status: int, type_:
 
 
 def test_tree_is_whole() -> None:
-    kinds = {kind for kind, *_ in TREE} | {MethodNotAllowed, UpstreamRefused}
+    kinds = {kind for kind, *_ in TREE} | {MethodNotAllowed, UpstreamRefused, LimitReached}
     assert set(ApiError.__subclasses__()) | {ApiError} == kinds
 
 
