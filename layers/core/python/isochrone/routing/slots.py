@@ -100,7 +100,8 @@ class Watch:
 
 class Slots:
     """The slots of one backend as this process has them. `clock` is monotonic, `wall` epoch seconds; with no `store`,
-    or while it is gone, this process has all of them for itself. `rtt_ms` is how far away the store is.
+    or while it is gone, this process has `alone` of them for itself, if not given all. `rtt_ms` is how far away the
+    store is. What else has so many slots says what it is.
 
     A store that is gone delays whoever asks for it first. From then on only the keeper asks, until it answers.
     """
@@ -115,9 +116,13 @@ class Slots:
         clock: Clock,
         wall: Clock,
         rtt_ms: float = 0.0,
+        alone: int | None = None,
+        what: str = "backend",
     ) -> None:
         self.used = 0
         self.leased = 0
+        self._what = what
+        self._alone = capacity if alone is None else alone
         self._backend = backend
         self._capacity = capacity
         self._holder = holder
@@ -180,7 +185,7 @@ class Slots:
     def _ceiling(self) -> int:
         """How many requests may use slots here now."""
         if self._is_alone:
-            return self._capacity
+            return self._alone
         if self._clock() >= self._until:
             return 0
         return min(self.leased, self._fair_part()) if self._others.lack else self.leased
@@ -266,9 +271,8 @@ class Slots:
     def _go_alone(self, error: Exception) -> None:
         if not self._is_alone:
             why = str(error) or "it did not answer in time"
-            log.warning(
-                "backend %s: this edge counts its slots by itself, without the fleet table: %s", self._backend, why
-            )
+            text = "%s %s: this edge counts its slots by itself, without the fleet table: %s"
+            log.warning(text, self._what, self._backend, why)
         self._is_alone = True
         self._ask_again_at = self._clock() + _ALONE_SECONDS
         self._others = Others()
