@@ -18,11 +18,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm
 from jwt.warnings import InsecureKeyLengthWarning
 
+from isochrone import front_wiring
 from isochrone.admission.issuers.issuers import KNOWN_SECONDS, Issuers
 from isochrone.admission.issuers.signing_keys import ASK_SECONDS, KEEP_SECONDS
 from isochrone.admission.principal import Principal
 from isochrone.api.errors import ApiError, KeysUnavailable, Unauthorized
-from isochrone.settings import OwnLimits
+from isochrone.background import Background
+from isochrone.settings import Issuer, OwnLimits, SettingsError
 from tests.faults.harness import backend, running_edge
 from tests.issuers import AUDIENCE, DISCOVERY, NOW, LocalIssuer, believing, facts_of, jwk_of, rsa_key
 from tests.upstream import Upstream
@@ -605,3 +607,24 @@ async def test_edge_takes_a_token_where_a_key_would_stand(issuer: LocalIssuer) -
         await edge.settled()
         ledger = await edge.request("GET", "/v1/ledger", headers={"authorization": f"Bearer {sound}"})
         assert [entry["tenant"] for entry in ledger.fields["data"]] == ["acme"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (
+            {"url": "http://login.example.com"},
+            "issuer.url: 'test' cannot be asked at http://login.example.com: only https",
+        ),
+        ({"url": "https://10.0.0.5/realms/x"}, "is no public address"),
+        ({"url": "https://keycloak:8443/realms/x"}, "is no full name"),
+        (
+            {"url": "https://login.example.com", "jwks_url": "http://127.0.0.1/keys"},
+            "issuer.jwks_url: .* is this machine",
+        ),
+    ],
+)
+def test_issuer_that_would_never_be_asked_stops_the_start(facts: dict[str, Any], said: str) -> None:
+    issuer = Issuer(**{"name": "test", "audience": AUDIENCE, "tenant": "acme", **facts})
+    with pytest.raises(SettingsError, match=said):
+        front_wiring._tokens((issuer,), Background())
