@@ -1,0 +1,222 @@
+"""How edges come to the directory's rules, and what one does that cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from isochrone.admission.policies.directory import PARTITION, put, remove
+from isochrone.admission.policies.examples import Request, asking
+from isochrone.admission.policies.reading import policy_of
+from isochrone.admission.policies.shared import (
+    FIRST_READ_SECONDS,
+    FRESH_SECONDS,
+    READ_SECONDS,
+    SPARED_SECONDS,
+    SharedPolicies,
+)
+from isochrone.settings import parse
+from isochrone.stores.memory import MemoryDirectoryStore
+from isochrone.stores.protocols import StoreUnavailable
+
+CONFIG = """
+[auth]
+required = false
+policies = {shared}
+[[region]]
+name = "eu-west-1"
+[[backend]]
+name = "pool"
+base_url = "http://127.0.0.1:9/v1"
+models = {{ "m" = "m" }}
+"""
+ALLOW_ALL = '{"id": "all", "effect": "allow"}'
+DENY_B = '{"id": "not-b", "effect": "deny", "principal": {"tenant": ["b"]}}'
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Table(MemoryDirectoryStore):
+    reads = 0
+    seconds = 0.0
+    gone = False
+
+    async def items(self, partition: str, *, prefix: str = "", consistent: bool = False) -> dict[str, dict[str, Any]]:
+        self.reads += 1
+        await asyncio.sleep(self.seconds)
+        if self.gone:
+            raise StoreUnavailable("throttled")
+        return await super().items(partition, prefix=prefix, consistent=consistent)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def table() -> Table:
+    table = Table()
+    for text in (ALLOW_ALL, DENY_B):
+        await put(table, policy_of(text))
+    return table
+
+
+def edge(table: Table, clock: Clock, text: str = "", *, shared: bool = True) -> SharedPolicies:
+    settings = parse(CONFIG.format(shared=str(shared).lower()) + text)
+    return SharedPolicies(settings, table, clock=clock, monotonic=clock)
+
+
+def allows(one: SharedPolicies, tenant: str) -> bool:
+    return one.decide(asking(Request(tenant=tenant)), "read").allowed
+
+
+async def test_rules_of_the_directory_are_obeyed_beside_those_of_the_file(table: Table, clock: Clock) -> None:
+    one = edge(
+        table, clock, '[[policy]]\nid = "not-c"\neffect = "deny"\nprincipal.tenant = ["c*"]\n[state]\nkind="dynamodb"'
+    )
+    await one.refresh()
+    assert [allows(one, tenant) for tenant in "abc"] == [True, False, False]
+    assert one.status() == {"rules": 3, "unread": 0, "refused": None}
+
+
+async def test_without_auth_policies_the_directory_is_not_even_read(table: Table, clock: Clock) -> None:
+    one = edge(table, clock, '[[policy]]\nid = "all"\neffect = "allow"', shared=False)
+    await one.refresh()
+    assert allows(one, "b")
+    assert table.reads == 0
+
+
+async def test_who_never_could_read_the_rules_allows_nothing(table: Table, clock: Clock) -> None:
+    table.gone = True
+    one = edge(table, clock, '[[policy]]\nid = "all"\neffect = "allow"')
+    assert not allows(one, "a")
+    await one.refresh()
+    assert one.decide(asking(Request()), "read") == (False, None, "the rules could not be read yet", None)
+    assert one.status()["unread"] == 1
+    table.gone = False
+    clock.now += FIRST_READ_SECONDS
+    await one.refresh()
+    assert allows(one, "a")
+
+
+async def test_a_change_is_obeyed_within_ten_seconds(table: Table, clock: Clock) -> None:
+    one = edge(table, clock)
+    await one.refresh()
+    assert not allows(one, "b")
+    await remove(table, "not-b")
+    clock.now += FRESH_SECONDS
+    await one.refresh()
+    assert allows(one, "b")
+    assert FRESH_SECONDS < 10
+
+
+async def test_the_table_is_not_read_for_every_request(table: Table, clock: Clock) -> None:
+    one = edge(table, clock)
+    for _ in range(100):
+        clock.now += FRESH_SECONDS / 101
+        await one.refresh()
+    assert table.reads == 1
+    await asyncio.gather(*(one.refresh(max_age=0) for _ in range(5)))
+    assert table.reads == 6  # a chore reads whenever its time has come
+
+
+async def test_many_that_come_at_once_wait_for_one_reading(table: Table, clock: Clock) -> None:
+    one = edge(table, clock)
+    table.seconds = 0.01
+    await asyncio.gather(*(one.refresh() for _ in range(20)))
+    assert table.reads == 1
+
+
+async def test_without_the_table_the_rules_that_are_known_go_on(
+    table: Table, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = edge(table, clock)
+    await one.refresh()
+    table.gone = True
+    for _ in range(5):
+        clock.now += SPARED_SECONDS
+        await one.refresh()
+        await one.refresh()
+    assert [allows(one, tenant) for tenant in "ab"] == [True, False]
+    assert one.status()["unread"] == 5
+    assert [record.message for record in caplog.records] == [
+        "the directory's policies cannot be read, so going on with those that are known: throttled"
+    ]
+
+
+@pytest.mark.parametrize(("is_known", "patience"), [(True, READ_SECONDS), (False, FIRST_READ_SECONDS)])
+async def test_a_table_that_hangs_holds_nobody_for_long(
+    table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch, is_known: bool, patience: float
+) -> None:
+    waited: list[float] = []
+    timeout = asyncio.timeout
+
+    def at_once(seconds: float) -> asyncio.Timeout:
+        waited.append(seconds)
+        return timeout(0 if waited[-1] == patience else seconds)
+
+    one = edge(table, clock)
+    if is_known:
+        await one.refresh()
+    table.seconds = 60
+    clock.now += FRESH_SECONDS
+    monkeypatch.setattr(asyncio, "timeout", at_once)
+    await one.refresh()
+    assert waited == [patience]
+    assert one.status()["unread"] == 1
+    assert allows(one, "a") is is_known
+
+
+POISON = [
+    ("all", {"text": "{"}, "policy 'all': no JSON: "),
+    ("all", {"text": '{"id": "other", "effect": "allow"}'}, "policy 'all': id: is 'other' in its text"),
+    ("bad", {"text": '{"id": "bad", "effect": "maybe"}'}, "policy 'bad': effect: 'maybe' is none of allow, deny"),
+    ("bad", {"text": '{"id": "bad", "effect": "deny", "condition": {"ip": ["x"]}}'}, "policy 'bad': condition.ip: 'x'"),
+    ("bad", {}, "policy 'bad': no JSON: "),
+]
+
+
+@pytest.mark.parametrize(("key", "data", "why"), POISON)
+async def test_a_rule_that_no_edge_can_obey_refuses_all_and_the_last_good_ones_go_on(
+    table: Table, clock: Clock, caplog: pytest.LogCaptureFixture, key: str, data: dict[str, Any], why: str
+) -> None:
+    one = edge(table, clock)
+    await one.refresh()
+    good = dict(await table.items(PARTITION))
+    await remove(table, "not-b")
+    await table.put(PARTITION, key, data)
+    for _ in range(3):
+        clock.now += FRESH_SECONDS
+        await one.refresh()
+    assert [allows(one, tenant) for tenant in "ab"] == [True, False]
+    assert one.status()["refused"].startswith(why)
+    (alarm,) = caplog.records
+    assert alarm.levelno == logging.ERROR
+    assert "refused as a whole, so going on with the ones before: " + why in alarm.message
+    await table.delete(PARTITION, "bad")
+    for name, item in good.items():
+        await table.put(PARTITION, name, item)
+    clock.now += FRESH_SECONDS
+    await one.refresh()
+    assert one.status()["refused"] is None
+
+
+async def test_who_finds_only_poison_allows_nothing(table: Table, clock: Clock) -> None:
+    await table.put(PARTITION, "bad", {"text": "{"})
+    one = edge(table, clock)
+    await one.refresh()
+    assert not allows(one, "a")
+    await table.delete(PARTITION, "bad")
+    clock.now += FRESH_SECONDS
+    await one.refresh()
+    assert allows(one, "a")
