@@ -18,12 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm
 from jwt.warnings import InsecureKeyLengthWarning
 
-from isochrone import front_wiring
 from isochrone.admission.issuers.issuers import KNOWN_SECONDS, Issuers
 from isochrone.admission.issuers.signing_keys import ASK_SECONDS, KEEP_SECONDS
 from isochrone.admission.principal import Principal
 from isochrone.api.errors import ApiError, KeysUnavailable, Unauthorized
-from isochrone.background import Background
+from isochrone.front_wiring import check_issuers
 from isochrone.settings import Issuer, OwnLimits, SettingsError
 from tests.faults.harness import backend, running_edge
 from tests.issuers import AUDIENCE, DISCOVERY, NOW, LocalIssuer, believing, facts_of, jwk_of, rsa_key
@@ -627,4 +626,11 @@ async def test_edge_takes_a_token_where_a_key_would_stand(issuer: LocalIssuer) -
 def test_issuer_that_would_never_be_asked_stops_the_start(facts: dict[str, Any], said: str) -> None:
     issuer = Issuer(**{"name": "test", "audience": AUDIENCE, "tenant": "acme", **facts})
     with pytest.raises(SettingsError, match=said):
-        front_wiring._tokens((issuer,), Background())
+        check_issuers([issuer])
+
+
+def test_libraries_that_are_missing_are_named_with_what_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isochrone.front_wiring.find_spec", lambda _: None)
+    issuer = Issuer(name="test", url="https://login.example.com", audience=AUDIENCE, tenant="acme")
+    with pytest.raises(SettingsError, match="jwt and cryptography not installed; pip install"):
+        check_issuers([issuer])

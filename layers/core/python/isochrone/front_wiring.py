@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from functools import cache, partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from isochrone import settings as config
@@ -56,27 +58,27 @@ def _identity(settings: Settings, directory: DirectoryStore | None, background: 
     )
 
 
-def _tokens(issuers: tuple[config.Issuer, ...], background: Background) -> Tokens:
-    try:
-        from isochrone.admission.issuers.issuers import Issuers
-    except ModuleNotFoundError as error:
-        raise SettingsError(f"issuer: {error.name} is not installed; pip install -r requirements-tokens.txt") from None
-    from isochrone.outbound.client import GuardedClient, fetcher
-
-    for issuer in issuers:
-        _check_urls(issuer)
-    return Issuers(issuers, fetcher(GuardedClient(), max_bytes=_JWKS_BYTES, seconds=_JWKS_SECONDS), background)
-
-
-def _check_urls(issuer: config.Issuer) -> None:
-    """What the guarded client will not ask is said at the start, and not with the first token."""
+def check_issuers(issuers: Sequence[config.Issuer]) -> None:
+    """What would fail with their first token is said at the start. Raises SettingsError."""
+    if not issuers:
+        return
+    if lacking := [name for name in ("jwt", "cryptography") if find_spec(name) is None]:
+        raise SettingsError(f"issuer: {' and '.join(lacking)} not installed; pip install -r requirements-tokens.txt")
     from isochrone.outbound.urls import NotPublic, PublicUrl
 
-    for name, url in (("url", issuer.url), ("jwks_url", issuer.jwks_url or issuer.url)):
-        try:
-            PublicUrl(url, own=issuer.url)
-        except NotPublic as error:
-            raise SettingsError(f"issuer.{name}: {issuer.name!r} cannot be asked at {url}: {error}") from None
+    for issuer in issuers:
+        for name, url in (("url", issuer.url), ("jwks_url", issuer.jwks_url or issuer.url)):
+            try:
+                PublicUrl(url, own=issuer.url)
+            except NotPublic as error:
+                raise SettingsError(f"issuer.{name}: {issuer.name!r} cannot be asked at {url}: {error}") from None
+
+
+def _tokens(issuers: Sequence[config.Issuer], background: Background) -> Tokens:
+    from isochrone.admission.issuers.issuers import Issuers
+    from isochrone.outbound.client import GuardedClient, fetcher
+
+    return Issuers(issuers, fetcher(GuardedClient(), max_bytes=_JWKS_BYTES, seconds=_JWKS_SECONDS), background)
 
 
 def _screen(settings: Settings, life: Life, counters: Counters) -> Screen | None:

@@ -20,7 +20,7 @@ from isochrone.answers.memory_tier import MemoryTier
 from isochrone.answers.terms import TermsBook
 from isochrone.edge import Edge
 from isochrone.edge_answers import AnswerRoutes
-from isochrone.front_wiring import build_front_door
+from isochrone.front_wiring import build_front_door, check_issuers
 from isochrone.ledger.counters import Counters
 from isochrone.ledger.usage import estimate
 from isochrone.life import Life, Stores
@@ -53,6 +53,7 @@ def build_edge(
     _say_what_is_not_enforced(settings)
     _say_if_nobody_may_ask(settings)
     # These can fail: first, while nothing is open yet.
+    check_issuers(settings.issuer)
     locator, standards = locator_of(settings, environ), standards_of(settings)
     life = Life(settings, region, environ, open_stores(settings, region, environ), standards, resident=resident)
     _say_what_has_no_place(settings, life.fleet)
@@ -112,7 +113,7 @@ def _say_what_is_not_enforced(settings: Settings) -> None:
 
 
 def _say_if_nobody_may_ask(settings: Settings) -> None:
-    if settings.auth.required and not settings.key:
+    if settings.auth.required and not (settings.key or settings.issuer):
         log.warning("auth.required is on and there is no [[key]]: every request will be refused with 401")
 
 
