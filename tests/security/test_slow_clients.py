@@ -183,3 +183,22 @@ async def test_client_that_does_not_take_a_long_body_is_hung_up_on(
         await asyncio.sleep(0.5)
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await wire.reader.readexactly(20_000_000)
+
+
+async def test_bodies_that_come_at_once_have_only_so_much_room(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows yet who sends them, so they may not fill the memory; when some are through there is room again."""
+    monkeypatch.setattr(local, "_ROOM_FOR_BODIES", 100_000)
+    part = HEAD % 60_000 + b"x" * 50_000
+    async with running_edge(backend(upstream), limits={"body_bytes": 100_000}) as edge:
+        async with many(edge, 2, part) as (first, second), wired(edge) as third:
+            await asyncio.sleep(0.05)
+            await third.send(part)
+            replies = [asyncio.create_task(wire.reply()) for wire in (first, second, third)]
+            done, _ = await asyncio.wait(replies, return_when=asyncio.FIRST_COMPLETED, timeout=5)
+            (refused,) = (task.result() for task in done)
+            assert (refused.status, json.loads(refused.body)["error"]["code"]) == (429, "too_many_bodies")
+            for task in replies:
+                task.cancel()
+        assert (await edge.chat()).text() == TEXT

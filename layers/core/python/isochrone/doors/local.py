@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 from aiohttp import HttpVersion10, HttpVersion11, StreamReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from isochrone.api.errors import ApiError, BadRequest, BodyTooLarge, BodyTooSlow
+from isochrone.api.errors import ApiError, BadRequest, BodyTooLarge, BodyTooSlow, Saturated
 from isochrone.api.exchange import ByteStream, Reply, Request
 from isochrone.api.head import target_of
 from isochrone.doors.connections import SERVER, Connection, Connections
@@ -27,6 +27,8 @@ _KEEP_ALIVE_SECONDS = 75.0
 _READ_SECONDS = 30.0
 _SLOWEST_BYTES_PER_SECOND = 50_000
 _WRITE_SECONDS = 30.0
+# All bodies that are still coming, of callers whom nobody knows yet: each may be small, and many of them are not.
+_ROOM_FOR_BODIES = 256 * 1024 * 1024
 _VERSIONS = (HttpVersion10, HttpVersion11)
 # Below asyncio's high-water mark: written to an empty buffer, it never waits.
 _FITS_AT_ONCE = 32 * 1024
@@ -38,6 +40,7 @@ class LocalDoor:
     def __init__(self, edge: Edge, limits: Limits) -> None:
         self._edge = edge
         self._limits = limits
+        self._coming = 0
         self._busy = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -127,13 +130,23 @@ class LocalDoor:
     async def _read(self, content: StreamReader, patience: asyncio.Timeout | None) -> bytes:
         """What comes earns it more time."""
         body, ends_at = bytearray(), (patience and patience.when()) or 0.0
-        while chunk := await content.readany():
-            body += chunk
-            if patience:
-                patience.reschedule(ends_at + len(body) / _SLOWEST_BYTES_PER_SECOND)
-            if len(body) > self._limits.body_bytes:
-                raise self._too_large()
+        try:
+            while chunk := await content.readany():
+                body += chunk
+                self._coming += len(chunk)
+                self._check_room(len(body))
+                if patience:
+                    patience.reschedule(ends_at + len(body) / _SLOWEST_BYTES_PER_SECOND)
+        finally:
+            self._coming -= len(body)
         return bytes(body)
+
+    def _check_room(self, size: int) -> None:
+        """For a body of which so much has come. Raises BodyTooLarge, Saturated."""
+        if size > self._limits.body_bytes:
+            raise self._too_large()
+        if self._coming > max(_ROOM_FOR_BODIES, self._limits.body_bytes):
+            raise Saturated("Too many bodies are coming at once.", code="too_many_bodies", retry_after=1)
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"The body is larger than {self._limits.body_bytes} bytes.")
