@@ -144,6 +144,22 @@ async def test_a_reply_that_was_going_out_when_the_process_died_is_told_by_the_n
     assert files(folder) == []
 
 
+async def test_two_replies_of_one_name_in_the_same_moment_are_two_whatever_becomes_of_them(
+    folder: Path, sink: MemorySink
+) -> None:
+    """A caller chooses the name; the notes of both are in the first segment, and again in the second."""
+    process = Process(folder, sink)
+    for _ in range(3):
+        process.log.begin(entry(0))
+    process.record(*range(1, 12))
+    process.record(0)
+    process.die()
+    await survive(folder, sink)
+    assert requests(sink).count("r0") == 3
+    assert sum(b'"outcome":"lost"' in line for line in sink.lines) == 2
+    assert (report(sink).is_intact, files(folder)) == (True, [])
+
+
 async def test_a_survivor_that_dies_too_loses_nothing_and_leaves_no_gap(folder: Path, sink: MemorySink) -> None:
     first = Process(folder, sink)
     first.log.begin(entry(0))

@@ -18,7 +18,7 @@ import stat
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
@@ -168,7 +168,8 @@ class DeadJournal(Journal[B, E]):
 
     def __init__(self, path: Path, lock: int, form: Form[B, E]) -> None:
         super().__init__(path, lock, form)
-        self._begun: dict[Hashable, tuple[B, Segment]] = {}
+        # Callers name their requests: two that begin in the same moment may have the same name.
+        self._begun: dict[Hashable, list[tuple[B, Segment]]] = {}
         for known in sorted(path.glob("*.jsonl")):
             self.segments.append(Segment(self, known, spilled=True, live=False))
 
@@ -177,15 +178,25 @@ class DeadJournal(Journal[B, E]):
         is_last = segment is self.segments[-1]
         for record in self._records_in(segment):
             segment.waiting += 1
-            if noted := self._begun.pop(record.key, None):
-                noted[1].settle()
             if isinstance(record, self._form.ended):
+                self._settle_note(record.key)
                 entries.append(Waiting(record, segment))
             else:
-                self._begun[record.key] = cast(B, record), segment
+                self._settle_note(record.key, but=segment)
+                self._begun.setdefault(record.key, []).append((cast(B, record), segment))
         if is_last:
-            entries += [Waiting(self._form.lost(begun), noted_in) for begun, noted_in in self._begun.values()]
+            notes = chain.from_iterable(self._begun.values())
+            entries += [Waiting(self._form.lost(begun), noted_in) for begun, noted_in in notes]
         return entries
+
+    def _settle_note(self, key: Hashable, *, but: Segment | None = None) -> None:
+        """One note of that name is not needed any more, if there is one that is not in the segment `but`."""
+        notes = self._begun.get(key, [])
+        for number, (_, noted_in) in enumerate(notes):
+            if noted_in is not but:
+                del notes[number]
+                noted_in.settle()
+                return
 
 
 def create_journal(folder: Path, form: Form[B, E]) -> Journal[B, E]:

@@ -14,6 +14,7 @@ import re
 from collections import deque
 from collections.abc import Hashable, Mapping
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Generic
 
@@ -90,7 +91,7 @@ class Spool(NoSpool[B, E]):
         self._journal: Journal[B, E] | None = None
         self._live: Segment | None = None
         self._file = -1
-        self._open: dict[Hashable, bytes] = {}
+        self._open: dict[Hashable, list[bytes]] = {}
         self._left: deque[Journal[B, E]] = deque()
         self._ailing = False
         self._dropped = 0
@@ -115,14 +116,21 @@ class Spool(NoSpool[B, E]):
     def begun(self, what: B) -> None:
         record = self._form.record_of(what)
         self._append(record)
-        self._open[what.key] = record
+        self._open.setdefault(what.key, []).append(record)
 
     def ended(self, entry: E) -> Segment | None:
-        self._open.pop(entry.key, None)
+        self._close(entry.key)
         segment = self._append(self._form.record_of(entry))
         if segment:
             segment.waiting += 1
         return segment
+
+    def _close(self, key: Hashable) -> None:
+        """One that began under this name has ended; callers choose names, so there may be another."""
+        if notes := self._open.get(key):
+            notes.pop()
+            if not notes:
+                del self._open[key]
 
     def _append(self, record: bytes) -> Segment | None:
         try:
@@ -162,7 +170,7 @@ class Spool(NoSpool[B, E]):
             self._drop_oldest()
         try:
             if self._open:
-                self._write(self._live, b"".join(self._open.values()))
+                self._write(self._live, b"".join(chain.from_iterable(self._open.values())))
         finally:  # only now, because it may hold the only notes of what is open
             _end_segment(old, old_file)
         return self._live
