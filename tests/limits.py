@@ -100,7 +100,9 @@ class Bench:
         self.posted: list[dict[str, Any]] = []
         store = store or CountedStore(self.clock)
         self.own, self.main = (
-            Table(one, clock=self.clock, background=self.background, local_share=local_share)
+            Table(
+                one, clock=self.clock, background=self.background, holder=lambda: hex(id(self)), local_share=local_share
+            )
             for one in (store, far or store)
         )
         self.limiter = Limiter(

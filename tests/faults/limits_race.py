@@ -26,6 +26,7 @@ from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from isochrone.admission.limits.admitted import Hold, Step
 from isochrone.admission.principal import Principal
@@ -267,10 +268,17 @@ def _write(report: Report, file: Path) -> None:
     draft.replace(file)
 
 
+def _race_alone(race: Race, *, kill: bool) -> Report:
+    """On a MiniStack of its own."""
+    from tests.conftest import free_port, running_ministack
+
+    with TemporaryDirectory() as folder, running_ministack(free_port(), Path(folder) / "cloud.log") as cloud:
+        return asyncio.run(race_on(replace(race, endpoint=cloud), kill=kill))
+
+
 def _main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", choices=["dynamodb", "memory"], default="dynamodb")
-    parser.add_argument("--endpoint", default="http://127.0.0.1:4566", help="of MiniStack, which must be running")
     parser.add_argument("--seconds", type=float, default=90.0)
     parser.add_argument("--requests", type=int, default=600, help="a minute")
     parser.add_argument("--tokens", type=int, default=40_000, help="a minute")
@@ -282,10 +290,8 @@ def _main() -> int:
         orders = json.loads(options.worker)
         asyncio.run(work(Race(**orders["race"]), orders["begin"], Path(orders["file"])))
         return 0
-    endpoint = options.endpoint if options.store == "dynamodb" else ""
-    race = Race(endpoint=endpoint, requests=options.requests, tokens=options.tokens, callers=options.callers,
-                seconds=options.seconds)  # fmt: skip
-    report = asyncio.run(race_on(race, kill=options.kill) if endpoint else race_in_memory(race))
+    race = Race(requests=options.requests, tokens=options.tokens, callers=options.callers, seconds=options.seconds)
+    report = asyncio.run(race_in_memory(race)) if options.store == "memory" else _race_alone(race, kill=options.kill)
     print("\n".join(report.lines()))
     return bool(report.faults)
 

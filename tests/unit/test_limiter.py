@@ -15,7 +15,7 @@ from isochrone.admission.limits.headers import duration
 from isochrone.admission.principal import ANONYMOUS
 from isochrone.api.errors import LimitReached
 from isochrone.settings import OwnLimits, PerAddress, Price
-from isochrone.stores.protocols import Taken
+from isochrone.stores.protocols import StoreUnavailable, Taken
 from tests.limits import Bench, Clock, CountedStore, key
 
 MODEL = "m"
@@ -375,6 +375,41 @@ async def test_a_table_that_hangs_holds_no_request_and_its_late_reply_still_coun
     await bench.background.finish()
     assert bench.limiter.news()["shared"] is True
     await refusal_of(bench, principal)
+
+
+async def test_an_outage_in_which_replies_get_lost_counts_what_was_used_twice_at_the_most_however_long_it_is() -> None:
+    class Deaf(CountedStore):
+        """Does what it is asked, and says nothing of it."""
+
+        is_deaf = True
+
+        async def take(
+            self,
+            name: str,
+            amounts: Mapping[str, float],
+            *,
+            most: Mapping[str, float],
+            expires: float,
+            drop: Collection[str] = (),
+        ) -> Taken:
+            taken = await super().take(name, amounts, most=most, expires=expires, drop=drop)
+            if self.is_deaf:
+                raise StoreUnavailable("the reply got lost")
+            return taken
+
+    store = Deaf(clock := Clock())
+    bench, principal = Bench(clock=clock, store=store), key(requests_per_day=10_000)
+    for _ in range(100):
+        clock.now += 6
+        await bench.limiter.admit(principal, "", MODEL)
+        await bench.limiter.flush()
+    assert store.calls > 50
+    store.is_deaf = False
+    clock.now += 6
+    await bench.limiter.close()
+    (counters,) = store._counters.values()
+    day = sum(total for name, total in counters.sums.items() if name.startswith("rd/"))
+    assert 100 <= day <= 103
 
 
 # -- notices -----------------------------------------------------------------------------------------------------------

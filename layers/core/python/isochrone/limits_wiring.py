@@ -41,10 +41,10 @@ def build_limiter(
     """Minutes and places are counted in the table of the own region, days and months in that of the main one, money
     and days being the same everywhere. Without a `store` this process counts alone. `holder` names it and no other.
     Raises SettingsError."""
-    own = _table(settings, store or _in_memory(), background)
+    own = _table(settings, store or _in_memory(), background, holder)
     main = own
     if store and fleet_in and (home := main_region(settings)) != region:
-        main = _table(settings, fleet_in(home), background, rtt_ms=_rtt_ms(region, home))
+        main = _table(settings, fleet_in(home), background, holder, rtt_ms=_rtt_ms(region, home))
 
     def seats_of(name: str, capacity: int) -> Seats:
         alone = max(1, ceil(capacity * settings.limits.local_share))
@@ -83,9 +83,11 @@ def build_forecast(settings: Settings) -> Forecast:
     return Forecast(cheapest(prices))
 
 
-def _table(settings: Settings, store: FleetStore, background: Background, *, rtt_ms: float = 0.0) -> Table:
+def _table(
+    settings: Settings, store: FleetStore, background: Background, holder: Callable[[], str], *, rtt_ms: float = 0.0
+) -> Table:
     share = settings.limits.local_share
-    return Table(store, clock=time.time, background=background, local_share=share, rtt_ms=rtt_ms)
+    return Table(store, clock=time.time, background=background, holder=holder, local_share=share, rtt_ms=rtt_ms)
 
 
 def _in_memory() -> FleetStore:

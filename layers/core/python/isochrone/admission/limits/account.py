@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from isochrone.admission.limits.quota import Kind, Quota
-from isochrone.admission.limits.sheet import Asking, Need, Sheet
+from isochrone.admission.limits.sheet import Asking, Need, Sheet, marker_of
 from isochrone.admission.limits.table import Table
 from isochrone.stores.protocols import StoreBusy, StoreUnavailable
 
@@ -41,6 +41,8 @@ class Account:
         self.table = table
         self.sheet = Sheet(limits, table.now())
         self._running: asyncio.Task[None] | None = None
+        self._is_careful = False
+        self._doubtful: Asking | None = None
 
     def quota(self, kind: Kind) -> Quota | None:
         """The quota of this kind, if it is limited."""
@@ -126,31 +128,46 @@ class Account:
 
     def _ask(self, needs: Sequence[Need]) -> asyncio.Task[None] | None:
         if self._running is None or self._running.done():
-            asking = self.sheet.asking(needs, self.now())
+            asking = self._doubtful or self.sheet.asking(needs, self.now())
             self._running = self._begin(asking) if asking else None
         return self._running
 
     def _begin(self, asking: Asking) -> asyncio.Task[None]:
+        self.table.calls += 1
+        if self._is_careful and not asking.marker:
+            caller = f"{self.table.holder()}.{self.table.calls}"
+            asking = asking._replace(marker=marker_of(caller, self.table.now()))
         return self.table.background.start(self._call(asking))
 
     async def _call(self, asking: Asking) -> None:
-        self.table.calls += 1
         try:
             done, sums = await self.table.store.take(
                 self.name, asking.amounts, most=asking.most, expires=asking.expires, drop=asking.drop
             )
         except StoreUnavailable as error:
-            settled = self.sheet.turned_away if isinstance(error, StoreBusy) else self.sheet.lost
-            settled(asking)
-            self.table.failed(str(error))
+            self._on_failure(asking, error)
             return
+        self._is_careful, self._doubtful = False, None
         self.table.answered()
-        self.sheet.heard(asking, done, sums, self.now())
+        self.sheet.heard(asking, done or asking.marker in sums, sums, self.now())
+
+    def _on_failure(self, asking: Asking, error: StoreUnavailable) -> None:
+        self.table.failed(str(error))
+        if asking.marker:
+            self._doubtful = asking
+        elif isinstance(error, StoreBusy):
+            self.sheet.turned_away(asking)
+        else:
+            self.sheet.lost(asking)
+            self._is_careful = True
 
     async def settle(self, *, all_of_it: bool = False) -> None:
         """Tell debts, and give back what is not needed soon, or everything."""
         if self._running and not self._running.done():
             await asyncio.wait({self._running})
-        if self.table.may_be_asked() and (asking := self.sheet.surplus(self.now(), all_of_it=all_of_it)):
-            self._running = self._begin(asking)
-            await asyncio.wait({self._running})
+        for _ in range(2):  # what is in doubt comes first
+            if not self.table.may_be_asked():
+                return
+            if asking := self._doubtful or self.sheet.surplus(self.now(), all_of_it=all_of_it):
+                self._running = self._begin(asking)
+                await asyncio.wait({self._running})

@@ -10,6 +10,7 @@ Pure; `now` is epoch seconds by the store's clock.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import NamedTuple
 
 from isochrone.admission.limits.quota import KINDS, Ask, Kind, Quota
@@ -17,6 +18,9 @@ from isochrone.admission.limits.quota import KINDS, Ask, Kind, Quota
 # Clocks may be wrong before the first reply; what they think long over is kept for a while.
 _KEPT_WINDOWS = 4
 _DROPPED_AT_ONCE = 20
+# A marker that nobody dropped is that of a process which died in doubt.
+_MARKER = "x"
+_MARKED_SECONDS = 86_400.0
 # So long an item is kept after its last change, in windows and in seconds.
 _KEPT_SECONDS = 600.0
 
@@ -29,22 +33,26 @@ class Need(NamedTuple):
 
 
 class Asking(NamedTuple):
-    """One call: what is added to which counters, what they may be at most then, and which are forgotten."""
+    """One call: what is added to which counters, what they may be at most then, and which are forgotten. A `marker` is
+    a counter that goes from 0 to 1 with it: sent again, it is done once, and says whether it was done before."""
 
     asks: Sequence[tuple[Quota, Ask]]
     drop: Sequence[str]
     expires: float
+    marker: str = ""
 
     @property
     def amounts(self) -> dict[str, float]:
         """By counter."""
-        return {_counter(quota.kind, ask.window): ask.amount for quota, ask in self.asks}
+        amounts = {_counter(quota.kind, ask.window): ask.amount for quota, ask in self.asks}
+        return {**amounts, self.marker: 1.0} if self.marker else amounts
 
     @property
     def most(self) -> dict[str, float]:
         """By counter; what is told whether it fits or not has no bound."""
         bounds = {_counter(quota.kind, ask.window): ask.most for quota, ask in self.asks}
-        return {counter: bound for counter, bound in bounds.items() if bound != float("inf")}
+        finite = {counter: bound for counter, bound in bounds.items() if bound != inf}
+        return {**finite, self.marker: 1.0} if self.marker else finite
 
 
 class Sheet:
@@ -87,7 +95,7 @@ class Sheet:
             (quota.added if done else quota.turned_away)(ask)
         for quota in self.quotas:
             quota.grant(now)
-        self._old = [counter for counter in sums if self._is_over(counter, now)]
+        self._old = [counter for counter in sums if counter == asking.marker or self._is_over(counter, now)]
         self.told = {counter for counter in sums if counter.partition("/")[0] not in KINDS}
 
     def turned_away(self, asking: Asking) -> None:
@@ -102,8 +110,15 @@ class Sheet:
 
     def _is_over(self, counter: str, now: float) -> bool:
         code, _, number = counter.partition("/")
+        if code.startswith(_MARKER) and number.isdigit():
+            return int(number) < now - _MARKED_SECONDS
         kind = KINDS.get(code.rstrip("0123456789"))
         return kind is None or not number.isdigit() or int(number) < kind.period.window(now).number - _KEPT_WINDOWS
+
+
+def marker_of(caller: str, now: float) -> str:
+    """A marker that no other call has: `caller` names the process and the call."""
+    return f"{_MARKER}{caller}/{int(now)}"
 
 
 def notice_counter(quota: Quota, level: int) -> str:

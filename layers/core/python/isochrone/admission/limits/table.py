@@ -20,7 +20,7 @@ _ALONE_SECONDS = 5.0
 
 class Table:
     """A store with the time of its clock. While it `is_alone`, a process counts by itself: `local_share` of each limit
-    is its own. `clock` gives epoch seconds; `rtt_ms` is how far away the table is."""
+    is its own. `clock` gives epoch seconds; `holder` names this process and no other; `rtt_ms` tells how far it is."""
 
     def __init__(
         self,
@@ -28,11 +28,13 @@ class Table:
         *,
         clock: Callable[[], float],
         background: Background,
+        holder: Callable[[], str],
         local_share: float = 1.0,
         rtt_ms: float = 0.0,
     ) -> None:
         self.store = store
         self.background = background
+        self.holder = holder
         self.local_share = local_share
         self.patience = _PATIENCE_SECONDS + _ROUND_TRIPS * rtt_ms / 1000
         self.is_alone = False
