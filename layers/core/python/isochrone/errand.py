@@ -28,6 +28,10 @@ class Caller(NamedTuple):
 class Admission(Protocol):
     """One admitted request's hold on what its caller may use (`admission.limits`)."""
 
+    @property
+    def is_counted(self) -> bool:
+        """Does anything limit its tokens or its money?"""
+
     async def reserve(self, tokens: int, cost: float) -> None:
         """Before it is generated: take what it may use at most. Raises LimitReached."""
 
@@ -37,9 +41,14 @@ class Admission(Protocol):
     def close(self) -> None:
         """The request is over: give back what was reserved and not used."""
 
+    def headers(self) -> Mapping[str, str]:
+        """How much is left, for the caller."""
+
 
 class Unlimited:
     """The admission of work that nobody's limits count."""
+
+    is_counted = False
 
     async def reserve(self, tokens: int, cost: float) -> None:
         pass
@@ -49,6 +58,9 @@ class Unlimited:
 
     def close(self) -> None:
         pass
+
+    def headers(self) -> Mapping[str, str]:
+        return {}
 
 
 NOWHERE: frozenset[str] = frozenset()

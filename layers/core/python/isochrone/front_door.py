@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from isochrone.admission.address import AddressRule
 from isochrone.admission.identity import Identity
+from isochrone.admission.limits.forecast import Forecast
+from isochrone.admission.limits.limiter import Limiter
 from isochrone.admission.policies import Action, Asker, Decision
 from isochrone.answers.inquiry import asked_last
 from isochrone.api.errors import Forbidden
@@ -21,7 +23,7 @@ from isochrone.api.exchange import Reply, Request
 from isochrone.api.requests import Ask, Operation, read
 from isochrone.api.shape import Guard
 from isochrone.api.trail import Trail
-from isochrone.errand import NOWHERE, Admission, Allowed, Caller, Unlimited
+from isochrone.errand import NOWHERE, Admission, Allowed, Caller
 from isochrone.ledger.usage import estimate_prompt
 from isochrone.routing.geo import Locator
 from isochrone.routing.residency import Regions
@@ -43,7 +45,7 @@ class Policies(Protocol):
     def asks_tokens(self) -> bool:
         """Does any rule go by how many tokens a request may use?"""
 
-    async def refresh(self) -> None:
+    async def refresh(self, *, max_age: float = ...) -> None:
         """Hear of those of the directory, if that is due. Never raises."""
 
     def decide(
@@ -81,12 +83,16 @@ class FrontDoor:
         locator: Locator,
         policies: Policies | None,
         screen: Screen | None,
+        limiter: Limiter,
+        forecast: Forecast,
         redactor: Callable[[], Redactor],
         now: Callable[[], float],
     ) -> None:
         self.identity = identity
         self.policies = policies
         self.screen = screen
+        self.limiter = limiter
+        self._forecast = forecast
         self._redactor = redactor
         self._places = _places(settings)
         self._fallbacks = {model.name: model.fallback for model in settings.model}
@@ -191,7 +197,23 @@ class FrontDoor:
 
     async def admit(self, caller: Caller, ask: Ask) -> Admission:
         """Its hold on what the caller may use. Raises LimitReached."""
-        return Unlimited()
+        return await self.limiter.admit(caller.principal, caller.address, ask.model)
+
+    async def reserve(self, admission: Admission, ask: Ask) -> None:
+        """Before it is generated: what it is likely to use at most. Raises LimitReached."""
+        if admission.is_counted:
+            prompt, most = estimate_prompt(ask.fields), _own_limit(ask)
+            await admission.reserve(*self._forecast.of(ask.model, prompt, most=most, choices=ask.choices))
+
+    def learn(self, model: str, tokens: int) -> None:
+        """A reply of this model had so many tokens."""
+        self._forecast.learn(model, tokens)
+
+    async def refresh(self) -> None:
+        """Hear of policies and of the keys with which tokens are signed. Never raises."""
+        if self.policies:
+            await self.policies.refresh(max_age=0)
+        await self.identity.refresh(now=self._now())
 
 
 def _obey(decision: Decision, trail: Trail) -> None:
@@ -213,5 +235,8 @@ def _places(settings: Settings) -> dict[str, frozenset[str]]:
 
 def most_tokens(ask: Ask) -> int:
     """What the request may use at most, as far as it says so: its prompt by an estimate, and its own limit."""
-    most = ask.fields.get("max_completion_tokens") or ask.fields.get("max_tokens") or 0
-    return estimate_prompt(ask.fields) + most * ask.choices
+    return estimate_prompt(ask.fields) + (_own_limit(ask) or 0) * ask.choices
+
+
+def _own_limit(ask: Ask) -> int | None:
+    return ask.fields.get("max_completion_tokens") or ask.fields.get("max_tokens")

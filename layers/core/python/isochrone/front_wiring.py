@@ -18,6 +18,7 @@ from isochrone.background import Background
 from isochrone.front_door import FrontDoor, Policies
 from isochrone.ledger.counters import Counters
 from isochrone.life import Life
+from isochrone.limits_wiring import build_forecast, build_limiter
 from isochrone.routing.geo import Locator
 from isochrone.settings import Settings, SettingsError
 from isochrone.stores.protocols import DirectoryStore
@@ -31,7 +32,7 @@ _JWKS_BYTES = 262_144
 _JWKS_SECONDS = 5.0
 
 
-def build_front_door(settings: Settings, life: Life, locator: Locator, counters: Counters) -> FrontDoor:
+def build_front_door(settings: Settings, region: str, life: Life, locator: Locator, counters: Counters) -> FrontDoor:
     """Raises SettingsError."""
     directory = life.stores.directory
     return FrontDoor(
@@ -41,6 +42,16 @@ def build_front_door(settings: Settings, life: Life, locator: Locator, counters:
         locator=locator,
         policies=_policies(settings, directory),
         screen=_screen(settings, life, counters),
+        limiter=build_limiter(
+            settings,
+            region,
+            life.stores.fleet,
+            life.stores.fleet_in,
+            life.background,
+            holder=lambda: life.leases.holder,
+            count=counters.add,
+        ),
+        forecast=build_forecast(settings),
         redactor=cache(partial(_redactor, settings.pii)),
         now=time.time,
     )

@@ -16,6 +16,7 @@ from isochrone.answers.revocations import Revocations, longest_life
 from isochrone.audit.opening import open_log
 from isochrone.background import Background
 from isochrone.chores import Chore, Chores
+from isochrone.front_door import FrontDoor
 from isochrone.ledger.book import Book
 from isochrone.ledger.demand import Demand
 from isochrone.ledger.savings import Savings
@@ -51,6 +52,7 @@ _AUDIT_FLUSH_SECONDS = 1.0
 _LEDGER_ADOPT_SECONDS = 60.0
 _ROLLUP_SECONDS = 10.0
 _REVOCATIONS_SECONDS = 4.0
+_LIMITS_SECONDS = 2.0
 _SECRETS_SECONDS = 300.0
 _SHARE_SECONDS = 1.0
 # A Lambda pays for its probes in billed time.
@@ -157,7 +159,8 @@ class Life:
         self._probing = prober.open_session()
         self._secrets: SecretReader | None = None
         self._reading_secrets = Chore("reading secrets", _SECRETS_SECONDS, self.credentials.fetch)
-        self._chores = Chores(self._all_chores())
+        self._front: FrontDoor | None = None
+        self._chores = Chores([])
 
     def _home_of(self, backend: Backend) -> Home:
         home = home_of(backend, self._settings)
@@ -165,6 +168,10 @@ class Life:
             return Home(self.stores.fleet)
         rtt = rtt_between_regions(self._region, home)
         return Home(self.stores.fleet_in(home), rtt.ms if rtt else UNKNOWN_RTT_MS)
+
+    def attend_to(self, front: FrontDoor) -> None:
+        """Start it, end it and do its chores, too."""
+        self._front = front
 
     def _all_chores(self) -> list[Chore]:
         chores = [
@@ -189,6 +196,14 @@ class Life:
             chores.append(Chore("probing the backends", every, self._probe))
         if self.credentials.needs_secrets:
             chores.append(self._reading_secrets)
+        return chores + self._chores_of_the_front_door()
+
+    def _chores_of_the_front_door(self) -> list[Chore]:
+        if self._front is None:
+            return []
+        chores = [Chore("settling limits", _LIMITS_SECONDS if self._resident else 0.0, self._front.limiter.flush)]
+        if self._resident:
+            chores.append(Chore("hearing of policies and issuers", _REVOCATIONS_SECONDS, self._front.refresh))
         return chores
 
     def _probes_every(self) -> float:
@@ -205,15 +220,19 @@ class Life:
         await self.shelf.refresh(time.time())
         if self.revocations:
             await self.revocations.refresh()
+        if self._front:
+            await self._front.refresh()
         if self.credentials.needs_secrets:
             await self._reading_secrets.do_now()
+        self._chores = Chores(self._all_chores())
         if self._resident:
             self._chores.start()
 
     async def catch_up(self) -> None:
         """After a reply, where nothing happens between requests: a frozen process must hold no place."""
         if not self._resident:
-            await asyncio.gather(self.places.settle(), self._chores.catch_up(time.monotonic()))
+            places = [self.places.settle()] + ([self._front.limiter.settle()] if self._front else [])
+            await asyncio.gather(*places, self._chores.catch_up(time.monotonic()))
 
     async def _share(self, exchange: Exchange) -> None:
         """Hear first: a write against others who were faster costs as much as one that counts."""
@@ -244,6 +263,8 @@ class Life:
         """After the last request. Chores end first, so that what one of them holds is flushed too."""
         await self._chores.stop()
         await self.places.close()
+        if self._front:
+            await self._front.limiter.close()
         await self.background.finish()
         await self.leases.let_go()
         if self.exchange:

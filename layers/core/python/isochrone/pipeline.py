@@ -35,6 +35,7 @@ from isochrone.front_door import FrontDoor
 from isochrone.ledger.book import Book
 from isochrone.ledger.counters import Counters
 from isochrone.ledger.demand import Demand
+from isochrone.ledger.entry import Entry
 from isochrone.ledger.savings import Savings
 from isochrone.ledger.usage import cost_of, usage_in, usage_of
 from isochrone.light.work import Job, LightWork
@@ -153,6 +154,7 @@ class Pipeline:
         except BaseException:
             admission.close()
             raise
+        reply.headers.update(admission.headers())
         return front.restore(_held(reply, admission), vault)
 
     async def answer(
@@ -192,6 +194,7 @@ class Pipeline:
         if controls.cache is CacheMode.ONLY:
             raise NotCached("This answer is not known, and x-isochrone-cache: only forbids to generate it.")
         try:
+            await self.rooms.front.reserve(permit.admission, ask)
             reply = await self._answer(errand)
         except ApiError as error:
             if known is None or status_of(error) not in _NONE_CAN_BE_HAD:
@@ -350,10 +353,15 @@ class Pipeline:
                 patience=first_token if asked.stream else first_token * _BODY_PATIENCE,
                 place=place,
                 answer=errand.inquiry.mark,
-                booked=errand.booked,
+                booked=partial(self._booked, errand),
             )
 
         return begin
+
+    def _booked(self, errand: Errand, entry: Entry) -> None:
+        errand.booked(entry)
+        if entry.outcome == "ok" and entry.output_tokens:
+            self.rooms.front.learn(entry.model, entry.output_tokens)
 
     def _relay(self, won: Won, errand: Errand, generation: Generation | None = None) -> Reply:
         inquiry, step = errand.inquiry, won.visit.step

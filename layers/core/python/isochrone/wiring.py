@@ -50,7 +50,6 @@ def build_edge(
     if region not in (known.name for known in settings.region):
         names = ", ".join(known.name for known in settings.region)
         raise SettingsError(f"region {region!r} is not in the configuration; it has {names}")
-    _say_what_is_not_enforced(settings)
     _say_if_nobody_may_ask(settings)
     # These can fail: first, while nothing is open yet.
     check_issuers(settings.issuer)
@@ -76,7 +75,7 @@ def build_edge(
     fleet_store = life.stores.fleet
     generations = Generations(fleet_store, clock=time.time, background=life.background) if fleet_store else None
     rooms = Rooms(
-        front=build_front_door(settings, life, locator, counters),
+        front=build_front_door(settings, region, life, locator, counters),
         desk=_desk(settings, life, counters, chance),
         fleet=life.fleet,
         planner=Planner(life.fleet, models=settings.model, routing=settings.routing, chance=chance),
@@ -89,6 +88,7 @@ def build_edge(
         light=LightWork(settings.light, served=life.fleet.models, estimate=estimate),
         exchange=life.exchange,
     )
+    life.attend_to(rooms.front)
     pipeline = Pipeline(settings, rooms, life.background)
     return Edge(
         region,
@@ -105,15 +105,9 @@ def build_edge(
     )
 
 
-def _say_what_is_not_enforced(settings: Settings) -> None:
-    """A setting that is read but has no effect yet must not pass for one that has."""
-    for key in settings.key:
-        if key.requests_per_minute or key.tokens_per_minute or key.concurrency:
-            log.warning("key %s: its limits are not enforced yet", key.id)
-
-
 def _say_if_nobody_may_ask(settings: Settings) -> None:
-    if settings.auth.required and not (settings.key or settings.issuer):
+    looked_up = settings.auth.keys and settings.state.kind == "dynamodb"
+    if settings.auth.required and not (settings.key or settings.issuer or looked_up):
         log.warning("auth.required is on and there is no [[key]]: every request will be refused with 401")
 
 

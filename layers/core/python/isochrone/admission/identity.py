@@ -19,6 +19,9 @@ class Tokens(Protocol):
     async def identify(self, token: str, now: float) -> Principal:
         """Whom it speaks for. Raises Unauthorized, KeysUnavailable."""
 
+    async def refresh(self, *, now: float) -> None:
+        """Read the keys of issuers that are due."""
+
 
 class Identity:
     """The keys of the configuration, tokens of its issuers, and the keys of the directory; asked in this order.
@@ -52,6 +55,11 @@ class Identity:
         who = f"{principal.kind.capitalize()} {principal.key_id!r}"
         check_address(address, principal.networks, principal.denied_networks, who)
         return principal
+
+    async def refresh(self, *, now: float) -> None:
+        """Hear from time to time with which keys tokens are signed, so that no request waits for it."""
+        if self._tokens:
+            await self._tokens.refresh(now=now)
 
     async def _principal(self, secret: str, now: float) -> Principal:
         found = await self._find(secret, now) if secret else None

@@ -58,6 +58,11 @@ class Admitted:
         self._held: dict[str, list[tuple[Account, Hold]]] = {"token": [], "dollar": []}
         self._is_open = True
 
+    @property
+    def is_counted(self) -> bool:
+        """Does anything limit its tokens or its money?"""
+        return any(scope.quotas("token") or scope.quotas("dollar") for scope in self.scopes)
+
     async def reserve(self, tokens: int, cost: float) -> None:
         """Before it is generated: take what it may use at most. Raises LimitReached."""
         steps = []
