@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from isochrone.api.exchange import Reply, Request
 from isochrone.doors import local
 from tests.faults.harness import Answer, RunningEdge, backend, eventually, running_edge
 from tests.security.wire import Wire, told, wired
@@ -279,3 +280,18 @@ async def test_body_that_comes_steadily_is_waited_for(edge: RunningEdge, monkeyp
 
     answer = await edge.request("POST", CHAT, data=in_pieces(), headers=JSON)
     assert answer.text() == TEXT
+
+
+async def test_fault_of_the_door_itself_is_logged_and_answered_without_a_word_of_it(
+    edge: RunningEdge, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(_: Request) -> Reply:
+        raise RuntimeError("canary")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(edge.edge, "handle", fail)
+        answer = await edge.chat()
+        assert (answer.status, answer.error["code"]) == (500, "internal_error")
+        assert b"canary" not in answer.body
+    assert "RuntimeError: canary" in caplog.text
+    assert (await edge.chat()).text() == TEXT

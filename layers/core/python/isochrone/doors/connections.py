@@ -11,6 +11,7 @@ for the longest, so silence cannot keep anybody out; only when every request is 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -29,6 +30,8 @@ SERVER = {"server": "isochrone"}
 # One header. Not the same number as MAX_URL: by it a line that is too long is known to be one or the other.
 _MAX_FIELD = MAX_URL + 2
 _TOO_MANY_HEADERS = "Too many headers received"  # aiohttp has no class for it
+
+log = logging.getLogger("isochrone")
 
 Refuse = Callable[[ApiError], Reply]
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -94,7 +97,11 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What the parser refused. Nothing of it goes into a log: it may hold a key."""
+        """What the parser refused, of which nothing goes into a log since it may hold a key; or a fault of ours."""
+        if status >= 500:
+            log.error("a request failed in the door", exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("a reply has begun already")
         reply = self._connections.refuse(_error_of(status, exc))
         response = web.Response(status=reply.status, body=reply.body, headers={**SERVER, **reply.headers})
         response.force_close()
