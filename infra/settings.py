@@ -168,8 +168,9 @@ def doubts(deployment: Deployment) -> Iterator[tuple[str, str]]:
         yield "memory-state", 'state.kind = "memory": every execution environment keeps answers and health for itself'
     if deployment.local:
         return
-    if not settings.key:
-        yield "no-key", "there is no [[key]]: every request will be refused with 401 (docs/aws.md says how to make one)"
+    if not (settings.key or settings.issuer):
+        how = "until `isochrone keys create` makes one " if deployment.administered else ""
+        yield "no-key", f"there is no [[key]]: {how}every request will be refused with 401 (docs/keys.md says how)"
     for backend in settings.backend:
         if env := backend.api_key_env:
             yield (

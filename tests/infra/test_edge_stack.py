@@ -358,7 +358,7 @@ KEY = BASE[BASE.index("[[key]]") : BASE.index("[[region]]")]
     [
         ('api_key_secret = "iso/official"', 'api_key_env = "KEY"', "official: nothing sets KEY in the function"),
         ('kind = "dynamodb"', 'kind = "memory"', "every execution environment keeps answers and health for itself"),
-        (KEY, "", "there is no [[key]]: every request will be refused with 401"),
+        (KEY, "", "until `isochrone keys create` makes one every request will be refused with 401"),
         ("llm.example.org", "llm.example.com", "llm.example.com can have no certificate: the deployment would wait"),
         ("pool.eu-west-1.example.org", "pool.example", "pool.example can have no certificate: the deployment would"),
     ],
