@@ -13,6 +13,7 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
+from infra.constructs.audit import stream_name
 from infra.constructs.streaming_api import ACCESS_LOG_FIELDS, StreamingApi
 from infra.settings import Deployment
 
@@ -91,6 +92,20 @@ class Alarms(_Alarms):
         self._blocked(web_acl, region)
         if any(backend.kind == "pool" for backend in deployment.settings.backend):
             self._no_healthy_pool(region)
+        if deployment.settings.audit.to == "firehose":
+            self._audit_waits(stream_name(deployment))
+
+    def _audit_waits(self, stream: str) -> None:
+        metric = cloudwatch.Metric(
+            namespace="AWS/Firehose",
+            metric_name="DeliveryToS3.DataFreshness",
+            dimensions_map={"DeliveryStreamName": stream},
+            period=Duration.minutes(5),
+            statistic="Maximum",
+        )
+        self._alarm(
+            "AuditWaits", metric, 1800, "Entries of the audit log have been waiting for their bucket for 30 min"
+        )
 
     def _errors(self, api: apigateway.RestApi, rate: float) -> None:
         # The average of 5XXError is the share of requests that failed.

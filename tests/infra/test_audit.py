@@ -118,6 +118,13 @@ def test_own_key_encrypts_the_bucket_and_only_through_s3(synthesise: Synthesise)
     assert [(use["Resource"], actions_of(use)) for use in uses] == [(mine, ["kms:Decrypt", "kms:GenerateDataKey"])]
 
 
+def test_entries_that_do_not_reach_the_bucket_raise_an_alarm(edge: Template, app: Synthesis) -> None:
+    (alarm,) = [a for a in resources(edge, "AWS::CloudWatch::Alarm") if a["AlarmName"] == "iso-eu-west-1-AuditWaits"]
+    assert alarm["Dimensions"] == [{"Name": "DeliveryStreamName", "Value": "iso-audit"}]
+    assert alarm["AlarmActions"]
+    assert not [a for a in resources(app.edge(), "AWS::CloudWatch::Alarm") if "Audit" in a["AlarmName"]]
+
+
 def test_table_has_a_column_for_every_field_of_an_entry() -> None:
     names = {field.name for field in msgspec.structs.fields(AuditEntry)}
     line = json.loads(Chain("w").link(AuditEntry(**_entry())))
