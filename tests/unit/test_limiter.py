@@ -196,6 +196,10 @@ def test_an_ipv6_subscriber_is_one_caller_whatever_address_it_takes() -> None:
     assert one_caller("") == ""
 
 
+def test_this_machine_is_not_limited() -> None:
+    assert one_caller("127.0.0.1") is one_caller("127.8.0.1") is one_caller("::1") is None
+
+
 async def test_an_anonymous_address_that_asks_too_often_is_told_when_to_come_back() -> None:
     bench = Bench(per_address=PerAddress(requests_per_second=2, burst=3))
     for _ in range(3):

@@ -160,7 +160,7 @@ class Life:
         self._secrets: SecretReader | None = None
         self._reading_secrets = Chore("reading secrets", _SECRETS_SECONDS, self.credentials.fetch)
         self._front: FrontDoor | None = None
-        self._chores = Chores([])
+        self._chores = Chores(self._all_chores())
 
     def _home_of(self, backend: Backend) -> Home:
         home = home_of(backend, self._settings)
@@ -172,6 +172,7 @@ class Life:
     def attend_to(self, front: FrontDoor) -> None:
         """Start it, end it and do its chores, too."""
         self._front = front
+        self._chores = Chores(self._all_chores())
 
     def _all_chores(self) -> list[Chore]:
         chores = [
@@ -224,7 +225,6 @@ class Life:
             await self._front.refresh()
         if self.credentials.needs_secrets:
             await self._reading_secrets.do_now()
-        self._chores = Chores(self._all_chores())
         if self._resident:
             self._chores.start()
 

@@ -68,12 +68,15 @@ class Addresses:
         return bucket
 
 
-def one_caller(address: str) -> str:
-    """What is counted as one: an IPv4 address, or the /64 that a subscriber of IPv6 has to itself."""
+def one_caller(address: str) -> str | None:
+    """What is counted as one: an IPv4 address, or the /64 that a subscriber of IPv6 has to itself. None for this very
+    machine, which needs no protection from itself."""
     try:
         parsed = ip_address(address)
     except ValueError:
         return address
+    if parsed.is_loopback:
+        return None
     if isinstance(parsed, IPv6Address):
         return str(IPv6Address(int(parsed) >> 64 << 64)) + "/64"
     return address
