@@ -45,6 +45,10 @@ class Answer(Struct, frozen=True, array_like=True):
     cost: float = 0.0
     request: dict[str, Any] | None = None
 
+    def __repr__(self) -> str:
+        """Without what people and models say: it ends up in logs."""
+        return f"Answer({self.operation}, {self.backend!r}, {self.created})"
+
 
 def is_complete(body: dict[str, Any], also: Collection[str] = (), *, choices: int = 1) -> bool:
     """All `choices` that were asked for, each ended by itself: only that is worth keeping.

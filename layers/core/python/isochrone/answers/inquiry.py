@@ -25,6 +25,10 @@ class Inquiry(NamedTuple):
     revision: str = ""
     regions: frozenset[str] | None = None
 
+    def __repr__(self) -> str:
+        """Without what people say: it ends up in logs."""
+        return f"Inquiry({self.tenant!r}, {self.mark}, {self.mode.name})"
+
     @property
     def may_keep(self) -> bool:
         """May its answer be kept?"""

@@ -35,6 +35,10 @@ class Request(Struct, kw_only=True):
     trail: Trail = field(default_factory=Trail)
     flaw: ApiError | None = None
 
+    def __repr__(self) -> str:
+        """Without what a log must not have: headers hold keys, bodies and queries what people say."""
+        return f"Request({self.method} {self.path[:200]!r}, {len(self.body)} bytes)"
+
 
 class ByteStream(Protocol):
     """An async generator of bytes, or what can be iterated and closed like one."""
@@ -62,6 +66,9 @@ class Reply(Struct, kw_only=True):
     body: bytes = b""
     stream: ByteStream | None = None
     endings: list[Ending] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"Reply({self.status}, {'a stream' if self.stream else f'{len(self.body)} bytes'})"
 
 
 class Watched:

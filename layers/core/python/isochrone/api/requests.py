@@ -103,6 +103,10 @@ class Ask(NamedTuple):
     fields: dict[str, Any]
     continues: bool = False
 
+    def __repr__(self) -> str:
+        """Without what people say: it ends up in logs."""
+        return f"Ask({self.operation.name}, {self.model!r}, stream={self.stream})"
+
     @property
     def choices(self) -> int:
         """How many answers were asked for: `n` to every prompt, one to every input of an embedding."""

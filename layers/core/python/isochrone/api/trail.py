@@ -57,6 +57,9 @@ class Trail(Struct, kw_only=True):
     cost: float = 0.0
     estimated: bool = False
 
+    def __repr__(self) -> str:
+        return f"Trail({self.request_id!r}, {self.verdict}, {self.status})"
+
     def fail(self, error: ApiError) -> None:
         """It ended with this error, and whose fault that is."""
         status = status_of(error)

@@ -97,11 +97,18 @@ async def attempt(
     except AttemptFailed as failure:
         if failure.cause is Cause.SILENT and ends_at < silent_at:
             raise out_of_time() from None
+        failure.body = without_key(failure.body, headers)
         raise told_in_band(failure) from None
     finally:
         if not isinstance(answer, StreamAnswer):
             limits.alarm.stop()
     return answer
+
+
+def without_key(body: bytes, headers: Mapping[str, str]) -> bytes:
+    """A backend's words without the key that it was sent: some tell all that they got, and words are passed on."""
+    key = headers.get("Authorization", "").removeprefix("Bearer ").encode()
+    return body.replace(key, b"[key]") if key else body
 
 
 def _patience(offer: Offer, ask: Ask) -> float:

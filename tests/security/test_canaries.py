@@ -1,0 +1,359 @@
+"""Secrets and what people say stay where they belong: canaries are put into everything that comes in, every error path
+is caused, and then they are looked for in everything that goes out and stays.
+
+The sinks: logs of all levels, standard output, metrics, EMF, the routes that report, the errors that callers get, the
+audit, the ledger, spools, every item of every table, the texts of exceptions and every repr(). Only an answer's own
+item may hold the question and the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import traceback
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from isochrone import pipeline as pipeline_module
+from isochrone.answers.completion import Answer
+from isochrone.answers.fingerprint import fingerprint
+from isochrone.api.errors import UpstreamRefused
+from isochrone.api.exchange import Reply, Request
+from isochrone.api.requests import CHAT, Ask
+from isochrone.pii.vault import Vault
+from isochrone.stores.dynamodb.client import connect
+from isochrone.stores.dynamodb.tables import create_tables
+from isochrone.stores.tables import TABLES
+from tests.contract.conftest import PATIENT
+from tests.faults.harness import REGIONS, RunningEdge, backend, running_edge, settings_with
+from tests.upstream import SCRIPTS, Exchange, Upstream, chunk, completion, ending
+
+pytestmark = pytest.mark.anyio
+
+PROMPT = "canaryprompt7f3a"
+ANSWER = "canaryanswer91bc"
+KEY = "iso-canarykey5d2e" + "0" * 32
+JWT = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJjYW5hcnlqd3Q4In0.canaryjwt8signature"
+UPSTREAM_KEY = "pool-secret"  # as the harness sets it
+CANARIES = {"prompt": PROMPT, "answer": ANSWER, "key": KEY, "jwt": JWT, "upstream key": UPSTREAM_KEY}
+KEYS = [{"id": "a", "tenant": "a", "sha256": sha256(KEY.encode()).hexdigest()}]
+BEARER = {"authorization": f"Bearer {KEY}"}
+ERRORS = tuple(name for name in SCRIPTS if name not in ("endless", "gated", "mebibyte"))
+
+
+def leaks(text: str | bytes, *, but: str = "") -> list[str]:
+    """The names of the canaries in it, as they are or as JSON or a percent-encoding may write them."""
+    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return [name for name, canary in CANARIES.items() if canary in text and name not in but.split(",")]
+
+
+async def says(exchange: Exchange) -> None:
+    """A sound answer with a canary in it."""
+    if exchange.wants_stream:
+        await exchange.stream([chunk({"role": "assistant", "content": ANSWER}), *ending(exchange)])
+    else:
+        await exchange.json(completion({"content": ANSWER}))
+
+
+async def says_and_dies(exchange: Exchange) -> None:
+    await exchange.begin_stream()
+    await exchange.send(chunk({"role": "assistant", "content": ANSWER}))
+    exchange.reset()
+
+
+def tells_all(status: int) -> Any:
+    """An engine that is in the way of debugging: its error holds all that it was sent, its own key too."""
+
+    async def script(exchange: Exchange) -> None:
+        said = f"{exchange.received.headers} {exchange.received.body.decode()}"
+        await exchange.json({"error": {"message": said, "type": "x", "code": "x"}}, status)
+
+    return script
+
+
+async def tells_all_in_band(exchange: Exchange) -> None:
+    said = f"{exchange.received.headers} {exchange.received.body.decode()}"
+    await exchange.begin_stream()
+    await exchange.send(b"data: " + json.dumps({"error": {"message": said}}).encode() + b"\n\n")
+    await exchange.end()
+
+
+OWN = {"says": says, "says-and-dies": says_and_dies, "in-band": tells_all_in_band} | {
+    f"tells-{status}": tells_all(status) for status in (401, 403, 404, 429, 500, 503)
+}
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    async with Upstream() as upstream:
+        upstream.scripts |= OWN
+        yield upstream
+
+
+@pytest.fixture
+def logged() -> Iterator[io.StringIO]:
+    """All that is logged by anybody at any level, with the tracebacks, as a handler writes it."""
+    text = io.StringIO()
+    handler = logging.StreamHandler(text)
+    handler.setLevel(logging.DEBUG)
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    logging.getLogger("isochrone.somewhere").debug("listening")
+    assert "listening" in text.getvalue()
+    yield text
+    root.removeHandler(handler)
+    root.setLevel(level)
+
+
+@asynccontextmanager
+async def edge_over(upstream: Upstream, folder: Path, *models: str, **sections: Any) -> AsyncIterator[RunningEdge]:
+    served = backend(upstream, models={name: name for name in models}, api_key_env="POOL_KEY")
+    usual: dict[str, Any] = {
+        "key": KEYS,
+        "auth": {"required": True},
+        "audit": {"to": "file", "folder": str(folder / "audit")},
+        "answers": {"warm": True},
+        "retry": {"attempts": 2},
+        "deadlines": {"connect": 1.0, "first_token": 0.2, "stall": 0.2, "total": 3.0},
+    }
+    async with running_edge(served, **{**usual, **sections}) as edge:
+        yield edge
+
+
+def question(**more: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": PROMPT}], "user": PROMPT, **more}
+
+
+async def reports(edge: RunningEdge) -> str:
+    """What the routes say that report, and what an edge tells CloudWatch."""
+    paths = ("/v1/status", "/v1/ledger?limit=1000", "/v1/models", "/metrics", "/healthz", "/readyz")
+    told = [(await edge.request("GET", path, headers=BEARER)).body.decode() for path in paths]
+    return "\n".join([*told, json.dumps(edge.edge.saved())])
+
+
+def files_in(folder: Path) -> str:
+    return "\n".join(path.read_bytes().decode("utf-8", "replace") for path in folder.rglob("*") if path.is_file())
+
+
+# -- what comes from upstreams -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
+async def test_no_fault_of_an_upstream_brings_a_canary_into_a_report_a_log_or_a_file(
+    upstream: Upstream, tmp_path: Path, logged: io.StringIO, capfd: pytest.CaptureFixture[str], stream: bool
+) -> None:
+    names = (*ERRORS, *OWN)
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.0  # so that the loop logs every one of its steps
+    patient = {"connect": 5.0, "first_token": 1.0, "stall": 0.7, "total": 10.0}
+    async with edge_over(upstream, tmp_path, *names, deadlines=patient) as edge:
+        answers = await asyncio.gather(
+            *(edge.chat(model=name, headers=BEARER, stream=stream, **question()) for name in names)
+        )
+        await edge.settled()
+        reported = await reports(edge)
+    assert {200, 503} <= {answer.status for answer in answers}
+    written = files_in(tmp_path)
+    assert written.count('"record":"request"') >= len(names)
+    assert logged.getvalue().count("Executing") > len(names)
+    sinks = {"reports": reported, "logs": logged.getvalue(), "files": written, "output": "".join(capfd.readouterr())}
+    assert {sink: leaks(text) for sink, text in sinks.items() if leaks(text)} == {}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
+@pytest.mark.parametrize("name", [*OWN, *ERRORS])
+async def test_no_error_that_a_caller_gets_holds_a_canary(
+    upstream: Upstream, tmp_path: Path, name: str, stream: bool
+) -> None:
+    async with edge_over(upstream, tmp_path, name) as edge:
+        answer = await edge.chat(model=name, headers=BEARER, stream=stream, **question())
+    errors = [answer.body] if answer.status != 200 else [data for data in answer.events if b'"error"' in data]
+    assert [leaks(error) for error in errors if leaks(error)] == []
+    assert leaks(str(answer.headers)) == []
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+async def test_a_backend_that_tells_its_key_in_a_refusal_tells_it_to_nobody(
+    upstream: Upstream, tmp_path: Path, logged: io.StringIO, status: int
+) -> None:
+    """Its words are passed on, for they say what is wrong; they may hold what the caller said, and never our key."""
+    upstream.scripts["refuses"] = tells_all(status)
+    async with edge_over(upstream, tmp_path, "refuses") as edge:
+        for stream in (False, True):
+            answer = await edge.chat(model="refuses", headers=BEARER, stream=stream, **question())
+            assert answer.status == status
+            assert leaks(answer.body, but="prompt") == []
+        reported = await reports(edge)
+    assert leaks(reported + logged.getvalue() + files_in(tmp_path)) == []
+
+
+# -- what comes from callers -------------------------------------------------------------------------------------------
+
+BAD_BODIES = {
+    "no JSON": f'{{"messages": "{PROMPT}',
+    "cut text": f'{{"model":"says","messages":[{{"role":"user","content":"{PROMPT}\\ud800"}}]}}',
+    "a wrong type": json.dumps({"model": "says", "messages": [{"role": "user", "content": {"x": PROMPT}}]}),
+    "a wrong role": json.dumps({"model": "says", "messages": [{"role": [PROMPT], "content": "x"}]}),
+    "no messages": json.dumps({"model": "says", "messages": PROMPT}),
+    "a wrong number": json.dumps({"model": "says", "temperature": PROMPT, **question()}),
+    "a wrong stop": json.dumps({"model": "says", "stop": {"x": PROMPT}, **question()}),
+    "too many choices": json.dumps({"model": "says", "n": 10**6, **question()}),
+    "too deep": '{"a":' * 100_000 + f'"{PROMPT}"',
+    "the same field twice": f'{{"model":"says","model":"{PROMPT}","messages":[{{"role":"user","content":"x"}}]}}',
+    "no number": f'{{"model":"says","temperature":NaN,"user":"{PROMPT}"}}',
+}
+
+
+@pytest.mark.parametrize("body", BAD_BODIES.values(), ids=BAD_BODIES)
+async def test_a_body_that_is_refused_is_repeated_nowhere(
+    upstream: Upstream, tmp_path: Path, logged: io.StringIO, body: str
+) -> None:
+    headers = {**BEARER, "content-type": "application/json"}
+    async with edge_over(upstream, tmp_path, "says") as edge:
+        answer = await edge.request("POST", "/v1/chat/completions", data=body.encode(), headers=headers)
+        reported = await reports(edge)
+    assert 400 <= answer.status < 500
+    assert leaks(answer.body + reported.encode() + logged.getvalue().encode() + files_in(tmp_path).encode()) == []
+
+
+@pytest.mark.parametrize(
+    "authorization", [f"Bearer {JWT}", f"Bearer {KEY}x", f"Basic {KEY}", KEY, f"Bearer  {KEY},{KEY}"]
+)
+async def test_a_credential_that_is_refused_is_repeated_nowhere(
+    upstream: Upstream, tmp_path: Path, logged: io.StringIO, authorization: str
+) -> None:
+    async with edge_over(upstream, tmp_path, "says") as edge:
+        answer = await edge.chat(model="says", headers={"authorization": authorization}, **question())
+        reported = await reports(edge)
+    assert answer.status in (400, 401)
+    assert leaks(answer.body + reported.encode() + logged.getvalue().encode() + files_in(tmp_path).encode()) == []
+
+
+async def test_a_callers_credentials_never_reach_a_backend(upstream: Upstream, tmp_path: Path) -> None:
+    names = {"x-api-key": KEY, "cookie": f"k={KEY}", "proxy-authorization": f"Bearer {KEY}", "openai-organization": KEY}
+    async with edge_over(upstream, tmp_path, "says") as edge:
+        await edge.chat(model="says", headers={**BEARER, **names}, **question())
+    (received,) = upstream.requests
+    assert leaks(f"{received.headers} {received.body!r}", but="prompt,upstream key") == []
+    assert received.header("authorization") == [f"Bearer {UPSTREAM_KEY}"]
+
+
+# -- what goes wrong inside --------------------------------------------------------------------------------------------
+
+
+async def test_a_fault_inside_the_edge_dumps_nothing_of_the_request(
+    upstream: Upstream, tmp_path: Path, logged: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worst that a bug can do is to put all that it has at hand into its exception."""
+
+    async def broken(self: Any, errand: Any) -> Any:
+        raise RuntimeError(f"{errand!r} {errand.caller!r} {self.settings!r} {self.rooms!r}")
+
+    monkeypatch.setattr(pipeline_module.Pipeline, "_plan", broken)
+    async with edge_over(upstream, tmp_path, "says") as edge:
+        answer = await edge.chat(model="says", headers=BEARER, **question())
+    assert answer.status == 500
+    assert "RuntimeError" in logged.getvalue()
+    assert leaks(answer.body + logged.getvalue().encode() + files_in(tmp_path).encode()) == []
+
+
+def ask_with_canaries() -> Ask:
+    return Ask(CHAT, "m", False, False, {"model": "m", **question()})
+
+
+def vault_with_canaries() -> Vault:
+    vault = Vault()
+    vault.take(PROMPT, "EMAIL")
+    return vault
+
+
+REQUEST = Request(
+    method="POST",
+    path="/v1/chat/completions",
+    headers=BEARER,
+    body=PROMPT.encode(),
+    peer="127.0.0.1",
+    query={"pattern": PROMPT},
+)
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [
+        REQUEST,
+        Reply(status=200, headers={}, body=ANSWER.encode()),
+        ask_with_canaries(),
+        Answer("chat", "b", 0.0, {"choices": [{"text": ANSWER}]}, question=PROMPT, request={"fields": question()}),
+        vault_with_canaries(),
+        UpstreamRefused(400, PROMPT.encode()),
+        settings_with({"name": "b", "base_url": "http://127.0.0.1:9", "models": {"m": "m"}}, key=KEYS),
+    ],
+    ids=lambda thing: type(thing).__name__,
+)
+def test_no_repr_and_no_text_of_an_exception_holds_a_canary(thing: Any) -> None:
+    shown = f"{thing!r} {thing} {[thing]} {thing!a}"
+    if isinstance(thing, Exception):
+        shown += "".join(traceback.format_exception(thing))
+    assert leaks(shown) == []
+
+
+async def test_what_an_edge_is_made_of_shows_no_key(upstream: Upstream, tmp_path: Path) -> None:
+    async with edge_over(upstream, tmp_path, "says") as edge:
+        rooms = edge.edge.pipeline.rooms
+        assert leaks(f"{edge.edge!r} {rooms!r} {rooms.means!r} {rooms.front!r} {vars(rooms.front)!r}") == []
+
+
+# -- what stays --------------------------------------------------------------------------------------------------------
+
+
+def test_a_cache_key_is_a_digest() -> None:
+    mark = fingerprint("a", ask_with_canaries())
+    assert leaks(mark) == []
+    assert set(mark) <= set("0123456789abcdef")
+
+
+async def test_no_item_of_a_table_but_an_answers_own_holds_a_canary(
+    ministack: str, upstream: Upstream, tmp_path: Path, logged: io.StringIO
+) -> None:
+    name = f"t{sha256(str(tmp_path).encode()).hexdigest()[:12]}"
+    sections = {
+        "service": {"name": name},
+        "state": {"kind": "dynamodb", "endpoint_url": ministack, "spool": str(tmp_path / "spool")},
+        "answers": {"warm": True, "stale_if_error": 60},
+        "deadlines": {"connect": 5.0, "first_token": 5.0, "stall": 5.0, "total": 30.0},
+    }
+    settings = settings_with(backend(upstream), **sections)
+    async with connect(REGIONS[0], endpoint_url=ministack, timeouts=PATIENT, environ={}) as client:
+        await create_tables(client, settings, lambda line: None)
+        async with edge_over(upstream, tmp_path, "says", "says-and-dies", "dead", **sections) as edge:
+            for model in ("says", "says", "says-and-dies", "dead"):
+                await edge.chat(model=model, headers=BEARER, stream=model == "says-and-dies", **question())
+            await asyncio.gather(*(edge.chat(model="says", headers=BEARER, seed=1, **question()) for _ in range(3)))
+            await edge.settled()
+            spooled = files_in(tmp_path)
+        tables = {table: await items_of(client, f"{name}-{table.name}") for table in TABLES}
+    found = {table.name: leaks(json.dumps(items)) for table, items in tables.items()}
+    assert any(items for items in tables.values())
+    assert {table: names for table, names in found.items() if names and table != "answers"} == {}
+    keys = [item.get(field) for items in tables.values() for item in items for field in ("pk", "sk")]
+    assert leaks(json.dumps(keys)) == []
+    assert leaks(spooled + logged.getvalue()) == []
+
+
+async def items_of(client: Any, table: str) -> list[dict[str, Any]]:
+    class Page(msgspec.Struct):
+        Items: list[dict[str, Any]]
+
+    page: Page = await client.call("Scan", {"TableName": table}, Page)
+    return page.Items
