@@ -24,7 +24,7 @@ from isochrone.admission.principal import Principal
 from isochrone.api.errors import ApiError, KeysUnavailable, Unauthorized
 from isochrone.front_wiring import check_issuers
 from isochrone.settings import Issuer, OwnLimits, SettingsError
-from tests.faults.harness import backend, running_edge
+from tests.faults.harness import backend, eventually, running_edge
 from tests.issuers import AUDIENCE, DISCOVERY, NOW, LocalIssuer, believing, facts_of, jwk_of, rsa_key
 from tests.upstream import Upstream
 
@@ -267,6 +267,28 @@ async def test_no_forged_token_makes_an_edge_ask_anybody_but_the_issuer(issuer: 
         assert other.asked.total() == 0
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"kid": "../../../../dev/null"},
+        {"kid": "a..b"},
+        {"kid": "k" * 129},
+        {"kid": "x' UNION"},
+        {"kid": "new", "alg": "RS512"},
+        {"kid": "new", "alg": "none"},
+        {"kid": "new", "jku": "https://example.com"},
+    ],
+)
+async def test_token_that_cannot_be_good_does_not_even_make_an_edge_ask_its_issuer(
+    issuer: LocalIssuer, issuers: Issuers, header: dict[str, Any]
+) -> None:
+    await issuers.identify(issuer.token(), now=NOW)
+    assert await refusal(issuers, signed(HEADER | header, issuer.claims()), now=NOW + ASK_SECONDS) == SAME
+    assert issuer.asked["/keys"] == 1
+    assert await refusal(issuers, by_another_key(issuer, kid="new"), now=NOW + ASK_SECONDS) == SAME
+    assert issuer.asked["/keys"] == 2
+
+
 async def test_key_of_one_issuer_does_not_sign_for_another(issuer: LocalIssuer) -> None:
     async with LocalIssuer() as other:
         other.published = [jwk_of(rsa_key(9), "key-1")]
@@ -506,7 +528,9 @@ async def test_keys_are_read_anew_behind_a_request_and_not_before_it(issuer: Loc
     await issuers.identify(issuer.token(), now=NOW)
     issuer.gate.clear()
     assert await issuers.identify(issuer.token(sub="bob"), now=NOW + 299)
+    assert issuer.asked[DISCOVERY] == 1
     assert await issuers.identify(issuer.token(sub="eve"), now=NOW + 300)  # the issuer is silent
+    await eventually(lambda: issuer.asked[DISCOVERY] == 2)
     issuer.gate.set()
     await issuers.refresh(now=NOW + 301)  # joins the reading that the request began
     assert issuer.asked["/keys"] == 2

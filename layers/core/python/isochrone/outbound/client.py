@@ -78,9 +78,7 @@ class GuardedClient:
     def _session(self, url: PublicUrl, seconds: float) -> aiohttp.ClientSession:
         resolver = _Checked(self._resolver or ThreadedResolver(), url)
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                resolver=resolver, use_dns_cache=False, force_close=True, ssl=self._tls or True
-            ),
+            connector=aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, ssl=self._tls or True),
             timeout=aiohttp.ClientTimeout(total=seconds),
             headers=_HEADERS,
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -100,7 +100,7 @@ def _host_of(parts: SplitResult) -> str:
 
 def _address_of(host: str) -> Address:
     address = parsed(host)
-    if address is None or "%" in host:
+    if address is None:
         raise NotPublic("its host is a number that is no address in the usual form")
     return address
 
