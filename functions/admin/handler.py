@@ -7,6 +7,7 @@ Environment: ISOCHRONE_CONFIG (the TOML file), AWS_REGION, and what the configur
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import os
 from typing import Any
@@ -22,8 +23,14 @@ async def _build() -> AdminApi:
     return build_admin(load(os.environ["ISOCHRONE_CONFIG"]), region=os.environ["AWS_REGION"], environ=os.environ)
 
 
+def _close() -> None:
+    _runner.run(_admin.close())
+    _runner.close()
+
+
 _runner = asyncio.Runner()
 _admin = _runner.run(_build())
+atexit.register(_close)
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:

@@ -33,9 +33,9 @@ class Api:
         self._made = 0
         self._api = AdminApi(KeyAdmin(SETTINGS, self.table), clock=lambda: NOW, random=self._random)
 
-    def _random(self) -> bytes:
+    def _random(self, size: int) -> bytes:
         self._made += 1
-        return self._made.to_bytes(32, "big")
+        return self._made.to_bytes(size, "big")
 
     async def ask(self, method: str, path: str, body: Any = None, by: str | None = ANN, **more: Any) -> tuple[int, Any]:
         event = {

@@ -62,11 +62,17 @@ class AdminApi:
     """The routes, for the events of API Gateway's proxy integration."""
 
     def __init__(
-        self, admin: KeyAdmin, *, clock: Callable[[], float] = time.time, random: Callable[[], bytes] | None = None
+        self,
+        admin: KeyAdmin,
+        *,
+        clock: Callable[[], float] = time.time,
+        random: Callable[[int], bytes] = secrets.token_bytes,
+        on_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._admin = admin
         self._clock = clock
-        self._random = random or (lambda: secrets.token_bytes(RANDOM_BYTES))
+        self._random = random
+        self._on_close = on_close
         self.routes: dict[str, dict[str, Route]] = {
             "/admin/keys": {"GET": self._list, "POST": self._create},
             "/admin/keys/rotate": {"POST": self._rotate},
@@ -80,6 +86,11 @@ class AdminApi:
             return _reply(status, dict(_HEADERS), msgspec.json.encode(said))
         except ApiError as error:
             return _reply(error.status, {**_HEADERS, **error.headers()}, error.body())
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._on_close:
+            await self._on_close()
 
     async def _answer(self, event: Mapping[str, Any]) -> tuple[int, Any]:
         call = self._call_of(event)
@@ -116,13 +127,13 @@ class AdminApi:
 
     async def _create(self, call: Call) -> tuple[int, Any]:
         wish = body_of(call, dict[str, Any])
-        new = await self._admin.create(wish, random=self._random(), now=call.now, by=call.by)
+        new = await self._admin.create(wish, random=self._random(RANDOM_BYTES), now=call.now, by=call.by)
         return 201, _told_new(new, call)
 
     async def _rotate(self, call: Call) -> tuple[int, Any]:
         asked = body_of(call, _Rotate)
         new = await self._admin.rotate(
-            asked.id, grace=asked.grace_seconds, random=self._random(), now=call.now, by=call.by
+            asked.id, grace=asked.grace_seconds, random=self._random(RANDOM_BYTES), now=call.now, by=call.by
         )
         return 201, _told_new(new, call)
 
@@ -150,7 +161,8 @@ def build_admin(settings: Settings, *, region: str, environ: Mapping[str, str] =
     if settings.state.kind == "memory":
         raise SettingsError('state.kind = "memory": there is no directory table to keep keys in')
     clients = Clients(region, endpoint_url=settings.state.endpoint_url, environ=environ)
-    return AdminApi(KeyAdmin(settings, open_directory(clients.of, settings, region)))
+    admin = KeyAdmin(settings, open_directory(clients.of, settings, region))
+    return AdminApi(admin, on_close=clients.aclose)
 
 
 def _told(records: list[Record], call: Call) -> list[dict[str, Any]]:
