@@ -71,7 +71,7 @@ async def allowed_at(config: Path, region: str, tenant: str) -> bool:
     settings = load(config)
     async with connect(region, endpoint_url=settings.state.endpoint_url, timeouts=PATIENT) as client:
         store = DynamoDirectoryStore(client, table_name(settings, "directory"))
-        edge = SharedPolicies(settings, store, clock=time.time, monotonic=time.monotonic)
+        edge = SharedPolicies(settings, store, clock=time.time, monotonic=time.monotonic, count=print)
         await edge.refresh()
         return edge.decide(asking(Request(tenant=tenant, model="m")), "generate", model="m").allowed
 

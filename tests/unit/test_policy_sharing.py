@@ -50,6 +50,10 @@ class Table(MemoryDirectoryStore):
     seconds = 0.0
     gone = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.counted: list[str] = []
+
     async def items(self, partition: str, *, prefix: str = "", consistent: bool = False) -> dict[str, dict[str, Any]]:
         self.reads += 1
         await asyncio.sleep(self.seconds)
@@ -73,7 +77,7 @@ async def table() -> Table:
 
 def edge(table: Table, clock: Clock, text: str = "", *, shared: bool = True) -> SharedPolicies:
     settings = parse(CONFIG.format(shared=str(shared).lower()) + text)
-    return SharedPolicies(settings, table, clock=clock, monotonic=clock)
+    return SharedPolicies(settings, table, clock=clock, monotonic=clock, count=table.counted.append)
 
 
 def allows(one: SharedPolicies, tenant: str) -> bool:
@@ -149,6 +153,7 @@ async def test_without_the_table_the_rules_that_are_known_go_on(
         await one.refresh()
     assert [allows(one, tenant) for tenant in "ab"] == [True, False]
     assert one.status()["unread"] == 5
+    assert table.counted == ["policies_unread"] * 5
     assert [record.message for record in caplog.records] == [
         "the directory's policies cannot be read, so going on with those that are known: throttled"
     ]
@@ -200,6 +205,7 @@ async def test_a_rule_that_no_edge_can_obey_refuses_all_and_the_last_good_ones_g
         await one.refresh()
     assert [allows(one, tenant) for tenant in "ab"] == [True, False]
     assert one.status()["refused"].startswith(why)
+    assert table.counted == ["policies_refused"] * 3
     (alarm,) = caplog.records
     assert alarm.levelno == logging.ERROR
     assert "refused as a whole, so going on with the ones before: " + why in alarm.message

@@ -25,6 +25,7 @@ def of(rooms: Rooms, caller: Caller, *, now: float, only_own: bool) -> dict[str,
             "revoked": rooms.desk.revoked(tenant),
             "curated": rooms.desk.standards(),
         },
+        "policies": rooms.front.policies.status() if rooms.front.policies else None,
         "client": _client(caller),
     }
 

@@ -43,15 +43,25 @@ class SharedPolicies:
     """One edge's rules. `clock` tells epoch seconds, `monotonic` any: what is old by either is old, for the first may
     be set back, and the second stand still while a process is frozen.
 
-    Without `store` the rules of `settings` are all there are. Raises ValueError when these cannot be used.
+    `count` is told what must not go unseen. Without `store` the rules of `settings` are all there are. Raises
+    ValueError when these cannot be used.
     """
 
-    def __init__(self, settings: Settings, store: DirectoryStore | None, *, clock: Clock, monotonic: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: DirectoryStore | None,
+        *,
+        clock: Clock,
+        monotonic: Clock,
+        count: Callable[[str], None],
+    ) -> None:
         self._own: tuple[Policy, ...] = settings.policy
         self._regions = frozenset(backend.region for backend in settings.backend if backend.region)
         self._store = store if settings.auth.policies else None
         self._clock = clock
         self._monotonic = monotonic
+        self._count = count
         self._texts: directory.Texts | None = None
         self._book = PolicyBook(self._own, self._regions)
         self._refused = ""
@@ -126,6 +136,7 @@ class SharedPolicies:
             going_on = "going on with those that are known" if self.is_known else "nothing is allowed"
             log.warning("the directory's policies cannot be read, so %s: %s", going_on, why)
         self._failures += 1
+        self._count("policies_unread")
         self._failed_at = self._now()
 
     def _adopt(self, texts: directory.Texts) -> None:
@@ -138,6 +149,7 @@ class SharedPolicies:
 
     def _refuse(self, why: str) -> None:
         """Said once for each mistake, and shown until it is repaired."""
+        self._count("policies_refused")
         if why != self._refused:
             going_on = "going on with the ones before" if self.is_known else "nothing is allowed"
             log.error("the directory's policies are refused as a whole, so %s: %s", going_on, why)
