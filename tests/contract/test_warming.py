@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 import pytest
 from msgspec.structs import replace
 
+from isochrone.admin import KeyAdmin
 from isochrone.answers.codec import from_bytes, to_bytes
 from isochrone.ledger.demand import Demand
 from isochrone.stores.dynamodb.answers import DynamoAnswerStore
 from isochrone.stores.dynamodb.client import DynamoClient
+from isochrone.stores.dynamodb.directory import DynamoDirectoryStore
 from isochrone.stores.dynamodb.rollups import DynamoRollupStore
 from isochrone.stores.dynamodb.tables import create_tables
 from tests.faults.harness import backend, running_edge, settings_with
@@ -68,8 +70,9 @@ print(json.dumps(handler({}, Context())))
 
 
 class Known(NamedTuple):
-    """An answer in the tables that expires soon and is often asked for."""
+    """An answer in the tables that expires soon and is often asked for, by this tenant."""
 
+    tenant: str
     mark: str
     config: Path
     upstream: Upstream
@@ -81,27 +84,37 @@ async def upstream() -> AsyncIterator[Upstream]:
         yield upstream
 
 
-@pytest.fixture
-async def known(ministack: str, client: DynamoClient, settings: Any, tmp_path: Path, upstream: Upstream) -> Known:
+@pytest.fixture(params=["anonymous", "with a key of the directory"])
+async def known(
+    request: Any, ministack: str, client: DynamoClient, settings: Any, tmp_path: Path, upstream: Upstream
+) -> Known:
     name = settings.service.name
     config = tmp_path / "isochrone.toml"
-    config.write_text(CONFIG.format(name=name, endpoint=ministack, url=upstream.base_url))
+    has_key = request.param != "anonymous"
+    text = CONFIG.replace("required = false", f"required = {str(has_key).lower()}")
+    config.write_text(text.format(name=name, endpoint=ministack, url=upstream.base_url))
     sections: dict[str, Any] = {
         "service": {"name": name},
         "state": {"kind": "dynamodb", "endpoint_url": ministack},
         "answers": {"warm": True, "ttl": TTL},
+        "auth": {"required": has_key},
     }
     facts = backend(upstream, price=PRICE, region=REGION)
     await create_tables(client, settings_with(facts, **sections), lambda line: None)
+    tenant, headers = "anonymous", {}
+    if has_key:
+        admin = KeyAdmin(settings, DynamoDirectoryStore(client, f"{name}-directory"))
+        new = await admin.create({"tenant": "team-d"}, random=os.urandom(32), now=time.time())
+        tenant, headers = "team-d", {"authorization": f"Bearer {new.key}"}
     async with running_edge(facts, region=REGION, **sections) as edge:
-        await asked_and_settled(edge)
-        mark = (await edge.chat()).headers["x-isochrone-answer"]
+        await asked_and_settled(edge, headers=headers)
+        mark = (await edge.chat(headers=headers)).headers["x-isochrone-answer"]
     await age(DynamoAnswerStore(client, f"{name}-answers"), mark)
     demand = Demand(DynamoRollupStore(client, f"{name}-ledger"), wanted=True)
     for _ in range(3000):
-        demand.asked("anonymous", mark, time.time())
+        demand.asked(tenant, mark, time.time())
     await demand.flush()
-    return Known(mark, config, upstream)
+    return Known(tenant, mark, config, upstream)
 
 
 async def age(store: DynamoAnswerStore, mark: str) -> None:
@@ -129,7 +142,7 @@ async def said(*words: str, **environ: str) -> tuple[int, list[dict[str, Any]]]:
 async def test_commands_see_what_edges_counted_and_make_what_is_due(known: Known) -> None:
     config = ["--config", str(known.config), "--json"]
     _, [stats] = await said("-m", "isochrone.cli", "answers", "stats", *config)
-    assert (stats["anonymous"]["hits"], stats["anonymous"]["requests"]) == (1, 2)
+    assert (stats[known.tenant]["hits"], stats[known.tenant]["requests"]) == (1, 2)
     _, [planned] = await said("-m", "isochrone.cli", "warm", "--plan", *config)
     (line,) = planned["plan"]
     assert (line["answer"], line["question"], line["kind"]) == (known.mark, "How far?", "rising")
