@@ -227,7 +227,7 @@ async def test_denied_attempts_are_recorded_and_no_key_is(tmp_path: Path, upstre
         ("denied", 401, "/v1/models"),
         ("refused", 404, "/v1/nothing"),
     ]
-    assert [entry.address for entry in found[:2]] == ["127.0.0.1", "127.0.0.1"]
+    assert {entry.address for entry in found} == {"127.0.0.1"}
     assert key.encode() not in msgspec.json.encode(found)
     assert checked(tmp_path / "audit").is_intact
 

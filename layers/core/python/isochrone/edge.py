@@ -173,6 +173,8 @@ class Edge:
         trail.answered(reply.status, reply.headers)
         if error:
             trail.fail(error)
+            if not trail.address:
+                self._rooms.front.locate(request)
         if reply.stream is None:
             self._over(trail, begun, told_out=True)
             return reply

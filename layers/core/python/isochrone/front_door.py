@@ -25,7 +25,7 @@ from isochrone.api.shape import Guard
 from isochrone.api.trail import Trail
 from isochrone.errand import NOWHERE, Admission, Allowed, Caller
 from isochrone.ledger.usage import estimate_prompt
-from isochrone.routing.geo import Locator
+from isochrone.routing.geo import Location, Locator
 from isochrone.routing.residency import Regions
 from isochrone.settings import PiiMode, Settings
 
@@ -102,14 +102,19 @@ class FrontDoor:
         self._locator = locator
         self._now = now
 
-    async def identify(self, request: Request) -> Caller:
-        """Who, and where. Raises Unauthorized, Forbidden, KeysUnavailable, LimitReached."""
-        trail = request.trail
-        trail.address = address = self._address.client_address(
+    def locate(self, request: Request) -> tuple[str, Location | None]:
+        """From where it comes; also what is refused before anybody asks who it is has an address."""
+        address = self._address.client_address(
             request.peer, request.headers.get("x-forwarded-for"), trust_forwarded=request.trust_forwarded
         )
         location = self._locator.locate(address) if address else None
-        trail.country = location.country if location else None
+        request.trail.address, request.trail.country = address, location.country if location else None
+        return address, location
+
+    async def identify(self, request: Request) -> Caller:
+        """Who, and where. Raises Unauthorized, Forbidden, KeysUnavailable, LimitReached."""
+        trail = request.trail
+        address, location = self.locate(request)
         principal = await self.identity.identify(request.headers.get("authorization"), address, now=self._now())
         trail.key_id, trail.subject, trail.tenant, trail.kind = (
             principal.key_id,
