@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-_LABELS = {"status": "code", "answered": "code", "cache": "result"}
+_LABELS = {"status": "code", "answered": "code", "cache": "result", "limited": "limit"}
 
 
 class Counters:

@@ -15,14 +15,12 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from isochrone.admission.limits.quota import Kind, Quota
+from isochrone.admission.limits.quota import PAUSE_SECONDS, Kind, Quota
 from isochrone.admission.limits.sheet import Asking, Need, Sheet, marker_of
 from isochrone.admission.limits.table import Table
 from isochrone.stores.protocols import StoreBusy, StoreUnavailable
 
 _TRIES = 12
-# A refusal says no less: who comes back at once would only be refused again.
-_LEAST_SECONDS = 0.25
 
 
 class Refusal(NamedTuple):
@@ -108,7 +106,7 @@ class Account:
             opens = quota.opens_alone_in(amount, now, self.table.local_share)
         else:
             opens = quota.opens_in(amount, now)
-        return None if opens is None else max(_LEAST_SECONDS, opens)
+        return None if opens is None else max(PAUSE_SECONDS, opens)
 
     def _close(self, needs: Sequence[Need]) -> None:
         """What was not there when the table answered is not asked for again at once."""

@@ -25,7 +25,7 @@ _PACE_SECONDS = 5.0
 # ... but no larger part of the limit, by how long its windows are: of a process that dies it is lost until they end.
 _LARGEST_PART = {Period.MINUTE: 0.1, Period.DAY: 0.01, Period.MONTH: 0.01}
 # A full counter is not asked again sooner, and not much later: others may give something back.
-_PAUSE_SECONDS = 0.25
+PAUSE_SECONDS = 1.0
 _RECHECK_SECONDS = 5.0
 # Of a window that has begun not longer ago nobody goes back to the one before: estimates of the time are not exact.
 _JITTER_SECONDS = 2.0
@@ -202,7 +202,7 @@ class Quota:
     def close(self, amount: float, now: float) -> None:
         """So much could not be had: nobody asks for as much again before it may be there."""
         opens = self.opens_in(amount, now)
-        wait = _RECHECK_SECONDS if opens is None else min(max(opens, _PAUSE_SECONDS), _RECHECK_SECONDS)
+        wait = _RECHECK_SECONDS if opens is None else min(max(opens, PAUSE_SECONDS), _RECHECK_SECONDS)
         self._closed_until, self._closed_level = now + wait, self._this.in_use + amount
 
     def is_closed(self, amount: float, now: float) -> bool:
@@ -233,7 +233,9 @@ class Quota:
         return Ask(this.window.number, amount, ceiling + _TOLERANCE)
 
     def _spare(self, left: float, now: float) -> float:
-        most = min(2 * self.pace(now), self.limit * _LARGEST_PART[self.kind.period], left / 2)
+        pace = self.pace(now)
+        fair = max(left / 2, min(left, pace / _PACE_SECONDS))
+        most = min(2 * pace, self.limit * _LARGEST_PART[self.kind.period], fair)
         return max(0.0, self._rounded(most))
 
     def _rounded(self, amount: float) -> float:

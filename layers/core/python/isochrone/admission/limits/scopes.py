@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
-from math import inf
 from typing import Literal, NamedTuple, Protocol
 
 from isochrone.admission.limits.account import Account
@@ -128,16 +127,19 @@ class Scopes:
         return known
 
     def _make(self, name: Name, limits: OwnLimits) -> Scope:
-        short = _given(limits, REQUESTS_PER_MINUTE, TOKENS_PER_MINUTE)
-        long = _given(limits, REQUESTS_PER_DAY, DOLLARS_PER_MONTH)
-        scope = Scope(name, limits, self._account("short", short, name), self._account("long", long, name))
+        minute = {REQUESTS_PER_MINUTE: limits.requests_per_minute, TOKENS_PER_MINUTE: limits.tokens_per_minute}
+        longer = {REQUESTS_PER_DAY: limits.requests_per_day, DOLLARS_PER_MONTH: limits.dollars_per_month}
+        scope = Scope(name, limits, self._account("short", minute, name), self._account("long", longer, name))
         if limits.concurrency:
             scope.seats = self._seats_of(f"limit/{name.digest}", limits.concurrency)
         return scope
 
-    def _account(self, windows: Literal["short", "long"], limits: Mapping[Kind, float], name: Name) -> Account | None:
+    def _account(
+        self, windows: Literal["short", "long"], limits: Mapping[Kind, float | None], name: Name
+    ) -> Account | None:
+        given = {kind: float(limit) for kind, limit in limits.items() if limit is not None}
         table = self._tables.own if windows == "short" else self._tables.main
-        return Account(f"limit/{windows}/{name.digest}", limits, table) if limits else None
+        return Account(f"limit/{windows}/{name.digest}", given, table) if given else None
 
     def _forget_the_oldest(self) -> None:
         """But nobody who holds something."""
@@ -145,8 +147,3 @@ class Scopes:
             name = next((name for name, scope in self._known.items() if not scope.live), None)
             if name:
                 del self._known[name]
-
-
-def _given(limits: OwnLimits, *kinds: Kind) -> dict[Kind, float]:
-    values = {kind: getattr(limits, kind.key) for kind in kinds}
-    return {kind: float(value) for kind, value in values.items() if value is not None and value < inf}
