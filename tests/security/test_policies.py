@@ -1,0 +1,114 @@
+"""Policies hold over real sockets: what they deny reaches no backend, whatever else would allow it."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from tests.faults.harness import REGIONS, Answer, RunningEdge, backend, running_edge
+from tests.upstream import Upstream
+
+KEYS = [
+    {"id": name, "tenant": f"t-{name}", "tags": tags, "sha256": sha256(name.encode()).hexdigest()}
+    for name, tags in (("ann", ["staff"]), ("bob", []))
+]
+ALLOW_ALL = {"id": "all", "effect": "allow"}
+STAFF = {"id": "staff", "effect": "allow", "principal": {"tag": ["staff"]}}
+
+
+def secured(*policies: dict[str, Any]) -> dict[str, Any]:
+    return {"auth": {"required": True}, "key": KEYS, "policy": list(policies)}
+
+
+async def ask(edge: RunningEdge, key: str = "ann", **fields: Any) -> Answer:
+    return await edge.chat(headers={"authorization": f"Bearer {key}"}, **fields)
+
+
+def refusal(answer: Answer) -> tuple[int, str]:
+    return answer.status, answer.fields["error"]["code"]
+
+
+async def test_who_is_not_allowed_reaches_no_backend_and_is_told_the_rule_alone(upstream: Upstream) -> None:
+    no = {"id": "not-bob", "effect": "deny", "principal": {"tenant": ["*-bob"]}}
+    async with running_edge(backend(upstream), **secured(ALLOW_ALL, no)) as edge:
+        assert (await ask(edge, "ann")).status == 200
+        refused = await ask(edge, "bob")
+        assert refusal(refused) == (403, "policy_denied")
+        assert "not-bob" in refused.fields["error"]["message"]
+        assert "*-bob" not in refused.fields["error"]["message"]
+        assert len(upstream.requests) == 1
+
+
+async def test_what_no_policy_allows_is_denied(upstream: Upstream) -> None:
+    async with running_edge(backend(upstream), **secured(STAFF)) as edge:
+        assert (await ask(edge, "ann")).status == 200
+        for path in ("/v1/models", "/v1/status", "/v1/ledger"):
+            denied = await edge.request("GET", path, headers={"authorization": "Bearer bob"})
+            assert refusal(denied) == (403, "policy_denied")
+        assert refusal(await ask(edge, "bob")) == (403, "policy_denied")
+        assert len(upstream.requests) == 1
+
+
+async def test_an_answer_that_is_known_is_not_given_to_who_may_not_ask(upstream: Upstream) -> None:
+    """The second key of the same tenant would have it from memory."""
+    keys = [{**key, "tenant": "t"} for key in KEYS]
+    async with running_edge(backend(upstream), **secured(STAFF) | {"key": keys}) as edge:
+        assert (await ask(edge, "ann", temperature=0)).status == 200
+        assert (await ask(edge, "ann", temperature=0)).headers["x-isochrone-cache"] == "hit"
+        assert refusal(await ask(edge, "bob", temperature=0)) == (403, "policy_denied")
+
+
+async def test_a_country_that_is_not_known_denies(upstream: Upstream) -> None:
+    at_home = {"id": "at-home", "effect": "deny", "condition": {"not_country": ["FR"]}}
+    async with running_edge(backend(upstream), **secured(ALLOW_ALL, at_home)) as edge:
+        assert refusal(await ask(edge)) == (403, "policy_denied")
+
+
+@pytest.mark.parametrize(("network", "status"), [("127.0.0.0/8", 403), ("192.0.2.0/24", 200)])
+async def test_the_address_is_that_of_the_connection(upstream: Upstream, network: str, status: int) -> None:
+    no = {"id": "no", "effect": "deny", "condition": {"ip": [network]}}
+    async with running_edge(backend(upstream), **secured(ALLOW_ALL, no)) as edge:
+        assert (await ask(edge)).status == status
+
+
+async def test_tokens_count_with_the_most_that_is_asked_for(upstream: Upstream) -> None:
+    small = {"id": "small", "effect": "allow", "condition": {"tokens": {"max": 1000}}}
+    async with running_edge(backend(upstream), **secured(small)) as edge:
+        assert (await ask(edge, max_tokens=100)).status == 200
+        assert refusal(await ask(edge, max_tokens=5000)) == (403, "policy_denied")
+        assert refusal(await ask(edge, max_tokens=100, n=8, messages=[{"role": "user", "content": "word " * 900}])) == (
+            403,
+            "policy_denied",
+        )
+
+
+@pytest.mark.parametrize("near", ["ok", "dead", "cut"])
+async def test_regions_that_are_denied_never_see_the_request(near: str) -> None:
+    elsewhere = {"id": "elsewhere", "effect": "deny", "resource": {"region": [REGIONS[1]]}}
+    async with (
+        Upstream() as here,
+        Upstream() as there,
+        running_edge(backend(here, near), backend(there, place=1), **secured(ALLOW_ALL, elsewhere)) as edge,
+    ):
+        await ask(edge, stream=True)
+        assert here.requests
+        assert there.requests == []
+
+
+async def test_a_model_that_stands_in_for_another_must_be_allowed_too() -> None:
+    only = {"id": "only-m", "effect": "allow", "resource": {"model": ["m"]}}
+    async with Upstream() as near, Upstream() as far:
+        spare = backend(far, place=1, models={"other": "ok"})
+        model = [{"name": "m", "fallback": ["other"]}]
+        async with running_edge(backend(near, "dead"), spare, model=model, **secured(only)) as edge:
+            assert (await ask(edge)).status >= 500
+            assert far.requests == []
+
+
+async def test_status_tells_how_many_policies_are_obeyed(upstream: Upstream) -> None:
+    async with running_edge(backend(upstream), policy=[ALLOW_ALL]) as edge:
+        assert (await edge.status())["policies"] == {"rules": 1, "unread": 0, "refused": None}
+    async with running_edge(backend(upstream)) as edge:
+        assert (await edge.status())["policies"] is None
