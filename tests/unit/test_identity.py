@@ -31,10 +31,14 @@ class Believer:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.refreshed_at = 0.0
 
     async def identify(self, token: str, now: float) -> Principal:
         self.asked.append(token)
         return Principal("issuer", "team-t", kind="token", subject="ann", expires=now - 5)
+
+    async def refresh(self, *, now: float) -> None:
+        self.refreshed_at = now
 
 
 def identity(
