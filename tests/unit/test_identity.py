@@ -136,6 +136,13 @@ async def test_token_is_told_from_a_key_by_its_shape_and_its_end_is_its_issuers_
     assert tokens.asked == [TOKEN]
 
 
+async def test_keys_of_issuers_are_read_anew_when_the_edge_has_time_for_it() -> None:
+    tokens = Believer()
+    await identity(tokens=tokens).refresh(now=NOW)
+    await identity().refresh(now=NOW)
+    assert tokens.refreshed_at == NOW
+
+
 async def test_key_of_the_configuration_may_look_like_a_token() -> None:
     looks_alike = structs.replace(KEY, sha256=digest_of(TOKEN))
     tokens = Believer()
