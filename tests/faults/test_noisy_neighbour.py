@@ -22,3 +22,10 @@ def test_quiet_tenant_has_the_next_place_that_is_free_however_many_of_a_noisy_on
 def test_without_turns_a_quiet_tenant_would_wait_behind_all_of_the_noisy_ones_requests() -> None:
     """What the test before would miss if tenants did not take turns."""
     assert played("one line").p50 > 5 * ANSWER_SECONDS
+
+
+def test_tenant_at_ten_times_its_limit_leaves_the_times_of_another_as_they_were() -> None:
+    alone, limited = played("alone"), played("limited")
+    assert set(limited.statuses) == {200}
+    assert limited.noisy[429] > limited.noisy[200] > PLACES
+    assert limited.p99 <= 1.1 * alone.p99

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -58,18 +58,20 @@ class Edge:
     def offer(self, number: int = 0, model: str = "m") -> Offer:
         return self.fleet.offers(model)[number]
 
-    async def take(self, priority: int = USUAL, *, number: int = 0, model: str = "m") -> Place | None:
-        return await self.places.take(self.offer(number, model), priority=priority)
+    async def take(self, priority: int = USUAL, *, number: int = 0, model: str = "m", tenant: str = "") -> Place | None:
+        return await self.places.take(self.offer(number, model), priority=priority, tenant=tenant)
 
     async def fill(self, times: int, **at: Any) -> list[Place]:
         taken = [await self.take(HIGH, **at) for _ in range(times)]
         assert all(taken)
         return [place for place in taken if place]
 
-    def wait(self, *numbers: int, priority: int = USUAL, seconds: float = SOON) -> asyncio.Task[Place | None]:
+    def wait(
+        self, *numbers: int, priority: int = USUAL, seconds: float = SOON, tenant: str = ""
+    ) -> asyncio.Task[Place | None]:
         offers = [self.offer(number) for number in numbers or (0,)]
         until = self.region.now + seconds
-        return asyncio.create_task(self.places.wait(offers, priority=priority, until=until))
+        return asyncio.create_task(self.places.wait(offers, priority=priority, until=until, tenant=tenant))
 
     def fall_sick(self, number: int = 0) -> Offer:
         """Its circuit opens, and is half-open again."""
@@ -429,3 +431,44 @@ async def test_retry_after_in_a_rush_does_not_go_by_the_quiet_time_before_it(reg
     region.now += 50
     await edge.fill(4)
     assert edge.places.retry_after([edge.offer()], priority=USUAL) == 1
+
+
+# -- tenants -----------------------------------------------------------------------------------------------------------
+
+
+async def served(place: Place, waiting: dict[str, list[asyncio.Task[Place | None]]], times: int) -> str:
+    """The first letters of the tenants who get the one place, one after the other."""
+    order, open_ones = "", [(tenant, task) for tenant, tasks in waiting.items() for task in tasks]
+    for _ in range(times):
+        place.give_back()
+        await settled()
+        (got,) = [(tenant, task) for tenant, task in open_ones if task.done()]
+        open_ones.remove(got)
+        place = cast(Place, got[1].result())
+        order += got[0][0]
+    place.give_back()
+    return order
+
+
+async def test_tenants_take_turns_before_a_full_backend(region: Region) -> None:
+    edge = region.edge(pool=1)
+    (held,) = await edge.fill(1)
+    waiting = {
+        tenant: [edge.wait(tenant=tenant) for _ in range(number)] for tenant, number in (("noisy", 9), ("quiet", 2))
+    }
+    await settled()
+    assert await served(held, waiting, 5) == "nqnqn"
+
+
+async def test_tenant_whose_answers_take_long_has_fewer_turns(region: Region) -> None:
+    edge = region.edge(pool=1)
+    for tenant, seconds in (("long", 9.0), ("short", 1.0)) * 300:
+        place = await edge.take(tenant=tenant)
+        assert place
+        region.now += seconds
+        place.give_back()
+    (held,) = await edge.fill(1)
+    waiting = {tenant: [edge.wait(tenant=tenant) for _ in range(30)] for tenant in ("long", "short")}
+    await settled()
+    order = await served(held, waiting, 20)
+    assert 1 <= order.count("l") <= 3
