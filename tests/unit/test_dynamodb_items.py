@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from isochrone.stores.dynamodb.client import aws_endpoint
 from isochrone.stores.dynamodb.errors import ConditionFailed, InvalidCall, StoreRefused, error_of
 from isochrone.stores.dynamodb.items import from_item, to_item
-from isochrone.stores.protocols import StoreUnavailable
+from isochrone.stores.protocols import StoreBusy, StoreUnavailable
 
 values = st.none() | st.booleans() | st.text() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 
@@ -37,8 +37,8 @@ def test_number_that_dynamodb_has_normalised_is_read_as_int() -> None:
     ("status", "code", "kind"),
     [
         (400, "ConditionalCheckFailedException", ConditionFailed),
-        (400, "ProvisionedThroughputExceededException", StoreUnavailable),
-        (400, "ThrottlingException", StoreUnavailable),
+        (400, "ProvisionedThroughputExceededException", StoreBusy),
+        (400, "ThrottlingException", StoreBusy),
         (500, "InternalServerError", StoreUnavailable),
         (400, "ResourceNotFoundException", StoreRefused),
         (400, "AccessDeniedException", StoreRefused),

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 
 import pytest
 
@@ -499,3 +500,31 @@ def test_the_cheapest_price_of_a_model_is_expected() -> None:
     assert cheapest({"m": [Price(input=3, output=3), Price(input=1, output=2)], "n": []}) == {
         "m": Price(input=1, output=2)
     }
+
+
+# -- beyond the limit --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("load", [0.9, 1.2, 3.0])
+async def test_a_key_around_its_limit_costs_less_than_a_call_for_ten_requests_of_four_processes(load: float) -> None:
+    clock = Clock()
+    store = CountedStore(clock)
+    benches = [Bench(clock=clock, store=store) for _ in range(4)]
+    principal = key(requests_per_minute=6000, tokens_per_minute=10_000_000)
+    admitted, asked = 0, 0
+
+    async def ask(bench: Bench) -> None:
+        nonlocal admitted, asked
+        asked += 1
+        with suppress(LimitReached):
+            one = await bench.limiter.admit(principal, "", MODEL)
+            await one.reserve(100, 0.0)
+            one.charge(60, 0.0)
+            one.close()
+            admitted += 1
+
+    for _ in range(1200):
+        clock.now += 0.1
+        await asyncio.gather(*(ask(bench) for bench in benches for _ in range(round(load * 2.5))))
+    assert min(0.98 * 12_000, asked) <= admitted <= 12_000
+    assert 10 * store.calls <= asked
