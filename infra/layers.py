@@ -77,7 +77,7 @@ def _check_size(layers: Layers) -> None:
         parts = ", ".join(f"{name} {size:.0f}" for name, size in sizes.items())
         raise LayersTooLarge(
             f"the layers take {total:.0f} MB unpacked, and Lambda allows {BUDGET_MB} ({parts}): do without semantic "
-            "answers, light work, tokens, policies or finding personal data, one of them or more"
+            "answers, light work, tokens or policies, one of them or more"
         )
 
 

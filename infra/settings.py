@@ -116,12 +116,10 @@ class Deployment(NamedTuple):
     def extras(self) -> tuple[str, ...]:
         """Which libraries the edge function needs that not every one does; requirements-NAME.txt pins each."""
         settings = self.settings
-        modes = {settings.pii.mode, *(key.pii for key in settings.key if key.pii)}
         wanted = {
             "light": bool(settings.light),
             "tokens": bool(settings.issuer),
             "policies": bool(settings.policy) or settings.auth.policies,
-            "pii": modes != {"off"},
         }
         return tuple(name for name, is_wanted in wanted.items() if is_wanted)
 

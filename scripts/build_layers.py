@@ -19,7 +19,7 @@ import click
 
 ROOT = Path(__file__).resolve().parent.parent
 # What the layer of wheels can have beyond what every edge needs: requirements-NAME.txt, in this order in its name.
-EXTRAS = ("light", "tokens", "policies", "pii")
+EXTRAS = ("light", "tokens", "policies")
 STAMP = ".complete"
 # A second model, a sparse head, the sources and a server of their own: 28 MB.
 UNUSED_BY_THE_EDGE = ("e5-small-enpt-q4.bin", "sae.bin", "server.py", "e5.c", "e5.h")

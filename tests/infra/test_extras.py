@@ -16,7 +16,6 @@ LIGHT = '\n[[light]]\ntask = "tokens"\nmodel = "count"\n'
 TOKENS = '\n[[issuer]]\nname = "a"\nurl = "https://id.example.com"\naudience = "llm"\ntenant = "a"\n'
 POLICY = '\n[[policy]]\nid = "all"\neffect = "allow"\n'
 SHARED = "\n[auth]\npolicies = true\n"
-PII = '\n[pii]\nmode = "log"\n'
 
 
 def built(root: Path, *names: str, megabytes: float = 0.0) -> Path:
@@ -37,8 +36,7 @@ def built(root: Path, *names: str, megabytes: float = 0.0) -> Path:
         (TOKENS, ("tokens",)),
         (POLICY, ("policies",)),
         (SHARED, ("policies",)),
-        (PII, ("pii",)),
-        (LIGHT + TOKENS + POLICY + PII, EXTRAS),
+        (LIGHT + TOKENS + POLICY, EXTRAS),
     ],
 )
 def test_libraries_are_wanted_where_the_configuration_uses_them(
@@ -46,11 +44,6 @@ def test_libraries_are_wanted_where_the_configuration_uses_them(
 ) -> None:
     (tmp_path / "isochrone.toml").write_text(BASE + text)
     assert load(tmp_path / "isochrone.toml").extras == extras
-
-
-def test_one_key_with_personal_data_is_enough(tmp_path: Path) -> None:
-    (tmp_path / "isochrone.toml").write_text(BASE.replace("[[key]]\n", '[[key]]\npii = "upstream"\n'))
-    assert load(tmp_path / "isochrone.toml").extras == ("pii",)
 
 
 def test_each_set_of_libraries_is_a_layer_of_its_own(tmp_path: Path) -> None:
