@@ -475,5 +475,5 @@ async def test_loss_against_many_writers_is_a_full_backend_not_a_missing_table(
 
 
 async def test_a_process_that_is_alone_has_only_the_part_that_it_was_given() -> None:
-    slots = Slots("limit/x", 10, holder="me", store=None, clock=lambda: 0.0, wall=lambda: 0.0, alone=3, what="places of")
+    slots = Slots("limit/x", 10, holder="me", store=None, clock=float, wall=float, alone=3, what="places of")
     assert [slots.take_at_hand(Priority.HIGH) for _ in range(4)] == [True, True, True, False]
