@@ -52,7 +52,7 @@ def build_front_door(settings: Settings, region: str, life: Life, locator: Locat
             count=counters.add,
         ),
         forecast=build_forecast(settings),
-        redactor=cache(partial(_redactor, settings.pii)),
+        redactor=_redactor_when_needed(settings),
         now=time.time,
     )
 
@@ -117,6 +117,15 @@ def _moderation(settings: Settings, life: Life) -> Moderation:
         chance=random.SystemRandom().random,
         clock=time.monotonic,
     )
+
+
+def _redactor_when_needed(settings: Settings) -> Callable[[], Redactor]:
+    """Loaded now where the configuration asks for it, else for the first key of the directory that does."""
+    when_needed = cache(partial(_redactor, settings.pii))
+    modes = {settings.pii.mode, *(key.pii or "off" for key in settings.key)}
+    if settings.audit.prompts or modes != {"off"}:
+        when_needed()
+    return when_needed
 
 
 def _redactor(pii: config.Pii) -> Redactor:
