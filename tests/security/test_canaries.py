@@ -32,6 +32,7 @@ from isochrone.pii.vault import Vault
 from isochrone.stores.dynamodb.client import connect
 from isochrone.stores.dynamodb.tables import create_tables
 from isochrone.stores.tables import TABLES
+from tests.conftest import free_port
 from tests.contract.conftest import PATIENT
 from tests.faults.harness import REGIONS, RunningEdge, backend, running_edge, settings_with
 from tests.upstream import SCRIPTS, Exchange, Upstream, chunk, completion, ending
@@ -349,6 +350,21 @@ async def test_no_item_of_a_table_but_an_answers_own_holds_a_canary(
     keys = [item.get(field) for items in tables.values() for item in items for field in ("pk", "sk")]
     assert leaks(json.dumps(keys)) == []
     assert leaks(spooled + logged.getvalue()) == []
+
+
+async def test_while_every_table_is_gone_the_spools_and_the_logs_hold_no_canary(
+    upstream: Upstream, tmp_path: Path, logged: io.StringIO
+) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    state = {"kind": "dynamodb", "endpoint_url": nobody, "spool": str(tmp_path / "spool")}
+    async with edge_over(upstream, tmp_path, "says", "dead", state=state) as edge:
+        statuses = [(await edge.chat(model=name, headers=BEARER, **question())).status for name in ("says", "dead")]
+        refused = await edge.chat(model="says", headers={"authorization": f"Bearer {JWT}"}, **question())
+        spooled = files_in(tmp_path / "spool")
+    assert statuses == [200, 503]
+    assert refused.status in (401, 503)
+    assert '"backend":"pool-0"' in spooled
+    assert leaks(refused.body + spooled.encode() + files_in(tmp_path).encode() + logged.getvalue().encode()) == []
 
 
 async def items_of(client: Any, table: str) -> list[dict[str, Any]]:
