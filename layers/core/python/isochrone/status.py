@@ -25,7 +25,11 @@ def of(rooms: Rooms, caller: Caller, *, now: float, only_own: bool) -> dict[str,
             "revoked": rooms.desk.revoked(tenant),
             "curated": rooms.desk.standards(),
         },
+        "audit": {"waiting": len(rooms.audit), "lost": rooms.audit.lost, "unwritten": rooms.audit.unwritten},
+        "keys": rooms.front.identity.status(),
+        "limits": rooms.front.limiter.news(),
         "policies": rooms.front.policies.status() if rooms.front.policies else None,
+        "limits": rooms.front.limiter.news(),
         "client": _client(caller),
     }
 
