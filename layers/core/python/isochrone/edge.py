@@ -19,7 +19,6 @@ from isochrone.api.head import normalise
 from isochrone.api.requests import OPERATIONS, Operation
 from isochrone.api.trail import Trail
 from isochrone.audit.entry import entry_of
-from isochrone.audit.log import AnyLog, NoLog
 from isochrone.background import Background
 from isochrone.edge_answers import PATHS as ANSWER_PATHS
 from isochrone.edge_answers import AnswerRoutes
@@ -56,7 +55,6 @@ class Edge:
         on_close: Hook,
         with_metrics: bool,
         answers: AnswerRoutes | None = None,
-        audit: AnyLog | None = None,
         new_id: Callable[[], str],
         clock: Callable[[], float],
         now: Callable[[], float] = time.time,
@@ -69,7 +67,7 @@ class Edge:
         self._on_start, self._on_flush, self._on_close = on_start, on_flush, on_close
         self._answers = answers
         self._new_id = new_id
-        self._audit = NoLog() if audit is None else audit  # one that is empty is false
+        self._audit = pipeline.rooms.audit
         self._clock = clock
         self._now = now
         self._routes = self._route_table(with_metrics=with_metrics)

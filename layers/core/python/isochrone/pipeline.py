@@ -29,6 +29,7 @@ from isochrone.api.errors import ApiError, NotCached, NotFound, status_of
 from isochrone.api.exchange import Reply, Request
 from isochrone.api.requests import Ask, Operation
 from isochrone.api.trail import Trail
+from isochrone.audit.log import AnyLog
 from isochrone.background import Background
 from isochrone.errand import Admission, Allowed, Caller, Errand, Permit
 from isochrone.front_door import FrontDoor
@@ -80,6 +81,7 @@ class Rooms(NamedTuple):
     demand: Demand
     flights: Flights
     light: LightWork
+    audit: AnyLog
     exchange: Exchange | None = None
 
 

@@ -29,7 +29,6 @@ def of(rooms: Rooms, caller: Caller, *, now: float, only_own: bool) -> dict[str,
         "keys": rooms.front.identity.status(),
         "limits": rooms.front.limiter.news(),
         "policies": rooms.front.policies.status() if rooms.front.policies else None,
-        "limits": rooms.front.limiter.news(),
         "client": _client(caller),
     }
 

@@ -86,6 +86,7 @@ def build_edge(
         demand=life.demand,
         flights=Flights(life.background, Rejoin, generations),
         light=LightWork(settings.light, served=life.fleet.models, estimate=estimate),
+        audit=life.audit,
         exchange=life.exchange,
     )
     life.attend_to(rooms.front)
@@ -99,7 +100,6 @@ def build_edge(
         on_close=life.close,
         with_metrics=resident,
         answers=AnswerRoutes(rooms.desk.library, life.revocations) if life.revocations else None,
-        audit=life.audit,
         new_id=lambda: os.urandom(16).hex(),
         clock=time.monotonic,
     )

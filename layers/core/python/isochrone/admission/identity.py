@@ -61,6 +61,10 @@ class Identity:
         if self._tokens:
             await self._tokens.refresh(now=now)
 
+    def status(self) -> dict[str, int] | None:
+        """How often the keys of the directory could not be read; None where nobody looks there."""
+        return {"unread": self._directory.failures} if self._directory else None
+
     async def _principal(self, secret: str, now: float) -> Principal:
         found = await self._find(secret, now) if secret else None
         if found is None and self._required:
