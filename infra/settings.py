@@ -129,12 +129,14 @@ class Deployment(NamedTuple):
         return None if self.local else self.settings.state.kms_key
 
     @property
-    def slot_homes(self) -> tuple[str, ...]:
-        """The regions whose fleet table holds the slots of a backend; the edges of all regions lease them there."""
+    def fleet_homes(self) -> tuple[str, ...]:
+        """The regions whose fleet table the edges of all regions use: those where slots of a backend are leased, and the
+        main one, where days and months of limits are counted."""
         if self.settings.state.kind == "memory":
             return ()
         limited = [backend for backend in self.settings.backend if backend.max_concurrency]
-        return tuple(dict.fromkeys(home_of(backend, self.settings) for backend in limited))
+        homes = [home_of(backend, self.settings) for backend in limited]
+        return tuple(dict.fromkeys([*homes, main_region(self.settings)]))
 
     def region(self, name: str) -> Region:
         return next(region for region in self.settings.region if region.name == name)

@@ -73,12 +73,12 @@ class EdgeFunction(Construct):
 
 
 def edge_role(scope: Construct, *, log_group: logs.LogGroup, deployment: Deployment) -> iam.Role:
-    """What an edge may and nothing else: use its tables, the slots that other regions keep, its backends' keys."""
+    """What an edge may and nothing else: use its tables, what other regions count for all, its backends' keys."""
     role = own_role(scope, log_group=log_group, deployment=deployment, table_actions=TABLE_ACTIONS)
     role.add_to_policy(_lay_down(scope, deployment))
     for statement in audit_writing(scope, deployment):
         role.add_to_policy(statement)
-    if elsewhere := [home for home in deployment.slot_homes if home != Stack.of(scope).region]:
+    if elsewhere := [home for home in deployment.fleet_homes if home != Stack.of(scope).region]:
         fleet = table_name(deployment.settings, "fleet")
         role.add_to_policy(
             iam.PolicyStatement(

@@ -197,21 +197,21 @@ def test_function_may_touch_the_tables_that_its_code_opens_and_only_as_declared(
 
 
 TWO_HOMES = BASE.replace('engine = "vllm"', "max_concurrency = 32")
-"""That of the pool, and the default region for the official API, which stands in none."""
+"""That of the pool, and the default region for the official API, which stands in none, and for limits of a day."""
 
 
 @pytest.mark.parametrize(
     ("config", "homes"),
     [
         (BASE, {"us-east-1"}),
-        (BASE.replace("max_concurrency = 8", ""), set()),
+        (BASE.replace("max_concurrency = 8", ""), {"us-east-1"}),
         (TWO_HOMES, {"us-east-1", "eu-west-1"}),
         (BASE.replace('kind = "dynamodb"', 'kind = "memory"'), set()),
     ],
-    ids=["one-home", "no-limits", "two-homes", "no-tables"],
+    ids=["one-home", "no-slots", "two-homes", "no-tables"],
 )
 @pytest.mark.parametrize("edge", REGIONS)
-def test_edge_reaches_into_another_region_only_for_the_slots_that_have_their_home_there(
+def test_edge_reaches_into_another_region_only_for_slots_and_limits_that_are_counted_there(
     synthesise: Synthesise, config: str, homes: set[str], edge: str
 ) -> None:
     stack = synthesise(config).edge(edge)
