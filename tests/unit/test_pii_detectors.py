@@ -7,6 +7,7 @@ from typing import get_args
 
 import pytest
 
+from isochrone.admission.key_record import new_key
 from isochrone.pii.detectors import finder
 from isochrone.pii.found import MOST_LOOKED_AT, TooMuch
 from isochrone.settings import PiiKind
@@ -156,3 +157,8 @@ def test_things_of_many_texts_are_found_each_in_its_own() -> None:
         [],
         [],
     ]
+
+
+def test_a_key_of_our_own_is_a_secret() -> None:
+    key = new_key(bytes(range(32)))
+    assert found(f"my key {key} fails", "secret") == [key]

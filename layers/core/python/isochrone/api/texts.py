@@ -1,48 +1,82 @@
 """The texts of a request: all of them, in one order, and the same request with other texts.
 
-Texts are the strings that a person or a program wrote: messages, prompts, inputs, tools and their schemas, stop
-strings, `user`, metadata. Names of models, roles and types are none, and neither is data (images, sounds, files).
+Every string is one, wherever it stands, for engines show their models more than messages: tools, schemas, names, stop
+strings, `user`. Only the model's name is none, and neither are the words of the API itself, or the pictures, sounds and
+files in a message.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from isochrone.api.requests import Ask
 
-_NO_TEXT = frozenset({"model", "role", "type", "id", "tool_call_id", "image_url", "input_audio", "file", "audio"})
+Change = Callable[[str], str]
+
+_DATA = frozenset({"image_url", "input_audio", "file", "audio"})
+_WORDS_OF_THE_API = (
+    frozenset({"system", "developer", "user", "assistant", "tool", "function", "text", "image_url", "input_audio"})
+    | {"file", "auto", "none", "required", "json_object", "json_schema", "stop", "length", "tool_calls"}
+    | {"object", "array", "string", "number", "integer", "boolean", "null"}
+)
+_NUMBERS = frozenset({int, float, bool, type(None)})  # a prompt may be a long list of tokens
 
 
 def texts_of(ask: Ask) -> list[str]:
     """All of them, ordered by the names of their fields, and in lists as they stand there."""
-    return list(texts_in(ask.fields))
+    texts: list[str] = []
+    with_texts(ask, _into(texts))
+    return texts
 
 
-def with_texts(ask: Ask, change: Callable[[str], str]) -> Ask:
+def texts_in(value: Any) -> list[str]:
+    """Every string in plain data, in the same order."""
+    texts: list[str] = []
+    _changed(value, _into(texts))
+    return texts
+
+
+def with_texts(ask: Ask, change: Change) -> Ask:
     """The same request, each of its texts changed; in the order of `texts_of`."""
-    return ask._replace(fields=_changed(ask.fields, change))
+    changed = {name: _field(name, ask.fields[name], change) for name in sorted(ask.fields) if name != "model"}
+    return ask._replace(fields={name: changed.get(name, value) for name, value in ask.fields.items()})
 
 
-def texts_in(value: Any) -> Iterator[str]:
+def _into(texts: list[str]) -> Change:
+    def keep(text: str) -> str:
+        texts.append(text)
+        return text
+
+    return keep
+
+
+def _field(name: str, value: Any, change: Change) -> Any:
+    if name != "messages" or not isinstance(value, list):
+        return _changed(value, change)
+    return [_message(one, change) for one in value]
+
+
+def _message(message: Any, change: Change) -> Any:
+    if not isinstance(message, dict) or not isinstance(message.get("content"), list):
+        return _changed(message, change)
+    changed = {
+        name: [_part(part, change) for part in message[name]] if name == "content" else _changed(message[name], change)
+        for name in sorted(message)
+    }
+    return {name: changed[name] for name in message}
+
+
+def _part(part: Any, change: Change) -> Any:
+    return _changed(part, change, but=_DATA if isinstance(part, dict) else frozenset())
+
+
+def _changed(value: Any, change: Change, *, but: frozenset[str] = frozenset()) -> Any:
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for name in sorted(value):
-            if name not in _NO_TEXT:
-                yield from texts_in(value[name])
-    elif isinstance(value, list):
-        for one in value:
-            if not isinstance(one, int | float):  # a prompt of tokens
-                yield from texts_in(one)
-
-
-def _changed(value: Any, change: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return change(value)
+        return value if value in _WORDS_OF_THE_API else change(value)
     if isinstance(value, dict):
-        changed = {name: _changed(value[name], change) for name in sorted(value) if name not in _NO_TEXT}
+        changed = {name: _changed(value[name], change) for name in sorted(value) if name not in but}
         return {name: changed.get(name, one) for name, one in value.items()}
     if isinstance(value, list):
-        return [_changed(one, change) for one in value]
+        return [one if type(one) in _NUMBERS else _changed(one, change) for one in value]
     return value

@@ -179,7 +179,7 @@ def _is_whatever(text: str, start: int, end: int) -> bool:
 
 _CHAR = "[A-Za-z0-9_-]"
 _KEYS = (
-    *(f"sk-{_CHAR}{{20,200}}", "[spr]k_(?:live|test)_[A-Za-z0-9]{16,250}", f"iso-{_CHAR}{{20,200}}"),
+    *(f"sk-{_CHAR}{{20,200}}", "[spr]k_(?:live|test)_[A-Za-z0-9]{16,250}", f"isk_{_CHAR}{{40,60}}"),
     *(r"(?:AKIA|ASIA)[A-Z0-9]{16}\b", r"LTAI[A-Za-z0-9]{12,24}\b", r"AKID[A-Za-z0-9]{32}\b"),
     *(r"gh[pousr]_[A-Za-z0-9]{30,255}", r"github_pat_\w{22,255}", f"glpat-{_CHAR}{{20,60}}"),
     *("xox[abeoprs]-[A-Za-z0-9-]{10,250}", f"AIza{_CHAR}{{35}}", rf"ya29\.{_CHAR}{{20,250}}"),

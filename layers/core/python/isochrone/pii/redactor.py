@@ -56,7 +56,7 @@ class Redactor:
 
     def may_keep(self, body: dict[str, Any], mode: PiiMode) -> bool:
         """May this answer be kept, as far as what the model says in it goes?"""
-        return mode == "off" or not self.has_personal_data(list(texts_in(body.get("choices"))))
+        return mode == "off" or not self.has_personal_data(texts_in(body.get("choices")))
 
     def has_personal_data(self, texts: Sequence[str]) -> bool:
         """Is there any in one of them?"""

@@ -51,7 +51,7 @@ class Screen:
 
     async def look_at(self, body: dict[str, Any]) -> tuple[str, ...]:
         """The categories that an answer falls under, for the audit. It cannot be taken back. Never raises."""
-        texts = list(texts_in(body.get("choices")))
+        texts = texts_in(body.get("choices"))
         categories = await self._moderation.flags_afterwards(texts) if self._moderation else ()
         if categories:
             self._count("content_flagged_after")
