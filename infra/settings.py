@@ -130,8 +130,8 @@ class Deployment(NamedTuple):
 
     @property
     def fleet_homes(self) -> tuple[str, ...]:
-        """The regions whose fleet table the edges of all regions use: those where slots of a backend are leased, and the
-        main one, where days and months of limits are counted."""
+        """The regions whose fleet table the edges of all regions use: where slots of a backend are leased, and the main
+        one, where days and months of limits are counted."""
         if self.settings.state.kind == "memory":
             return ()
         limited = [backend for backend in self.settings.backend if backend.max_concurrency]
