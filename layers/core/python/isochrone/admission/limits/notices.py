@@ -17,6 +17,8 @@ log = logging.getLogger("isochrone")
 
 LEVELS = (50, 80, 100)
 _KEPT_SECONDS = 40 * 86_400.0
+# What is forgotten of what this process has told, the table still knows.
+_REMEMBERED = 10_000
 
 Post = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -46,8 +48,13 @@ class Notices:
             for level in LEVELS:
                 counter = notice_counter(quota, level)
                 if level <= reached and counter not in account.sheet.told and (account.name, counter) not in self._done:
-                    self._done.add((account.name, counter))
+                    self._remember((account.name, counter))
                     account.table.background.start(self._tell(account, counter, _notice(scope, quota, level)))
+
+    def _remember(self, told: tuple[str, str]) -> None:
+        if len(self._done) >= _REMEMBERED:
+            self._done.clear()
+        self._done.add(told)
 
     async def _tell(self, account: Account, counter: str, notice: dict[str, Any]) -> None:
         expires = account.table.now() + _KEPT_SECONDS
