@@ -120,6 +120,19 @@ def trees(folder: Path) -> Iterator[tuple[Path, ast.Module]]:
         yield path, ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
+def known_tests() -> frozenset[str]:
+    """The names of all tests, and of state machines that are one (`TestLimits = Machine.TestCase`)."""
+    nodes = [node for _, tree in trees(ROOT / "tests") for node in ast.walk(tree)]
+    functions = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    machines = {ast.unparse(node.targets[0]) for node in nodes if isinstance(node, ast.Assign) and _is_machine(node)}
+    return frozenset(name for name in functions | machines if name.startswith(("test_", "Test")))
+
+
+def _is_machine(node: ast.Assign) -> bool:
+    return isinstance(node.value, ast.Attribute) and node.value.attr == "TestCase"
+
+
 def constants(tree: ast.AST) -> Iterator[str]:
     """Every text that stands in the code, docstrings included."""
     return (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))

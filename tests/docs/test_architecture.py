@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from importlib.util import find_spec
 
+import pytest
+
 from isochrone.stores.tables import TABLES
 from local.layout import POOL_NAMES, REGIONS
 from tests.docs.repository import CORE, ROOT, constants, page, trees
@@ -18,9 +20,10 @@ def test_modules_that_are_named_exist() -> None:
     assert [name for name in sorted(named) if find_spec(name) is None] == []
 
 
-def test_every_module_of_the_answers_has_its_place_on_the_map() -> None:
+@pytest.mark.parametrize("room", ["answers", "admission", "audit", "durable", "outbound", "pii"])
+def test_every_module_of_a_room_has_its_place_on_the_map(room: str) -> None:
     """By its whole name, or behind a room's as `.guards`."""
-    modules = [path for path in (CORE / "answers").rglob("*.py") if path.stem != "__init__"]
+    modules = [path for path in (CORE / room).rglob("*.py") if path.stem != "__init__"]
     names = {path: ".".join(path.relative_to(CORE).with_suffix("").parts) for path in modules}
     assert sorted(n for path, n in names.items() if not {f"isochrone.{n}", f".{path.stem}"} & set(PAGE.code)) == []
 

@@ -100,7 +100,7 @@ def test_every_field_of_the_status_is_described() -> None:
     status = msgspec.json.decode(asyncio.run(_ask("GET", "/v1/status")).body)
     (backend,) = status["backends"]
     parts = [status, backend, backend["probe"], *backend["offers"], *status["models"]]
-    parts += [status[name] for name in ("ledger", "fleet", "answers", "client")]
+    parts += [status[name] for name in ("ledger", "fleet", "answers", "audit", "limits", "client")]
     sums = {"memory.hits": 1.0}
     parts += [status["answers"]["false_hits"], figures(sums)["tiers"], figures(sums)["tiers"]["memory"]]
     assert sorted({field for part in parts for field in part} - _named_in("Status")) == []
