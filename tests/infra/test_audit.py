@@ -13,7 +13,7 @@ import pytest
 
 from infra.constructs.audit import COLUMNS, QUERIES
 from isochrone.audit.chain import Chain
-from isochrone.audit.entry import AuditEntry
+from isochrone.audit.entry import AuditEntry, Flag
 from tests.infra.conftest import BASE, Synthesis, Synthesise, Template, actions_of, only, resources
 
 AUDITED = BASE + '\n[audit]\nto = "firehose"\ndays = 90\n'
@@ -126,7 +126,7 @@ def test_entries_that_do_not_reach_the_bucket_raise_an_alarm(edge: Template, app
 
 
 def test_table_has_a_column_for_every_field_of_an_entry() -> None:
-    names = {field.name for field in msgspec.structs.fields(AuditEntry)}
+    names = {field.name for kind in (AuditEntry, Flag) for field in msgspec.structs.fields(kind)}
     line = json.loads(Chain("w").link(AuditEntry(**_entry())))
     assert {*COLUMNS} == names | {*line} | {"record"}
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from isochrone.audit.reading import files_in, lines_of
+from isochrone.audit.verification import verify
 from tests.faults.harness import RunningEdge, backend, eventually, running_edge
 from tests.upstream import Exchange, Upstream, completion
 
@@ -64,9 +66,9 @@ def generated(upstream: Upstream) -> int:
     return sum(received.path.endswith("/chat/completions") for received in upstream.requests)
 
 
-def entries(folder: Path) -> list[dict[str, Any]]:
+def entries(folder: Path, record: str = "request") -> list[dict[str, Any]]:
     lines = [line for path in folder.rglob("*") if path.is_file() for line in path.read_text().splitlines()]
-    return [entry for line in lines if (entry := json.loads(line)).get("record") == "request"]
+    return [entry for line in lines if (entry := json.loads(line)).get("record") == record]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -120,7 +122,7 @@ async def test_moderation_is_not_shown_personal_data_that_backends_do_not_see(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_an_answer_that_is_flagged_afterwards_is_counted(
+async def test_an_answer_that_is_flagged_afterwards_is_counted_and_audited(
     upstream: Upstream, moderation: Moderation, tmp_path: Path, stream: bool
 ) -> None:
     async def says_bad(exchange: Exchange) -> None:
@@ -137,7 +139,8 @@ async def test_an_answer_that_is_flagged_afterwards_is_counted(
 
     upstream.scripts["ok"] = says_bad
     async with edge_with(upstream, tmp_path, content=moderated(after=1.0)) as edge:
-        assert (await say(edge, "fine", stream=stream)).status == 200
+        answer = await say(edge, "fine", stream=stream)
+        assert answer.status == 200
         await edge.settled()
 
         async def is_counted() -> bool:
@@ -145,6 +148,15 @@ async def test_an_answer_that_is_flagged_afterwards_is_counted(
             return counters.get("content_flagged_after") == 1
 
         await eventually(is_counted, within=5.0)
+    (flag,) = entries(tmp_path, "flag")
+    assert flag["request_id"] == answer.headers["x-request-id"]
+    assert [flag[name] for name in ("rule", "tenant", "model", "backend")] == [
+        "moderation/hate",
+        "anonymous",
+        "m",
+        "pool-0",
+    ]
+    assert verify(lines_of(files_in([tmp_path]))).is_intact
 
 
 async def test_a_known_answer_is_not_given_to_who_may_not_ask(

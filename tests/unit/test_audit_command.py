@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from isochrone.audit.chain import Chain
+from isochrone.audit.entry import Flag
 from isochrone.cli import main
 from tests.audits import NOW, entry, written
 
@@ -159,6 +160,25 @@ def test_show_prints_each_request_once_oldest_first(mixed: Path) -> None:
     assert "by pool" in lines[0]
     assert "3+7 tokens" in lines[0]
     assert "denied  403  t/-  192.0.2.1  POST /v1/chat/completions  policy_denied rule night" in lines[2]
+
+
+def test_flagged_answers_stand_among_the_requests_and_belong_to_the_chain(mixed: Path) -> None:
+    chain = Chain("w2")
+    flag = Flag(
+        time=int(NOW * 1000) + 1,
+        request_id="r0",
+        edge="eu-west-1",
+        tenant="t\x1b",
+        model="m",
+        backend="pool",
+        rule="moderation/hate",
+    )
+    mixed.write_bytes(b"\n".join([mixed.read_bytes(), chain.link(entry(0)), chain.link(flag)]))
+    shown = run("show", mixed, "--tenant", "t\x1b").output.splitlines()
+    assert [line.split("Z  ")[1] for line in shown] == ["flagged   t?/-  answer to r0  m  by pool  moderation/hate"]
+    assert "moderation/hate" not in run("show", mixed, "--denied").output
+    mixed.write_bytes(mixed.read_bytes().replace(b"moderation/hate", b"moderation/spam"))
+    assert "entry 1 of writer w2 does not have its own hash" in run("verify", mixed).output
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,7 @@ async def test_a_sample_of_answers_is_looked_at_and_what_is_flagged_is_counted()
     bench = Bench(after=0.6, chance=0.5)
     assert bench.screen.looks_at_answers()
     body = {"choices": [{"message": {"content": "bad", "reasoning_content": "well"}}]}
-    assert await bench.screen.look_at(body) == ("hate", "violence")
+    assert await bench.screen.look_at(body) == "moderation/hate,violence"
     assert bench.counts == ["content_flagged_after"]
     assert not Bench(after=0.4, chance=0.5).screen.looks_at_answers()
     assert not Screen([], None, count=bench.counts.append).looks_at_answers()
@@ -215,7 +215,7 @@ async def test_a_sample_of_answers_is_looked_at_and_what_is_flagged_is_counted()
 async def test_an_answer_that_nobody_can_judge_is_not_flagged() -> None:
     bench = Bench(on_error="deny", after=1.0)
     bench.judge.down = True
-    assert await bench.screen.look_at({"choices": [{"text": "bad"}]}) == ()
+    assert await bench.screen.look_at({"choices": [{"text": "bad"}]}) is None
 
 
 # -- the backend that judges -------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from isochrone.cli_options import ConfigFile, Moment, Refused, json_option
 from isochrone.settings import Settings, table_name
 
 if TYPE_CHECKING:
-    from isochrone.audit.entry import AuditEntry
+    from isochrone.audit.entry import AuditEntry, Flag
     from isochrone.audit.verification import Line, Report
     from isochrone.stores.entries import Checkpoint
 
@@ -90,7 +90,10 @@ def show(
     limit: int | None,
     as_json: bool,
 ) -> None:
-    """Print the requests of a log, oldest first; it is not checked. Exit status: 0, 2 when a file cannot be read."""
+    """Print the requests of a log and the flags on their answers, oldest first; it is not checked.
+
+    Exit status: 0, 2 when a file cannot be read.
+    """
     from msgspec.json import encode
 
     from isochrone.audit.report import line_of
@@ -100,14 +103,20 @@ def show(
         for entry in _entries(paths, settings)
         if entry.time >= (since or 0.0) * 1000
         and (tenant is None or entry.tenant == tenant)
-        and not (denied and entry.decision == "allowed")
+        and not (denied and not _is_denied(entry))
     ]
     entries.sort(key=lambda entry: entry.time)
     for entry in entries[-limit:] if limit else entries:
         click.echo(encode(entry).decode() if as_json else line_of(entry))
 
 
-def _entries(paths: Sequence[Path], settings: Settings | None) -> Iterator[AuditEntry]:
+def _is_denied(entry: AuditEntry | Flag) -> bool:
+    from isochrone.audit.entry import AuditEntry
+
+    return isinstance(entry, AuditEntry) and entry.decision != "allowed"
+
+
+def _entries(paths: Sequence[Path], settings: Settings | None) -> Iterator[AuditEntry | Flag]:
     from isochrone.audit.reading import entries_of
 
     try:

@@ -404,14 +404,14 @@ class Pipeline:
             return
         won.visit.succeeded(transcript.usage)
         if transcript.storable and self._is_sampled():
-            self._look_at(errand, transcript.to_body(ask.operation, model=ask.model, created=created))
+            self._look_at(errand, won, transcript.to_body(ask.operation, model=ask.model, created=created))
 
     def _settle(self, errand: Errand, generation: Generation | None, won: Won, body: dict[str, Any]) -> None:
         """The answer is complete: into the ledger, to those who share it, and into the store where it may be kept."""
         usage = usage_in(body, errand.ask.fields)
         won.visit.succeeded(usage)
         if self._is_sampled():
-            self._look_at(errand, body)
+            self._look_at(errand, won, body)
         if not errand.inquiry.mark:
             return
         answer = self._answer_of(errand, won, body, usage)
@@ -425,14 +425,16 @@ class Pipeline:
         screen = self.rooms.front.screen
         return screen is not None and screen.looks_at_answers()
 
-    def _look_at(self, errand: Errand, body: dict[str, Any]) -> None:
+    def _look_at(self, errand: Errand, won: Won, body: dict[str, Any]) -> None:
         """Have the moderation see what was told already: it can only be remembered."""
-        self._background.start(self._moderated(errand.request_id, body))
+        self._background.start(self._moderated(errand, won.visit.step, body))
 
-    async def _moderated(self, request_id: str, body: dict[str, Any]) -> None:
-        screen = self.rooms.front.screen
-        if screen and (categories := await screen.look_at(body)):
-            log.warning("request %s: its answer was flagged: %s", request_id, ", ".join(categories))
+    async def _moderated(self, errand: Errand, step: Step, body: dict[str, Any]) -> None:
+        screen, request_id = self.rooms.front.screen, errand.request_id
+        if screen and (rule := await screen.look_at(body)):
+            log.warning("request %s: its answer was flagged: %s", request_id, rule)
+            tenant, backend = errand.caller.principal.tenant, step.backend.facts.name
+            self.rooms.audit.flag(request_id, rule, tenant=tenant, model=step.model, backend=backend)
 
     async def _keep(self, errand: Errand, answer: Answer, model: str, fence: int | None) -> bool:
         """Can others find it now? A fallback's answer is not kept: it would go on answering for the model long after

@@ -1,4 +1,4 @@
-"""What an audit log holds of one request, and of one writer when it begins."""
+"""What an audit log holds of one request, of an answer that was flagged, and of one writer when it begins."""
 
 from __future__ import annotations
 
@@ -62,6 +62,20 @@ class AuditEntry(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fiel
     output_tokens: int = 0
     estimated: bool = False
     cost: float | None = None
+
+
+class Flag(Struct, frozen=True, kw_only=True, tag_field="record", tag="flag"):
+    """A moderation flagged an answer when it had been told already. `time` is when it said so, in epoch milliseconds;
+    `request_id` is that of the request for which the answer was made, whose own entry says the rest. `rule` is as in
+    the entry of a request that is refused for the same: `moderation/CATEGORY,...`."""
+
+    time: int
+    request_id: str
+    edge: str
+    tenant: str
+    model: str
+    backend: str
+    rule: str
 
 
 def entry_of(trail: Trail, *, edge: str, outcome: str | None = None) -> AuditEntry:

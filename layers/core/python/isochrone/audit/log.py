@@ -16,7 +16,7 @@ from msgspec import Struct, structs
 
 from isochrone import __version__
 from isochrone.audit.chain import Chain, link_of
-from isochrone.audit.entry import AuditEntry, Start
+from isochrone.audit.entry import AuditEntry, Flag, Start
 from isochrone.durable.journal import Form
 from isochrone.durable.outbox import Outbox
 from isochrone.durable.spool import NoSpool
@@ -125,6 +125,15 @@ class AuditLog(Outbox[Begun, Line]):
         chain = self._chain or self._begin_chain()
         self.write(Line(chain.link(entry), (entry.time, entry.request_id), own=True))
 
+    def flag(self, request_id: str, rule: str, *, tenant: str, model: str, backend: str) -> None:
+        """An answer that was told falls under `rule` (`moderation/CATEGORY,...`): linked, and on disk when this
+        returns."""
+        chain, now = self._chain or self._begin_chain(), round(self._clock() * 1000)
+        flag = Flag(
+            time=now, request_id=request_id, edge=self._edge, tenant=tenant, model=model, backend=backend, rule=rule
+        )
+        self.write(Line(chain.link(flag), (now, ""), own=True))
+
     def _begin_chain(self) -> Chain:
         self._chain = Chain(self._new_id())
         start = Start(time=round(self._clock() * 1000), edge=self._edge, version=__version__, to=self._sink.to)
@@ -185,6 +194,9 @@ class NoLog:
         """Nothing."""
 
     def record(self, entry: AuditEntry) -> None:
+        """Nothing."""
+
+    def flag(self, request_id: str, rule: str, *, tenant: str, model: str, backend: str) -> None:
         """Nothing."""
 
     async def flush(self) -> None:

@@ -13,7 +13,7 @@ from typing import IO
 
 import msgspec
 
-from isochrone.audit.entry import AuditEntry
+from isochrone.audit.entry import AuditEntry, Flag
 from isochrone.audit.verification import Line
 
 _ENDINGS = (".jsonl", ".json", ".gz")
@@ -52,9 +52,10 @@ def _opened(path: Path) -> IO[bytes]:
     return io.BufferedReader(gzip.GzipFile(path)) if is_packed else path.open("rb")
 
 
-def entries_of(lines: Iterable[Line]) -> Iterator[AuditEntry]:
-    """Every request once, as its line says; lines that cannot be read are left out, since `verify` speaks of those."""
-    decode = msgspec.json.Decoder(AuditEntry).decode
+def entries_of(lines: Iterable[Line]) -> Iterator[AuditEntry | Flag]:
+    """Every request and every flag once, as its line says; lines that cannot be read are left out, since `verify`
+    speaks of those."""
+    decode = msgspec.json.Decoder(AuditEntry | Flag).decode
     seen: set[bytes] = set()
     for line in lines:
         try:

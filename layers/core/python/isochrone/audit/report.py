@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from isochrone.audit.entry import AuditEntry
+from isochrone.audit.entry import AuditEntry, Flag
 
 _WIDTH = 80
 
 
-def line_of(entry: AuditEntry) -> str:
+def line_of(entry: AuditEntry | Flag) -> str:
     """When, what was decided and who asked for what; what a caller wrote cannot steer a terminal."""
-    when = datetime.fromtimestamp(entry.time / 1000, UTC)
+    when = f"{datetime.fromtimestamp(entry.time / 1000, UTC):%Y-%m-%d %H:%M:%S}.{entry.time % 1000:03}Z"
+    parts = _parts_of_flag(entry) if isinstance(entry, Flag) else _parts_of(entry)
+    return "  ".join(_safe(part) for part in (when, *parts) if part)
+
+
+def _parts_of(entry: AuditEntry) -> list[str]:
     country = f" ({entry.country})" if entry.country else ""
-    parts = [
-        f"{when:%Y-%m-%d %H:%M:%S}.{entry.time % 1000:03}Z",
+    return [
         f"{entry.decision:8}{entry.status}",
         f"{entry.tenant or '-'}/{entry.key_id or entry.subject or '-'}",
         f"{entry.address or '-'}{country}",
@@ -26,7 +30,10 @@ def line_of(entry: AuditEntry) -> str:
         f"{entry.latency_ms:.0f} ms",
         f"{entry.input_tokens}+{entry.output_tokens} tokens" if entry.output_tokens else "",
     ]
-    return "  ".join(_safe(part) for part in parts if part)
+
+
+def _parts_of_flag(flag: Flag) -> list[str]:
+    return ["flagged ", f"{flag.tenant}/-", f"answer to {flag.request_id}", flag.model, f"by {flag.backend}", flag.rule]
 
 
 def _safe(text: str) -> str:

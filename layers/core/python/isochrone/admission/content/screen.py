@@ -41,7 +41,7 @@ class Screen:
         """Raises ContentRefused, and NothingAlive where the moderation has no word on it and must have one. The trail
         gets `moderation/CATEGORY`."""
         if self._moderation and (categories := await self._moderation.flags(texts_of(ask))):
-            trail.rule = f"moderation/{','.join(categories)}"
+            trail.rule = _rule(categories)
             self._count("content_flagged")
             raise ContentRefused(f"The request was flagged by moderation: {', '.join(categories)}.")
 
@@ -49,10 +49,16 @@ class Screen:
         """Is the answer that came just now to be looked at?"""
         return self._moderation is not None and self._moderation.is_sampled()
 
-    async def look_at(self, body: dict[str, Any]) -> tuple[str, ...]:
-        """The categories that an answer falls under, for the audit. It cannot be taken back. Never raises."""
+    async def look_at(self, body: dict[str, Any]) -> str | None:
+        """The rule that an answer breaks (`moderation/CATEGORY,...`), for the audit. It cannot be taken back. Never
+        raises."""
         texts = texts_in(body.get("choices"))
         categories = await self._moderation.flags_afterwards(texts) if self._moderation else ()
-        if categories:
-            self._count("content_flagged_after")
-        return categories
+        if not categories:
+            return None
+        self._count("content_flagged_after")
+        return _rule(categories)
+
+
+def _rule(categories: Sequence[str]) -> str:
+    return f"moderation/{','.join(categories)}"
