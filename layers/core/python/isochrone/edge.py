@@ -14,7 +14,7 @@ import msgspec
 from isochrone import __version__, status
 from isochrone.api.controls import request_id
 from isochrone.api.errors import ApiError, BadRequest, MethodNotAllowed, NotFound, status_of
-from isochrone.api.exchange import Reply, Request, Watched
+from isochrone.api.exchange import Outcome, Reply, Request, Watched
 from isochrone.api.head import normalise
 from isochrone.api.requests import OPERATIONS, Operation
 from isochrone.api.trail import Trail
@@ -148,7 +148,7 @@ class Edge:
         except ApiError as error:
             return self._remembered(self.refuse(error, own_id), request, begun, error)
         except asyncio.CancelledError:
-            self._over(trail, begun, told_out=False)
+            self._over(trail, begun, "left")
             raise
         except Exception:
             log.exception("request %s failed inside the edge", own_id)
@@ -174,15 +174,15 @@ class Edge:
             if not trail.address:
                 self._rooms.front.locate(request)
         if reply.stream is None:
-            self._over(trail, begun, told_out=True)
+            self._over(trail, begun, "complete")
             return reply
         self._audit.begin(entry_of(trail, edge=self.region))
         reply.stream = Watched(reply.stream, (*reply.endings, partial(self._over, trail, begun)))
         return reply
 
-    def _over(self, trail: Trail, begun: float, told_out: bool) -> None:
+    def _over(self, trail: Trail, begun: float, outcome: Outcome) -> None:
         trail.latency_ms = (self._clock() - begun) * 1000
-        trail.outcome = trail.outcome or ("complete" if told_out else "left")
+        trail.outcome = outcome
         self._audit.record(entry_of(trail, edge=self.region))
 
     def refuse(self, error: ApiError, own_id: str | None = None) -> Reply:

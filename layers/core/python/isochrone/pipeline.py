@@ -385,12 +385,11 @@ class Pipeline:
             recovery=errand.controls.recovery,
             include_usage=errand.ask.include_usage or generation is not None,
             on_complete=partial(self._settle_stream, errand, generation),
-            on_broken=partial(self._broken, errand, generation),
+            on_broken=partial(self._broken, generation),
         )
         return Reply(status=200, headers={**headers, **EVENT_STREAM}, stream=stream)
 
-    def _broken(self, errand: Errand, generation: Generation | None) -> None:
-        errand.permit.trail.outcome = "broken"
+    def _broken(self, generation: Generation | None) -> None:
         self.rooms.counters.add("streams_broken")
         if generation:
             generation.broke()

@@ -6,7 +6,7 @@ A door knows sockets or events; the pipeline knows neither. Header names are low
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from msgspec import Struct, field
 
@@ -48,8 +48,11 @@ class ByteStream(Protocol):
     async def aclose(self) -> None: ...
 
 
-Ending = Callable[[bool], None]
-"""Hears that a reply is over, and whether all of it was told."""
+Outcome = Literal["complete", "broken", "left"]
+Ending = Callable[[Outcome], None]
+"""Hears how a reply ended: "broken" is told in band, "left" says that its caller did not hear the end."""
+# What every error event that a stream of ours ends with begins with.
+_ERROR_EVENT = b'data: {"error":'
 
 
 class Reply(Struct, kw_only=True):
@@ -72,11 +75,12 @@ class Reply(Struct, kw_only=True):
 
 
 class Watched:
-    """A stream that calls each of `endings` once when it is over: was all of it told, or did somebody leave before?"""
+    """A stream that tells each of `endings` once how it ended."""
 
     def __init__(self, stream: ByteStream, endings: Sequence[Ending]) -> None:
         self._stream = stream
         self._endings = endings
+        self._last = b""
         self._told_out = False
         self._telling = self._tell()
 
@@ -85,8 +89,17 @@ class Watched:
 
     async def _tell(self) -> AsyncGenerator[bytes, None]:
         async for data in self._stream:
+            self._last = data
             yield data
         self._told_out = True
+
+    @property
+    def _outcome(self) -> Outcome:
+        """Whoever shares a stream hears of its end in the stream alone."""
+        if not self._told_out:
+            return "left"
+        last_line = self._last.rstrip(b"\n").rpartition(b"\n")[2]
+        return "broken" if last_line.startswith(_ERROR_EVENT) else "complete"
 
     async def aclose(self) -> None:
         try:
@@ -95,4 +108,4 @@ class Watched:
         finally:
             endings, self._endings = self._endings, ()
             for ending in endings:
-                ending(self._told_out)
+                ending(self._outcome)
