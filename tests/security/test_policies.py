@@ -112,3 +112,32 @@ async def test_status_tells_how_many_policies_are_obeyed(upstream: Upstream) -> 
         assert (await edge.status())["policies"] == {"rules": 1, "unread": 0, "refused": None}
     async with running_edge(backend(upstream)) as edge:
         assert (await edge.status())["policies"] is None
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/chat/completions", {"max_completion_tokens": 1, "max_tokens": 9_000}),
+        ("/v1/completions", {"prompt": "a", "max_completion_tokens": 1, "max_tokens": 9_000}),
+        ("/v1/completions", {"prompt": "a", "max_tokens": 1_200, "best_of": 8}),
+        ("/v1/completions", {"prompt": ["a"] * 5, "max_tokens": 500, "best_of": 4, "n": 2}),
+    ],
+)
+async def test_no_field_hides_how_many_tokens_a_request_may_use(
+    upstream: Upstream, path: str, fields: dict[str, Any]
+) -> None:
+    small = {"id": "small", "effect": "allow", "condition": {"tokens": {"max": 5000}}}
+    if path.startswith("/v1/chat"):
+        fields = {"messages": [{"role": "user", "content": "a"}], **fields}
+    async with running_edge(backend(upstream), **secured(small)) as edge:
+        asked = {"json": {"model": "m", **fields}, "headers": {"authorization": "Bearer ann"}}
+        assert refusal(await edge.request("POST", path, **asked)) == (403, "policy_denied")
+        assert upstream.requests == []
+
+
+async def test_what_an_embedding_says_of_tokens_means_nothing(upstream: Upstream) -> None:
+    small = {"id": "small", "effect": "allow", "condition": {"tokens": {"max": 5000}}}
+    async with running_edge(backend(upstream), **secured(small)) as edge:
+        asked = {"model": "m", "input": "a", "max_tokens": "many", "n": 0.5}
+        reply = await edge.request("POST", "/v1/embeddings", json=asked, headers={"authorization": "Bearer ann"})
+        assert reply.status == 200

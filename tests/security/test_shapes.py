@@ -168,6 +168,8 @@ BAD_CHATS: dict[str, Row] = {
     "something behind the end": (chat() + b"{}", 400, "invalid_json", None),
     "a byte order mark": (b"\xef\xbb\xbf" + chat(), 400, "invalid_json", None),
     "too many bytes": (chat(user="x" * MOST), 413, "body_too_large", None),
+    "a completion's prompt": (chat(prompt="x"), 400, "unknown_parameter", "prompt"),
+    "an embedding's input": (chat(input=None), 400, "unknown_parameter", "input"),
 }
 BAD_COMPLETIONS: dict[str, Row] = {
     "the best of a million": (completion(best_of=10**6), 400, "invalid_value", "best_of"),
@@ -175,8 +177,14 @@ BAD_COMPLETIONS: dict[str, Row] = {
     "a crowd of prompts": (completion(prompt=["x"] * 51), 400, "invalid_value", "prompt"),
     "some prompts, each many times": (completion(prompt=["x"] * 10, n=8), 400, "invalid_value", "prompt"),
     "more tokens than the model holds": (completion(max_tokens=8193), 400, "invalid_value", "max_tokens"),
+    "a chat's messages": (completion(messages=[USER]), 400, "unknown_parameter", "messages"),
+    "fewer than no tokens by a chat's name": (
+        *(completion(max_completion_tokens=-9, max_tokens=99), 400, "invalid_value", "max_completion_tokens"),
+    ),
+    "a bound that is no number": (completion(max_completion_tokens="9"), 400, "invalid_type", "max_completion_tokens"),
 }
 BAD_EMBEDDINGS: dict[str, Row] = {
+    "a chat's messages": (embedding(messages="x"), 400, "unknown_parameter", "messages"),
     "a crowd of inputs": (embedding(input=["x"] * 51), 400, "invalid_value", "input"),
     "a crowd of lists of tokens": (embedding(input=[[1]] * 51), 400, "invalid_value", "input"),
 }

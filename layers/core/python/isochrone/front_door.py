@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 # What says how to generate, and nothing of what about: the audit may have it of everybody.
 _TOLD = ("stream", "max_tokens", "max_completion_tokens", "temperature", "top_p", "n", "seed", "reasoning_effort")
 
+_LONGEST_WORD = 20
+
 
 class Policies(Protocol):
     """The rules of who may do what (`admission.policies.shared`)."""
@@ -129,7 +131,7 @@ class FrontDoor:
         ask = read(operation, request, self.guard)
         trail = request.trail
         trail.model = ask.model
-        trail.parameters = {name: ask.fields[name] for name in _TOLD if name in ask.fields}
+        trail.parameters = {name: ask.fields[name] for name in _TOLD if _says_how(ask.fields.get(name))}
         return ask
 
     async def authorize(self, caller: Caller, action: Action, trail: Trail) -> None:
@@ -207,8 +209,8 @@ class FrontDoor:
     async def reserve(self, admission: Admission, ask: Ask) -> None:
         """Before it is generated: what it is likely to use at most. Raises LimitReached."""
         if admission.is_counted:
-            prompt, most = estimate_prompt(ask.fields), _own_limit(ask)
-            await admission.reserve(*self._forecast.of(ask.model, prompt, most=most, choices=ask.choices))
+            prompt, most = estimate_prompt(ask.fields), ask.most_tokens
+            await admission.reserve(*self._forecast.of(ask.model, prompt, most=most, choices=ask.generations))
 
     def learn(self, model: str, tokens: int) -> None:
         """A reply of this model had so many tokens."""
@@ -219,6 +221,13 @@ class FrontDoor:
         if self.policies:
             await self.policies.refresh(max_age=0)
         await self.identity.refresh(now=self._now())
+
+
+def _says_how(value: Any) -> bool:
+    """Is it a number or a word such as "low"? Where no shape says what a field holds, a caller may write anything."""
+    return isinstance(value, int | float) or (
+        isinstance(value, str) and len(value) <= _LONGEST_WORD and value.isalnum()
+    )
 
 
 def _obey(decision: Decision, trail: Trail) -> None:
@@ -240,8 +249,4 @@ def _places(settings: Settings) -> dict[str, frozenset[str]]:
 
 def most_tokens(ask: Ask) -> int:
     """What the request may use at most, as far as it says so: its prompt by an estimate, and its own limit."""
-    return estimate_prompt(ask.fields) + (_own_limit(ask) or 0) * ask.choices
-
-
-def _own_limit(ask: Ask) -> int | None:
-    return ask.fields.get("max_completion_tokens") or ask.fields.get("max_tokens")
+    return estimate_prompt(ask.fields) + (ask.most_tokens or 0) * ask.generations

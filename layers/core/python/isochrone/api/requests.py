@@ -47,6 +47,7 @@ class _Common(Struct, kw_only=True):
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     n: Some | None = None
     max_tokens: Tokens | None = None
+    max_completion_tokens: Tokens | None = None
     min_tokens: Annotated[int, Meta(ge=0, le=_MOST_TOKENS)] | None = None
     stop: str | list[str] | None = None
     stop_token_ids: Annotated[list[int], Meta(max_length=1024)] | None = None
@@ -57,7 +58,6 @@ class _Common(Struct, kw_only=True):
 
 class _Chat(_Common, kw_only=True):
     messages: Annotated[list[_Message], Meta(min_length=1)]
-    max_completion_tokens: Tokens | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0)] | None = None
     tools: list[dict[str, Any]] | None = None
@@ -115,6 +115,20 @@ class Ask(NamedTuple):
         prompts = _texts_in(self.fields["prompt"]) if self.operation is COMPLETION else 1
         return (self.fields.get("n") or 1) * prompts
 
+    @property
+    def generations(self) -> int:
+        """How many answers engines make for it: of `best_of` nobody is told more than `n`."""
+        told = self.fields.get("n") or 1
+        made = max(told, self.fields.get("best_of") or 1) if self.operation is COMPLETION else told
+        return self.choices // told * made if self.operation is not EMBEDDING else self.choices
+
+    @property
+    def most_tokens(self) -> int | None:
+        """Its own bound for each of them, None where it has none. Engines differ in which of two bounds counts."""
+        if self.operation is EMBEDDING:
+            return 0
+        return max(self.fields.get("max_completion_tokens") or 0, self.fields.get("max_tokens") or 0) or None
+
 
 def _texts_in(said: str | list[Any]) -> int:
     """A list of tokens is one text, any other list many."""
@@ -152,6 +166,7 @@ def parse(operation: Operation, body: bytes, content_type: str | None, guard: Gu
         raise WrongContentType(f"Send content-type: application/json, not {content_type[:100]!r}.")
     guard.check_raw(body)
     fields = _decode(body)
+    _check_operation(fields, operation)
     try:
         checked: Any = msgspec.convert(fields, operation.shape)
     except msgspec.ValidationError as error:
@@ -163,6 +178,16 @@ def parse(operation: Operation, body: bytes, content_type: str | None, guard: Gu
         param = "input" if operation is EMBEDDING else "prompt"
         raise BadRequest(f"'{param}' asks for more than {guard.most_answers} answers at once.", param=param)
     return ask
+
+
+_CONTENTS = {"messages": CHAT, "prompt": COMPLETION, "input": EMBEDDING}
+
+
+def _check_operation(fields: dict[str, Any], operation: Operation) -> None:
+    """What another route reads has no shape here, and whoever looks at a request must not look at the wrong contents."""
+    for name, route in _CONTENTS.items():
+        if name in fields and route is not operation:
+            raise BadRequest(f"'{name}' belongs to /v1{route.path}, not here.", code="unknown_parameter", param=name)
 
 
 def _is_json(content_type: str) -> bool:
