@@ -22,6 +22,7 @@ from tests.upstream import Upstream
 # An edge stands in the first region unless told otherwise, so that a plan without a client's place has this order.
 REGIONS = ("us-east-1", "eu-west-1", "ap-southeast-1")
 START_SECONDS = 10.0
+ENVIRON = {"POOL_KEY": "pool-secret", "LONG_KEY": "sk-" + "canaryupstream4c1d" * 3}
 
 
 class Answer(Struct, kw_only=True):
@@ -140,7 +141,7 @@ async def running_edge(
 ) -> AsyncIterator[RunningEdge]:
     """An edge of this region over these backends, drained and closed on the way out."""
     settings = settings_with(*backends, **sections)
-    edge = build_edge(settings, region=region, environ={"POOL_KEY": "pool-secret"}, resident=True)
+    edge = build_edge(settings, region=region, environ=ENVIRON, resident=True)
     addresses: asyncio.Queue[str] = asyncio.Queue()
     door = local.LocalDoor(edge, settings.limits)
     # What the door does to the collector is for a process that only serves; this one also runs other tests.

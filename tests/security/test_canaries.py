@@ -34,7 +34,7 @@ from isochrone.stores.dynamodb.tables import create_tables
 from isochrone.stores.tables import TABLES
 from tests.conftest import free_port
 from tests.contract.conftest import PATIENT
-from tests.faults.harness import REGIONS, RunningEdge, backend, running_edge, settings_with
+from tests.faults.harness import ENVIRON, REGIONS, RunningEdge, backend, running_edge, settings_with
 from tests.upstream import SCRIPTS, Exchange, Upstream, chunk, completion, ending
 
 pytestmark = pytest.mark.anyio
@@ -197,6 +197,53 @@ async def test_a_backend_that_tells_its_key_in_a_refusal_tells_it_to_nobody(
             assert leaks(answer.body, but="prompt") == []
         reported = await reports(edge)
     assert leaks(reported + logged.getvalue() + files_in(tmp_path)) == []
+
+
+@pytest.mark.parametrize("key", ["POOL_KEY", "LONG_KEY"])
+async def test_a_backend_that_tells_its_key_in_the_middle_of_a_stream_tells_it_to_nobody(
+    upstream: Upstream, key: str
+) -> None:
+    """A filter's words are passed on in band."""
+
+    async def filters(exchange: Exchange) -> None:
+        await exchange.begin_stream()
+        await exchange.send(chunk({"role": "assistant", "content": "Well"}))
+        await exchange.backend.gate.wait()
+        error = {"error": {"message": f"content_filter: {exchange.received.headers}", "code": "content_filter"}}
+        await exchange.send(b"data: " + json.dumps(error).encode() + b"\n\n")
+        await exchange.end()
+
+    upstream.scripts["filters"] = filters
+    served = backend(upstream, "filters", api_key_env=key)
+    async with running_edge(served) as edge:
+        answer = await edge.chat(stream=True, on_first=upstream.gate.set)
+    assert b"content_filter" in answer.events[-1]
+    assert ENVIRON[key].encode() not in answer.body
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_holds_the_key_with_which_we_asked_is_told_and_kept_without_it(
+    upstream: Upstream, stream: bool
+) -> None:
+    """Some proxies show in their replies what they were sent."""
+
+    async def shows(exchange: Exchange) -> None:
+        debug = {"debug": {"headers": dict(exchange.received.headers)}}
+        if exchange.wants_stream:
+            shown = b": " + str(exchange.received.headers).encode() + b"\n\n"
+            said = b"data: " + json.dumps(debug).encode() + b"\n\n"
+            await exchange.stream([shown, said, chunk({"role": "assistant", "content": "Well"}), *ending(exchange)])
+        else:
+            await exchange.json({**completion({"content": "Well"}), **debug})
+
+    upstream.scripts["shows"] = shows
+    async with running_edge(backend(upstream, "shows", api_key_env="LONG_KEY")) as edge:
+        told = [await edge.chat(stream=stream)]
+        await edge.settled()
+        told += [await edge.chat(stream=stream), await edge.chat(stream=not stream)]
+    assert b"Bearer [key]" in told[0].body
+    assert [answer.text() for answer in told] == ["Well"] * 3
+    assert [ENVIRON["LONG_KEY"].encode() in answer.body for answer in told] == [False] * 3
 
 
 # -- what comes from callers -------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from isochrone.routing.prober import why
 from isochrone.upstream.alarm import Alarm
 from isochrone.upstream.failure import AttemptFailed, Cause, failure_of_status, out_of_time, told_in_band
 from isochrone.upstream.gathering import can_be_gathered
+from isochrone.upstream.masking import Mask
 from isochrone.upstream.stream import StreamAnswer
 from isochrone.upstream.surrogates import may_hold_halves, mend
 from isochrone.upstream.transcript import Transcript, broken_off
@@ -58,11 +59,12 @@ class BodyAnswer(NamedTuple):
 
 class _Limits(NamedTuple):
     """When there must be a first token (or, of a body, all of it), and when the whole must be over. `alarm` holds the
-    attempt's waits to them."""
+    attempt's waits to them, `mask` its backend's words to what others may hear."""
 
     first_by: float
     ends_at: float
     alarm: Alarm
+    mask: Mask
 
 
 async def attempt(
@@ -85,7 +87,7 @@ async def attempt(
     now = time.monotonic()
     own_end = now + step.offer.deadlines.total
     silent_at = min(own_end, now + _patience(step.offer, ask) / (2 if impatient else 1))
-    limits = _Limits(min(ends_at, silent_at), min(ends_at, own_end), Alarm())
+    limits = _Limits(min(ends_at, silent_at), min(ends_at, own_end), Alarm(), Mask(headers))
     headers = {**headers, "X-Isochrone-Timeout": _in_tenths(limits.ends_at - now)}
     answer = None
     try:
@@ -97,18 +99,12 @@ async def attempt(
     except AttemptFailed as failure:
         if failure.cause is Cause.SILENT and ends_at < silent_at:
             raise out_of_time() from None
-        failure.body = without_key(failure.body, headers)
+        failure.body = limits.mask.error(failure.body)
         raise told_in_band(failure) from None
     finally:
         if not isinstance(answer, StreamAnswer):
             limits.alarm.stop()
     return answer
-
-
-def without_key(body: bytes, headers: Mapping[str, str]) -> bytes:
-    """A backend's words without the key that it was sent: some tell all that they got, and words are passed on."""
-    key = headers.get("Authorization", "").removeprefix("Bearer ").encode()
-    return body.replace(key, b"[key]") if key else body
 
 
 def _patience(offer: Offer, ask: Ask) -> float:
@@ -172,6 +168,7 @@ def _stream_of(response: aiohttp.ClientResponse, step: Step, limits: _Limits, tr
         stall=step.offer.deadlines.stall,
         ends_at=limits.ends_at,
         close=close,
+        mask=limits.mask,
     )
 
 
@@ -248,7 +245,7 @@ async def _whole_body(response: aiohttp.ClientResponse, limits: _Limits, operati
     await bounded(_read_into(read, response.content, limit=_MAX_BODY), limits.first_by, limits.alarm)
     if len(read) > _MAX_BODY:
         raise AttemptFailed(Cause.BROKEN, f"sent a body of more than {_MAX_BODY} bytes")
-    raw = mend(bytes(read)) if may_hold_halves(read) else bytes(read)
+    raw = limits.mask.body(mend(bytes(read)) if may_hold_halves(read) else bytes(read))
     try:
         body = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

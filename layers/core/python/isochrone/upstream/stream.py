@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from isochrone.api.sse import Event, EventTooLong, SseDecoder
 from isochrone.upstream.failure import AttemptFailed, Cause, out_of_time, told_in_band
+from isochrone.upstream.masking import NOTHING, Mask
 from isochrone.upstream.surrogates import Mender, may_hold_halves
 from isochrone.upstream.transcript import Reading, Transcript
 
@@ -34,6 +35,7 @@ class StreamAnswer:
         stall: float,
         ends_at: float,
         close: Callable[[], None],
+        mask: Mask = NOTHING,
     ) -> None:
         self.transcript = transcript
         self.first: list[Read] = []
@@ -43,6 +45,7 @@ class StreamAnswer:
         self._stall = stall
         self._ends_at = ends_at
         self._close = close
+        self._mask = mask
         self._progress_at = 0.0
         self._listened_at = 0.0
         self._at_end = False
@@ -125,9 +128,10 @@ class StreamAnswer:
         read: list[Read] = []
         for event in events:
             try:
-                whole = self._mended(event)
+                whole = self._mended(self._mask.event(event))
                 read.append((whole, self.transcript.read(whole.data)))
             except AttemptFailed as failure:
+                failure.body = self._mask.error(failure.body)
                 self._failure, self._at_end = told_in_band(failure), True
                 break
             if self.transcript.done:
