@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from hashlib import sha256
 from typing import Any
 
@@ -75,6 +76,31 @@ async def test_a_known_answer_costs_a_request_and_no_tokens(near: Upstream) -> N
         assert reply.headers["x-isochrone-cache"] == "hit"
         assert reply.headers["x-ratelimit-remaining-requests"] == "7"
         assert await remaining(edge) == before
+
+
+async def test_an_old_answer_is_made_anew_only_with_tokens_that_its_caller_has(
+    near: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {"ttl": 60, "stale_while_revalidate": 36_000}
+    async with running_edge(backend(near), key=[key(tokens_per_minute=1000)], answers=answers) as edge:
+        await ask(edge, cache="", max_tokens=100)
+        await edge.settled()
+        monkeypatch.setattr(edge.edge.pipeline, "_now", lambda: time.time() + 3600.0)
+        front = edge.edge.pipeline.rooms.front
+        others = await front.limiter.admit(front.identity._ring.principals[0], "", "m")
+        await others.reserve(950, 0.0)
+        assert await revalidated(edge, near) == 1
+        others.close()
+        assert await revalidated(edge, near) == 2
+        assert await remaining(edge) == 1000 - 2 * USED
+
+
+async def revalidated(edge: RunningEdge, upstream: Upstream) -> int:
+    """How often a backend was asked, after one more known answer past its time."""
+    reply = await ask(edge, cache="", max_tokens=100)
+    assert reply.headers["x-isochrone-stale"] == "revalidating"
+    await edge.settled()
+    return len(upstream.requests)
 
 
 async def test_a_place_is_held_until_the_last_event_and_free_after_it(near: Upstream) -> None:

@@ -115,6 +115,20 @@ async def test_what_is_charged_after_the_end_or_beyond_what_was_reserved_counts_
     assert admitted.headers()["x-ratelimit-remaining-tokens"] == "670"
 
 
+async def test_work_that_goes_on_after_the_end_reserves_anew_and_gives_back_anew() -> None:
+    bench, principal = Bench(), key(tokens_per_minute=1000, concurrency=1)
+    admitted = await bench.limiter.admit(principal, "", MODEL)
+    admitted.close()
+    await admitted.reserve(600, 0.0)
+    with pytest.raises(LimitReached):
+        await admitted.reserve(600, 0.0)
+    admitted.charge(100, 0.0)
+    assert admitted.headers()["x-ratelimit-remaining-tokens"] == "400"
+    admitted.close()
+    assert admitted.headers()["x-ratelimit-remaining-tokens"] == "900"
+    (await bench.limiter.admit(principal, "", MODEL)).close()
+
+
 async def test_closing_twice_gives_back_once() -> None:
     bench, principal = Bench(), key(tokens_per_minute=1000, concurrency=2)
     admitted = await bench.limiter.admit(principal, "", MODEL)

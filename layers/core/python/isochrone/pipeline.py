@@ -153,11 +153,12 @@ class Pipeline:
                     lasts_until=lasts_until,
                     permit=Permit(trail, allowed, is_private, admission),
                 )
+            reply.headers.update(admission.headers())
+            reply = front.restore(reply, vault)
         except BaseException:
             admission.close()
             raise
-        reply.headers.update(admission.headers())
-        return front.restore(_held(reply, admission), vault)
+        return _held(reply, admission)
 
     async def answer(
         self,
@@ -480,15 +481,18 @@ class Pipeline:
             self.rooms.demand.asked(tenant, mark, now)
 
     async def _refresh(self, errand: Errand) -> None:
-        """A new answer in place of one past its time, or to check one; one at a time, and nobody waits for it."""
-        mark = errand.inquiry.mark
+        """A new answer in place of one past its time, or to check one; one at a time, and nobody waits for it. It uses
+        what its caller may use."""
+        mark, admission = errand.inquiry.mark, errand.permit.admission
         if mark in self._refreshing or errand.controls.cache is CacheMode.ONLY:
             return
         self._refreshing.add(mark)
         try:
             with suppress(ApiError):
+                await self.rooms.front.reserve(admission, errand.ask)
                 await self._answer(errand.for_nobody())
         finally:
+            admission.close()
             self._refreshing.discard(mark)
 
     def _counted(self, headers: dict[str, str]) -> dict[str, str]:

@@ -64,7 +64,7 @@ class Admitted:
         return any(scope.quotas("token") or scope.quotas("dollar") for scope in self.scopes)
 
     async def reserve(self, tokens: int, cost: float) -> None:
-        """Before it is generated: take what it may use at most. Raises LimitReached."""
+        """Before it is generated: take what it may use at most, until `close`. Raises LimitReached."""
         steps = []
         for scope in self.scopes:
             for unit, amount in (("token", float(tokens)), ("dollar", cost)):
@@ -73,8 +73,6 @@ class Admitted:
         for step, holds in await self._limiter.take(steps):
             for hold in holds:
                 self._held[hold.quota.kind.unit].append((step.account, hold))
-        if not self._is_open:  # the caller left while we waited
-            self._give_back()
 
     def charge(self, tokens: int, cost: float) -> None:
         """An attempt used this, also one that ends after the request."""
@@ -90,11 +88,12 @@ class Admitted:
                     quota.spend(amount, account.now())
 
     def close(self) -> None:
-        """The request is over: give back what was reserved and not used, and its places. Once."""
+        """The request is over: give back what was reserved and not used, and its places, once. Work that goes on for it
+        may reserve anew, and then closes anew."""
+        self._give_back()
         if not self._is_open:
             return
         self._is_open = False
-        self._give_back()
         held = self._limiter.now() - self._since
         for scope in self.scopes:
             scope.live -= 1
@@ -111,6 +110,7 @@ class Admitted:
         for holds in self._held.values():
             for _, hold in holds:
                 hold.give_back()
+            holds.clear()
 
 
 def headers_of(scopes: Sequence[Scope]) -> dict[str, str]:
