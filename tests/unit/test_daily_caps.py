@@ -178,3 +178,24 @@ async def test_a_known_answer_costs_no_request_of_the_day(upstream: Upstream) ->
     async with running_edge(backend(upstream, requests_per_day=1)) as edge:
         answers = [await edge.chat(messages=[{"role": "user", "content": "same"}], temperature=0) for _ in range(3)]
     assert [answer.status for answer in answers] == [200] * 3
+
+
+async def test_a_share_that_is_used_up_ends_the_outage_and_not_the_day() -> None:
+    world = World(100, share=0.1)
+    edge = world.edge()
+    world.store.failing = True
+    assert await edge.sent(20) == 10
+    assert edge.state.spent_until <= 5.0
+    world.store.failing = False
+    world.now += 5.0
+    assert await edge.sent(3) == 3
+
+
+async def test_what_was_let_through_without_the_table_counts_when_it_is_back() -> None:
+    world = World(30, share=0.5)
+    edges = [world.edge(), world.edge()]
+    world.store.failing = True
+    assert [await edge.sent(20) for edge in edges] == [15, 15]
+    world.store.failing = False
+    world.now += 5.0
+    assert [await edge.sent(20) for edge in edges] == [15, 0]

@@ -4,7 +4,8 @@
 
 Each attempt is counted before it is made. Of a large cap a process takes some at once, so that not every attempt is a
 write; what it does not use of them is lost for that day, and the cap is never exceeded. A backend that has had its
-requests is not planned with until the day ends. While the table is gone, each process goes on with a share of the cap.
+requests is not planned with until the day ends. While the table is gone, each process goes on with a share of the cap,
+and says so when the table is back.
 """
 
 from __future__ import annotations
@@ -35,12 +36,21 @@ _COUNTER = "requests"
 
 
 class _Count:
-    """One backend's day, as this process knows it: what it has `at_hand`, and what it let through `alone`."""
+    """One backend's day, as this process knows it: what it has `at_hand`, and what it let through `alone`, of which the
+    table was `told` so much."""
 
     def __init__(self, day: int) -> None:
         self.day = day
         self.at_hand = 0
         self.alone = 0
+        self.told = 0
+
+    def take_alone(self, most: int) -> bool:
+        """One of so many that nobody is asked for."""
+        if self.alone >= most:
+            return False
+        self.alone += 1
+        return True
 
 
 class DailyCaps:
@@ -78,8 +88,10 @@ class DailyCaps:
             return True
         if await self._take_more(backend.facts.name, cap, home, count):
             return True
-        backend.spent_until = self._clock() + DAY - now % DAY
-        log.warning("backend %s has had its %d requests of the day", backend.facts.name, cap)
+        is_alone = self._clock() < self._ask_again_at
+        backend.spent_until = self._ask_again_at if is_alone else self._clock() + DAY - now % DAY
+        share = "its share of the" if is_alone else "its"
+        log.warning("backend %s has had %s %d requests of the day", backend.facts.name, share, cap)
         return False
 
     def _home(self, facts: Backend) -> Home:
@@ -93,20 +105,23 @@ class DailyCaps:
 
     async def _take_more(self, name: str, cap: int, home: Home, count: _Count) -> bool:
         if home.store is None:
-            return _take_alone(count, cap)
+            return count.take_alone(cap)
         if self._clock() < self._ask_again_at:
-            return _take_alone(count, ceil(cap * self._local_share))
+            return count.take_alone(ceil(cap * self._local_share))
         try:
             async with asyncio.timeout(self._patience + _ROUND_TRIPS * home.rtt_ms / 1000):
                 return await self._take_there(name, cap, home, count)
         except (StoreUnavailable, TimeoutError) as error:
             self._ask_again_at = self._clock() + _ALONE_SECONDS
             log.warning("requests of the day to %s are counted by this process alone: %s", name, error or "no answer")
-            return _take_alone(count, ceil(cap * self._local_share))
+            return count.take_alone(ceil(cap * self._local_share))
 
     async def _take_there(self, name: str, cap: int, home: Home, count: _Count) -> bool:
         assert home.store is not None
         counter, expires = f"daily/{name}/{count.day}", (count.day + 2) * DAY
+        if owed := count.alone - count.told:
+            await home.store.add(counter, {_COUNTER: float(owed)}, expires=float(expires))
+            count.told += owed
         amount = max(1, cap // _PIECES)
         while amount > 0:
             taken = await home.store.take(
@@ -117,11 +132,6 @@ class DailyCaps:
                 return True
             amount = min(amount - 1, cap - int(taken.sums.get(_COUNTER, cap)))
         return False
-
-
-def _take_alone(count: _Count, most: int) -> bool:
-    count.alone += 1
-    return count.alone <= most
 
 
 def all_spent(backends: list[BackendState], model: str, *, now: float) -> Saturated:
