@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from hashlib import sha256
 from typing import Any
 
 import pytest
 
-from tests.faults.harness import REGIONS, Answer, RunningEdge, backend, running_edge
+from tests.faults.harness import REGIONS, Answer, RunningEdge, backend, eventually, running_edge
 from tests.upstream import Upstream
 
 KEYS = [
@@ -130,7 +131,7 @@ async def test_no_field_hides_how_many_tokens_a_request_may_use(
     if path.startswith("/v1/chat"):
         fields = {"messages": [{"role": "user", "content": "a"}], **fields}
     async with running_edge(backend(upstream), **secured(small)) as edge:
-        asked = {"json": {"model": "m", **fields}, "headers": {"authorization": "Bearer ann"}}
+        asked: dict[str, Any] = {"json": {"model": "m", **fields}, "headers": {"authorization": "Bearer ann"}}
         assert refusal(await edge.request("POST", path, **asked)) == (403, "policy_denied")
         assert upstream.requests == []
 
@@ -141,3 +142,34 @@ async def test_what_an_embedding_says_of_tokens_means_nothing(upstream: Upstream
         asked = {"model": "m", "input": "a", "max_tokens": "many", "n": 0.5}
         reply = await edge.request("POST", "/v1/embeddings", json=asked, headers={"authorization": "Bearer ann"})
         assert reply.status == 200
+
+
+async def test_a_shared_generation_gives_nobody_a_model_that_is_not_allowed() -> None:
+    """Two keys of a tenant ask the same at the same time; only one of them may have what stands in for the model."""
+    keys = [{**key, "tenant": "t"} for key in KEYS]
+    only = {"id": "only-m", "effect": "deny", "principal": {"key": ["bob"]}, "resource": {"model": ["other"]}}
+    async with Upstream() as near, Upstream() as far:
+        spare = backend(far, place=1, models={"other": "gated"})
+        model = [{"name": "m", "fallback": ["other"]}]
+        more = secured(ALLOW_ALL, only) | {"key": keys}
+        async with running_edge(backend(near, "dead"), spare, model=model, **more) as edge:
+            first = asyncio.create_task(ask(edge, "ann", temperature=0))
+            await eventually(lambda: len(far.requests) == 1)
+            tried = len(near.requests)
+            second = asyncio.create_task(ask(edge, "bob", temperature=0))
+            await eventually(lambda: len(near.requests) > tried or second.done())
+            far.gate.set()
+            assert (await first).status == 200
+            assert (await second).status >= 500
+
+
+async def test_a_model_that_stands_in_must_be_among_the_models_of_the_key() -> None:
+    keys = [{**KEYS[0], "models": ["m"]}, {**KEYS[1], "models": ["m", "other"]}]
+    async with Upstream() as near, Upstream() as far:
+        spare = backend(far, place=1, models={"other": "ok"})
+        model = [{"name": "m", "fallback": ["other"]}]
+        more: dict[str, Any] = {"auth": {"required": True}, "key": keys}
+        async with running_edge(backend(near, "dead"), spare, model=model, **more) as edge:
+            assert (await ask(edge, "ann")).status >= 500
+            assert far.requests == []
+            assert (await ask(edge, "bob")).status == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -77,6 +78,12 @@ class Permit(NamedTuple):
     allowed: Allowed = _ANY
     is_private: bool = False
     admission: Admission = Unlimited()
+
+    def apart(self, model: str) -> str:
+        """What keeps its generations of `model` from callers who may have others in its place; "" where nothing does."""
+        bound = sorted((name, sorted(regions)) for name, regions in self.allowed.items() if regions is not None)
+        stand_ins = [one for one in bound if one[0] != model]
+        return f"~{blake2b(repr(stand_ins).encode(), digest_size=8).hexdigest()}" if stand_ins else ""
 
 
 class Errand(NamedTuple):

@@ -274,7 +274,7 @@ class Pipeline:
         if inquiry.mark is None or not inquiry.may_share or errand.controls.recovery is not Recovery.SPLICE:
             return self._relay(await self._attempt(errand), errand)
         mark = errand.follow or inquiry.mark
-        flight = mark + await self.rooms.desk.stamp(inquiry, mark)
+        flight = mark + await self.rooms.desk.stamp(inquiry, mark) + errand.permit.apart(errand.ask.model)
         reply = await self.rooms.flights.share(self._asker(errand, mark, flight))
         if reply.headers["x-isochrone-cache"] == "coalesced":
             self.rooms.counters.add("cache_coalesced")
