@@ -92,5 +92,5 @@ def test_engine_of_policies_is_loaded_only_where_there_are_some(tmp_path: Path, 
     config = tmp_path / "isochrone.toml"
     config.write_text(CONFIG.format(state="memory"))
     assert {"cedarpy", "zoneinfo"} & set(imported(config)["modules"]) == set()
-    config.write_text(CONFIG.format(state="memory") + used)
+    config.write_text(CONFIG.format(state="dynamodb") + used)
     assert "cedarpy" in imported(config)["modules"]

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from isochrone.admission.policies import Decision
 from isochrone.api.exchange import Request
 from isochrone.edge import Edge
 from isochrone.settings import Settings
@@ -25,7 +26,8 @@ DOCUMENT: dict[str, Any] = {
 }
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 OPEN = {"/healthz", "/readyz", "/metrics"}
-BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}]}).encode()
+CONTENTS: dict[str, dict[str, Any]] = {"/v1/completions": {"prompt": "hi"}, "/v1/embeddings": {"input": "hi"}}
+CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 
 
 @pytest.fixture
@@ -38,7 +40,8 @@ async def edge() -> AsyncIterator[Edge]:
 
 def asked(path: str, method: str, authorization: str | None = None, peer: str = "203.0.113.9") -> Request:
     headers = {"authorization": authorization} if authorization else {}
-    return Request(method=method, path=path.format(id="m"), headers=headers, body=BODY, peer=peer)
+    body = json.dumps({"model": "m", **CONTENTS.get(path, CHAT)}).encode()
+    return Request(method=method, path=path.format(id="m"), headers=headers, body=body, peer=peer)
 
 
 async def test_paths_are_those_that_are_known() -> None:
@@ -71,6 +74,33 @@ async def test_every_route_but_the_open_ones_refuses_a_known_key_from_another_ne
         for method in METHODS:
             reply = await edge.handle(asked(path, method, f"Bearer {SECRET}"))
             assert reply.status in (403, 405), (path, method)
+
+
+class _Unread:
+    """Policies of a directory that could not be read yet."""
+
+    is_known = False
+    asks_tokens = False
+
+    async def refresh(self, *, max_age: float = 0.0) -> None:
+        pass
+
+    def decide(self, *_: Any, **__: Any) -> Decision:
+        return Decision(True, None, "must not be asked")
+
+    def status(self) -> dict[str, Any]:
+        return {}
+
+
+async def test_every_route_but_the_open_ones_says_when_nobody_can_tell_what_is_allowed(edge: Edge) -> None:
+    edge.pipeline.rooms.front.policies = _Unread()
+    for path in set(edge.paths) - OPEN:
+        for method in METHODS:
+            reply = await edge.handle(asked(path, method, f"Bearer {SECRET}", "10.0.0.1"))
+            assert reply.status in (503, 405), (path, method)
+            if reply.status == 503:
+                assert json.loads(reply.body)["error"]["code"] == "policies_unavailable"
+                assert reply.headers["retry-after"] == "2"
 
 
 async def test_known_key_is_let_in_where_the_others_are_not(edge: Edge) -> None:

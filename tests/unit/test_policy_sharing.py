@@ -23,6 +23,8 @@ from isochrone.stores.memory import MemoryDirectoryStore
 from isochrone.stores.protocols import StoreUnavailable
 
 CONFIG = """
+[state]
+kind = "dynamodb"
 [auth]
 required = false
 policies = {shared}
@@ -85,9 +87,7 @@ def allows(one: SharedPolicies, tenant: str) -> bool:
 
 
 async def test_rules_of_the_directory_are_obeyed_beside_those_of_the_file(table: Table, clock: Clock) -> None:
-    one = edge(
-        table, clock, '[[policy]]\nid = "not-c"\neffect = "deny"\nprincipal.tenant = ["c*"]\n[state]\nkind="dynamodb"'
-    )
+    one = edge(table, clock, '[[policy]]\nid = "not-c"\neffect = "deny"\nprincipal.tenant = ["c*"]')
     await one.refresh()
     assert [allows(one, tenant) for tenant in "abc"] == [True, False, False]
     assert one.status() == {"rules": 3, "unread": 0, "refused": None}
@@ -226,3 +226,17 @@ async def test_who_finds_only_poison_allows_nothing(table: Table, clock: Clock) 
     clock.now += FRESH_SECONDS
     await one.refresh()
     assert allows(one, "a")
+
+
+async def test_a_chore_finds_the_table_as_soon_as_it_is_back(table: Table, clock: Clock) -> None:
+    one = edge(table, clock)
+    await one.refresh()
+    table.gone = True
+    clock.now += FRESH_SECONDS
+    await one.refresh()
+    table.gone = False
+    await put(table, policy_of('{"id": "not-a", "effect": "deny", "principal": {"tenant": ["a"]}}'))
+    await one.refresh()
+    assert allows(one, "a")
+    await one.refresh(max_age=0)
+    assert not allows(one, "a")

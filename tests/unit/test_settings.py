@@ -75,6 +75,7 @@ def test_document_is_plain_data_and_keeps_every_section() -> None:
         ("[retry]\nbudget_ratio = 1.5", 21, "retry.budget_ratio", "<= 1"),
         ("[answers]\nttl = 0", 21, "answers.ttl", ">= 1"),
         ("[auth]\nrequired = 'no'", 21, "auth.required", "got str"),
+        ("[auth]\npolicies = true", 21, "auth.policies", "needs state.kind"),
         ("[[key]]\nid = 'a'\ntenant = 't'\nsha256 = 'abc'", 23, "key[0].sha256", "matching regex"),
         ("[[key]]\nid = 'a'\ntenant = 't'", 20, "key[0].sha256", "is missing"),
         ("[[region]]\nnmae = 'x'", 21, "region[2].nmae", "unknown key"),

@@ -141,6 +141,8 @@ def _wrong_admission(settings: Settings) -> Found:
     for table, place, one in _restricted(settings):
         unknown = [name for name in one.models if name not in known and not name.startswith("edge/")]
         yield from (((table, place, "models"), f"no backend serves {name!r}") for name in unknown)
+    if settings.auth.policies and settings.state.kind == "memory":
+        yield ("auth", "policies"), 'needs state.kind = "dynamodb", which has the table that holds them'
     for i, issuer in enumerate(settings.issuer):
         if (issuer.tenant is None) == (issuer.tenant_claim is None):
             yield ("issuer", i, "tenant"), "give tenant or tenant_claim, one of the two"

@@ -18,7 +18,7 @@ from isochrone.admission.limits.forecast import Forecast
 from isochrone.admission.limits.limiter import Limiter
 from isochrone.admission.policies import Action, Asker, Decision
 from isochrone.answers.inquiry import asked_last
-from isochrone.api.errors import Forbidden
+from isochrone.api.errors import Forbidden, PoliciesUnavailable
 from isochrone.api.exchange import Reply, Request
 from isochrone.api.requests import Ask, Operation, read
 from isochrone.api.shape import Guard
@@ -38,10 +38,15 @@ if TYPE_CHECKING:
 _TOLD = ("stream", "max_tokens", "max_completion_tokens", "temperature", "top_p", "n", "seed", "reasoning_effort")
 
 _LONGEST_WORD = 20
+_UNTIL_READ_AGAIN = 2.0
 
 
 class Policies(Protocol):
     """The rules of who may do what (`admission.policies.shared`)."""
+
+    @property
+    def is_known(self) -> bool:
+        """Are there rules to decide by?"""
 
     @property
     def asks_tokens(self) -> bool:
@@ -135,35 +140,35 @@ class FrontDoor:
         return ask
 
     async def authorize(self, caller: Caller, action: Action, trail: Trail) -> None:
-        """Raises Forbidden."""
+        """Raises Forbidden, PoliciesUnavailable."""
         trail.action = action
         if self.policies:
-            await self.policies.refresh()
+            await _hear(self.policies)
             _obey(self.policies.decide(caller, action), trail)
 
     async def authorize_model(self, caller: Caller, ask: Ask, trail: Trail) -> Allowed:
         """Where each model may answer this request: the one that is asked for, and those that stand in for it. Raises
-        Forbidden."""
+        Forbidden, PoliciesUnavailable."""
         trail.action = "generate"
-        if caller.principal.models and ask.model not in caller.principal.models:
+        own = caller.principal.models
+        if own and ask.model not in own:
             raise Forbidden(f"This key may not use the model {ask.model[:200]!r}.", code="model_not_allowed")
+        others = self._fallbacks.get(ask.model, ())
+        excluded = {model: NOWHERE for model in others if own and model not in own}
         if self.policies is None:
-            return {}
-        await self.policies.refresh()
+            return excluded
+        await _hear(self.policies)
         tokens = most_tokens(ask) if self.policies.asks_tokens else None
         decide = partial(self.policies.decide, caller, "generate", tokens=tokens)
         asked_for = decide(model=ask.model, regions=self._regions_of(ask.model))
         _obey(asked_for, trail)
-        others = {model: decide(model=model, regions=self._regions_of(model)) for model in self._fallback_of(ask.model)}
-        allowed = {model: one.regions if one.allowed else NOWHERE for model, one in others.items()}
-        return {**allowed, ask.model: asked_for.regions}
+        decisions = {model: decide(model=model, regions=self._regions_of(model)) for model in others}
+        allowed = {model: one.regions if one.allowed else NOWHERE for model, one in decisions.items()}
+        return {**allowed, **excluded, ask.model: asked_for.regions}
 
     def _regions_of(self, model: str) -> Regions:
         """Where backends have it; None where one says nothing of where it stands."""
         return self._places.get(model)
-
-    def _fallback_of(self, model: str) -> tuple[str, ...]:
-        return self._fallbacks.get(model, ())
 
     def obey_rules(self, ask: Ask, trail: Trail) -> None:
         """Raises ContentRefused."""
@@ -228,6 +233,15 @@ def _says_how(value: Any) -> bool:
     return isinstance(value, int | float) or (
         isinstance(value, str) and len(value) <= _LONGEST_WORD and value.isalnum()
     )
+
+
+async def _hear(policies: Policies) -> None:
+    await policies.refresh()
+    if not policies.is_known:
+        raise PoliciesUnavailable(
+            "Nobody can tell at the moment what is allowed: the policies could not be read yet. Try again.",
+            retry_after=_UNTIL_READ_AGAIN,
+        )
 
 
 def _obey(decision: Decision, trail: Trail) -> None:

@@ -19,6 +19,7 @@
     ├── Saturated             429  every eligible backend is full or asks to wait
     ├── UpstreamFailed        502  every backend is set up wrongly (key, model); or, inside a stream, it ended too early
     ├── KeysUnavailable       503  nobody can tell now whether this key is good
+    ├── PoliciesUnavailable   503  nobody can tell now what is allowed
     ├── NothingAlive          503  every attempt failed otherwise: not reached, or answered with an error
     └── DeadlinePassed        504  no answer within the request's time, or the last backend was silent
 
@@ -154,6 +155,10 @@ class UpstreamFailed(ApiError):
 
 class KeysUnavailable(ApiError):
     status, type, default_code = 503, "server_error", "keys_unavailable"
+
+
+class PoliciesUnavailable(ApiError):
+    status, type, default_code = 503, "server_error", "policies_unavailable"
 
 
 class NothingAlive(ApiError):
