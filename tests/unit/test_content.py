@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from isochrone.admission.content.moderation import Moderation, NoVerdict, Verdict
+from isochrone.admission.content.moderation import Moderation, NotJudged, NoVerdict, Verdict
 from isochrone.admission.content.rules import DenyRules
 from isochrone.admission.content.screen import Screen
 from isochrone.api.errors import ContentRefused, NothingAlive, status_of
@@ -100,6 +100,8 @@ class Judge:
         self.asked.append(list(texts))
         if self.down:
             raise NoVerdict("it answered 500")
+        if "too long" in texts:
+            raise NotJudged("it answered 400")
         return [Verdict(("hate", "violence")) if "bad" in text else Verdict() for text in texts]
 
 
@@ -165,6 +167,17 @@ async def test_verdicts_are_remembered_for_a_bounded_number_of_texts() -> None:
     await bench.check("0")
     await bench.check("4099")
     assert bench.judge.asked[-1] == ["0"]
+
+
+@pytest.mark.anyio
+async def test_nobody_switches_the_moderation_off_for_others_by_what_he_sends() -> None:
+    lenient, strict = Bench(on_error="allow"), Bench(on_error="deny")
+    await lenient.check("too long")
+    with pytest.raises(ContentRefused):
+        await lenient.check("bad")
+    with pytest.raises(NothingAlive):
+        await strict.check("too long")
+    await strict.check("fine")
 
 
 @pytest.mark.anyio
@@ -272,6 +285,17 @@ async def test_no_verdict_says_why_and_nothing_of_what_was_said(
         await moderator.judge(["PROMPT"])
     assert "SECRET" not in str(failure.value)
     assert "PROMPT" not in str(failure.value)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("status", "is_about_the_texts"), [(400, True), (413, True), (429, False), (500, False)])
+async def test_fault_that_it_finds_with_the_texts_is_told_from_its_own(
+    upstream: Upstream, moderator: Moderator, status: int, is_about_the_texts: bool
+) -> None:
+    upstream.scripts["omni"] = answering({}, status)
+    with pytest.raises(NoVerdict) as failure:
+        await moderator.judge(["a"])
+    assert isinstance(failure.value, NotJudged) == is_about_the_texts
 
 
 @pytest.mark.anyio

@@ -8,10 +8,12 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
-from isochrone.admission.content.moderation import NoVerdict, Verdict
+from isochrone.admission.content.moderation import NotJudged, NoVerdict, Verdict
 from isochrone.settings import Backend
 
 _MOST_BYTES = 1024 * 1024
+# It finds fault with what it was sent: too long, too many, of the wrong kind.
+_NOT_ITS_FAULT = frozenset({400, 413, 422})
 
 
 class _Result(Struct):
@@ -47,7 +49,8 @@ class Moderator:
                 self._url, data=body, headers=self._headers(), allow_redirects=False
             ) as response:
                 if response.status != 200:
-                    raise NoVerdict(f"it answered {response.status}")
+                    kind = NotJudged if response.status in _NOT_ITS_FAULT else NoVerdict
+                    raise kind(f"it answered {response.status}")
                 results = msgspec.json.decode(await _read(response), type=_Results).results
         except (aiohttp.ClientError, OSError) as error:
             raise NoVerdict(f"it could not be asked ({type(error).__name__})") from None

@@ -4,7 +4,8 @@
                                                                          --> no word: as `content.on_error` says
 
 Verdicts are remembered by a digest of each text, so an earlier turn of a conversation is not judged again with each
-later one. A backend that gave no word is left alone for a moment, so that it does not slow every request down.
+later one. A backend that gave no word is left alone for a moment, so that it does not slow every request down; but not
+one that finds fault with the texts themselves: nobody may switch it off for others by what he sends.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ _REMEMBERED_SECONDS = 300.0
 
 class NoVerdict(Exception):
     """The moderation backend could not be asked, or gave no answer that can be read."""
+
+
+class NotJudged(NoVerdict):
+    """It does not take these texts; others it may."""
 
 
 class Verdict(NamedTuple):
@@ -111,7 +116,9 @@ class Moderation:
 
     def _failed(self, error: NoVerdict) -> None:
         self.failures += 1
-        if self._clock() >= self._rests_until:
+        if isinstance(error, NotJudged):
+            log.warning("the moderation does not judge a request: %s", error)
+        elif self._clock() >= self._rests_until:
             self._rests_until = self._clock() + _REST_SECONDS
             what = "denied" if self._denies_on_error else "let through"
             log.warning("no verdict of the moderation: %s; requests are %s until it gives one", error, what)
