@@ -21,6 +21,7 @@ from isochrone.answers.terms import TermsBook
 from isochrone.edge import Edge
 from isochrone.edge_answers import AnswerRoutes
 from isochrone.front_wiring import build_front_door, check_issuers
+from isochrone.heap import keep_buffers
 from isochrone.ledger.counters import Counters
 from isochrone.ledger.usage import estimate
 from isochrone.life import Life, Stores
@@ -50,6 +51,7 @@ def build_edge(
     if region not in (known.name for known in settings.region):
         names = ", ".join(known.name for known in settings.region)
         raise SettingsError(f"region {region!r} is not in the configuration; it has {names}")
+    keep_buffers()
     _say_if_nobody_may_ask(settings)
     # These can fail: first, while nothing is open yet.
     check_issuers(settings.issuer)
