@@ -150,6 +150,20 @@ def test_revoked_key_is_let_in_nowhere(config: Path, by: str) -> None:
     assert "revoked" in run("list", config).stdout
 
 
+def test_key_whose_item_cannot_be_read_is_taken_back_all_the_same(config: Path) -> None:
+    new = made(config)
+    asyncio.run(poison(config, digest_of(new["key"])))
+    result = run("revoke", config, "--stdin", said=new["key"] + "\n")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "taken back; what its item in the table said cannot be read" in result.stderr
+    assert not let_in(config, new["key"], REGIONS[0])
+
+
+async def poison(config: Path, digest: str) -> None:
+    async with connect(REGIONS[0], endpoint_url=load(config).state.endpoint_url, timeouts=PATIENT) as client:
+        await DynamoDirectoryStore(client, table_name(load(config), "directory")).put("key", digest, {"tenant": 7})
+
+
 def test_list_of_one_tenant_has_no_other(config: Path) -> None:
     made(config)
     assert len(listed(config, "--tenant", "team-a")) == 1

@@ -85,6 +85,16 @@ async def test_directory_that_is_gone_leaves_the_last_version_answering(
     assert edge.status() == {"version": 1, "unread": 1}
 
 
+async def test_version_whose_parts_are_no_text_leaves_the_last_one_answering(desk: Desk) -> None:
+    await desk.write(HELLO)
+    edge = desk.edge()
+    await edge.refresh(NOW)
+    version = await desk.write(BYE)
+    await desk.store.put(f"curated/{version.book}", "0000", {"entries": 7})
+    assert await ask(edge, "hi", NOW + 1e6) == "Hello."
+    assert edge.status() == {"version": 1, "unread": 1}
+
+
 async def test_slow_directory_does_not_hold_a_request_and_is_heard_in_the_end(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,7 +109,7 @@ async def test_edge_that_never_could_read_the_rules_gives_no_known_answer(store:
     await here.refresh()
     assert not here.allows("a", "f", OLD)
     assert not here.covers("a", "f", OLD)  # so what is new can be kept, and given later
-    assert here.status("a") == {"rules": 0, "unread": 1}
+    assert here.status("a") == {"rules": 0, "unread": 1, "unreadable": 0}
 
 
 async def test_edge_goes_on_with_the_rules_it_knows_while_the_table_is_gone(store: CountingStore, clock: Clock) -> None:
@@ -135,6 +135,20 @@ async def test_table_that_does_not_answer_is_spared_for_a_while(
     clock.now += SPARED_SECONDS
     await here.refresh()
     assert here.allows("a", "f", OLD)
+
+
+async def test_a_chore_finds_the_table_as_soon_as_it_is_back(store: CountingStore, clock: Clock) -> None:
+    here = edge(store, clock)
+    await here.refresh()
+    store.failing = True
+    clock.now += FRESH_SECONDS
+    await here.refresh()
+    store.failing = False
+    await edge(store, clock).revoke("a", answer="f")
+    await here.refresh()
+    assert here.allows("a", "f", OLD)
+    await here.refresh(max_age=0)
+    assert not here.allows("a", "f", OLD)
 
 
 async def test_outage_is_said_once(store: CountingStore, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
@@ -182,14 +196,24 @@ async def test_what_somebody_else_tidied_away_is_forgotten_here(store: CountingS
     await store.delete(PARTITION, rule.key)
     clock.now += 60
     await here.refresh()
-    assert here.status(None) == {"rules": 0, "unread": 0}
+    assert here.status(None) == {"rules": 0, "unread": 0, "unreadable": 0}
 
 
-async def test_what_is_no_rule_in_the_table_does_no_harm(store: CountingStore, clock: Clock) -> None:
+async def test_what_is_no_rule_in_the_table_does_no_harm_and_is_said_once(
+    store: CountingStore, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     await store.put(PARTITION, "nonsense", {"tenant": 7})
+    await edge(store, clock).revoke("a", answer="g")
     here = edge(store, clock)
-    await here.refresh()
+    caplog.clear()
+    for _ in range(2):
+        await here.refresh(max_age=0)
     assert here.allows("a", "f", OLD)
+    assert not here.allows("a", "g", OLD)
+    assert here.status(None) == {"rules": 1, "unread": 0, "unreadable": 1}
+    assert [record.getMessage() for record in caplog.records] == [
+        "revocations that cannot be read are not obeyed: nonsense"
+    ]
 
 
 async def test_rules_that_say_nothing_more_are_deleted_with_a_later_one(store: CountingStore, clock: Clock) -> None:

@@ -132,13 +132,14 @@ class KeyAdmin:
         return before
 
     async def revoke_key(self, key: str, *, now: float, by: str = "") -> list[Record]:
-        """Take back this one key, for ever; others of its id stay. Raises NotFound."""
+        """Take back this one key, for ever; others of its id stay. What its item says, none if that cannot be read.
+        Raises NotFound."""
         digest = digest_of(key)
         items = await self._store.items(PARTITION, prefix=digest, consistent=True)
-        found = [one for one in records_in(items) if isinstance(one, Record)]
-        if not found:
+        if digest not in items:
             raise NotFound(_why_unknown(self._settings, key, digest), code="key_not_found")
-        await self._take_back(revoked(digest), found[0].key.id, now, by)
+        found = [one for one in records_in(items) if isinstance(one, Record)]
+        await self._take_back(revoked(digest), found[0].key.id if found else "", now, by)
         return found
 
     async def _items(self) -> dict[str, dict[str, Any]]:

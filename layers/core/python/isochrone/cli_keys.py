@@ -168,7 +168,10 @@ def revoke(settings: Settings, *, key_id: str | None, from_stdin: bool, via: str
             return admin.revoke(key_id, now=now)
         return admin.revoke_key(sys.stdin.readline().strip(), now=now)
 
-    for record in _ask(settings, via, work):
+    records = _ask(settings, via, work)
+    if not records:
+        click.echo("taken back; what its item in the table said cannot be read", err=True)
+    for record in records:
         gone = record._replace(revoked=now)
         click.echo(json.dumps(as_data(gone, now)) if as_json else _line(gone, now))
 

@@ -17,7 +17,15 @@ import logging
 from collections import OrderedDict
 from typing import NamedTuple
 
-from isochrone.admission.key_record import PARTITION, Record, RecordError, all_revoked, record_of, records_in
+from isochrone.admission.key_record import (
+    PARTITION,
+    Record,
+    RecordError,
+    all_revoked,
+    record_of,
+    records_in,
+    revoked,
+)
 from isochrone.admission.principal import Principal
 from isochrone.api.errors import KeysUnavailable, LimitReached
 from isochrone.background import Background
@@ -148,6 +156,8 @@ class KeyDirectory:
 
     async def _record(self, digest: str) -> Record | None:
         items = await self._store.items(PARTITION, prefix=digest)
+        if revoked(digest) in items:  # whatever else stands there, or cannot be read
+            return None
         record = record_of(digest, items)
         if record is None or not record.replaces:
             return record

@@ -124,7 +124,7 @@ def record_of(digest: str, items: Mapping[str, Mapping[str, Any]]) -> Record | N
             key,
             **about,
             retires=min(ends, default=None),
-            revoked=float(revocation.get("at", 0.0)) if revocation is not None else None,
+            revoked=_moment_of(revocation) if revocation is not None else None,
         )
     except (KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
         raise RecordError(f"the item of key {str(item.get('id'))[:128]!r} cannot be read: {error}") from None
@@ -146,6 +146,12 @@ def records_in(items: Mapping[str, Mapping[str, Any]]) -> Iterator[Record | Reco
 def made(key: str, said: Key, *, now: float, by: str, replaces: tuple[str, ...] = ()) -> Record:
     """The record of a new key that says what `said` does."""
     return Record(msgspec.structs.replace(said, sha256=digest_of(key)), shown_of(key), now, by, replaces)
+
+
+def _moment_of(revocation: Mapping[str, Any]) -> float:
+    """A key is taken back also when nobody can tell when that was."""
+    at = revocation.get("at")
+    return float(at) if isinstance(at, int | float) else 0.0
 
 
 def _read(digest: str, item: Mapping[str, Any]) -> tuple[Key, dict[str, Any]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import suppress
 from math import inf
 from typing import Any, NamedTuple
@@ -35,6 +35,7 @@ MOST_KEPT = 5_000
 """Rules of one tenant that wait to be made fewer; beyond it none is taken but one about everything."""
 
 _AT_ONCE = 8
+_SHOWN = 5
 _JITTER = 1.1
 
 Clock = Callable[[], float]
@@ -64,15 +65,17 @@ class Revocations:
         self._clock = clock
         self._monotonic = monotonic
         self._own: dict[str, Rule] = {}
+        self._unreadable: Set[str] = frozenset()
         self._is_alone = False
         self._read_at: _Moment | None = None
         self._failed_at: _Moment | None = None
         self._reading = asyncio.Lock()
 
     def status(self, tenant: str | None) -> dict[str, Any]:
-        """How many `rules` of the tenant (None: of all) are obeyed, and how often they could not be read."""
+        """How many `rules` of the tenant (None: of all) are obeyed, how often the table could not be read, and how many
+        of its items are `unreadable`."""
         rules = self._rulebook.rules if tenant is None else self._rulebook.rules_of(tenant)
-        return {"rules": len(rules), "unread": self.failures}
+        return {"rules": len(rules), "unread": self.failures, "unreadable": len(self._unreadable)}
 
     def allows(self, tenant: str, mark: str, answer: Answer) -> bool:
         """May this known answer be given? `mark` is its id."""
@@ -87,7 +90,8 @@ class Revocations:
         return self._rulebook.stamp(tenant, mark, question, model, now=self._clock())
 
     async def refresh(self, *, max_age: float = FRESH_SECONDS) -> None:
-        """Read what was taken back anywhere, unless that was done within `max_age` seconds. Never raises."""
+        """Read what was taken back anywhere, unless that was done within `max_age` seconds. With 0 a table that failed
+        a moment ago is asked, too: for a chore, which nobody waits for. Never raises."""
         if self._is_due(max_age):
             async with self._reading:
                 if self._is_due(max_age):
@@ -111,7 +115,8 @@ class Revocations:
         return rule
 
     def _is_due(self, max_age: float) -> bool:
-        return self._age(self._read_at) >= max_age and self._age(self._failed_at) >= SPARED_SECONDS
+        spared = SPARED_SECONDS if max_age else 0.0
+        return self._age(self._read_at) >= max_age and self._age(self._failed_at) >= spared
 
     def _age(self, moment: _Moment | None) -> float:
         now = self._now()
@@ -128,9 +133,16 @@ class Revocations:
             self._give_up(str(error) or f"no answer within {READ_SECONDS:g} s")
             return
         rules = {key: rule for key, data in found.items() if (rule := rule_of(data))}
+        self._leave_out(found.keys() - rules)
         self._own = {key: rule for key, rule in self._own.items() if key not in rules}
         self._rulebook.replace({**rules, **self._own})
         self._read_at, self._failed_at, self._is_alone = self._now(), None, False
+
+    def _leave_out(self, unreadable: Set[str]) -> None:
+        """Said once for each set of them, and shown until they are gone: what they took back, nobody can tell."""
+        if unreadable - self._unreadable:
+            log.error("revocations that cannot be read are not obeyed: %s", ", ".join(sorted(unreadable)[:_SHOWN]))
+        self._unreadable = unreadable
 
     def _give_up(self, why: str) -> None:
         if not self._is_alone:

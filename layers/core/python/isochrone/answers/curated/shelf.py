@@ -73,7 +73,7 @@ class Shelf:
             await self._read(self._archive)
         except StoreUnavailable as error:
             self._go_on(f"the directory is unavailable: {error}")
-        except (msgspec.MsgspecError, ValueError, KeyError) as error:
+        except (msgspec.MsgspecError, ValueError, KeyError, TypeError) as error:
             self._go_on(f"the directory's cannot be used: {error}")
 
     def _go_on(self, why: str) -> None:
