@@ -322,6 +322,17 @@ async def test_a_throttled_call_says_that_nothing_was_done(endpoint: Any, client
         await DynamoFleetStore(client, "f").take("n", {"a": 1}, most={}, expires=1)
 
 
+@pytest.mark.parametrize("text", ["not json", "[]", "null"])
+async def test_fleet_document_that_nobody_here_wrote_makes_the_store_unavailable(
+    endpoint: Any, client: DynamoClient, text: str
+) -> None:
+    """Whoever asks goes on alone, as without the table."""
+    item = {"document": {"S": text}, "deadline": {"N": "9"}, "version": {"N": "3"}}
+    endpoint.script = [endpoint.replying(200, json.dumps({"Item": item}))]
+    with pytest.raises(StoreUnavailable, match="fleet document 'n' is none that was written here"):
+        await DynamoFleetStore(client, "f").read("n", now=0)
+
+
 @pytest.mark.parametrize("hours", [-1, 1])
 async def test_store_knows_how_far_its_clock_is_ahead(endpoint: Any, hours: int) -> None:
     ours = time.time() - hours * 3600

@@ -72,7 +72,7 @@ class DynamoFleetStore:
         found = (await self._client.call("GetItem", self._key(name) | {"ConsistentRead": True}, _Found)).Item
         if found is None or float(found.deadline.N) <= now:
             return None, 0
-        return msgspec.json.decode(found.document.S, type=dict[str, Any]), int(found.version.N)
+        return _document_in(name, found.document.S), int(found.version.N)
 
     async def write(self, name: str, document: dict[str, Any], *, version: int, expires: float) -> int:
         writer = uuid4().hex
@@ -171,6 +171,13 @@ class _Addition(NamedTuple):
             "ReturnValues": "ALL_NEW",
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
+
+
+def _document_in(name: str, text: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise StoreUnavailable(f"fleet document {name!r} is none that was written here: {error}") from None
 
 
 def _within(mark: str, bound: float) -> str:
