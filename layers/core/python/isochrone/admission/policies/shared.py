@@ -100,7 +100,8 @@ class SharedPolicies:
         return {"rules": len(self._book.policies), "unread": self._failures, "refused": self._refused or None}
 
     async def refresh(self, *, max_age: float = FRESH_SECONDS) -> None:
-        """Read the directory's rules, unless that was done within `max_age` seconds. Never raises."""
+        """Read the directory's rules, unless that was done within `max_age` seconds. With 0 a table that failed
+        a moment ago is asked, too: for a chore, which nobody waits for. Never raises."""
         if self._store and self._is_due(max_age):
             async with self._reading:
                 if self._is_due(max_age):
@@ -108,7 +109,7 @@ class SharedPolicies:
 
     def _is_due(self, max_age: float) -> bool:
         spared = SPARED_SECONDS if self.is_known else FIRST_READ_SECONDS
-        return self._age(self._read_at) >= max_age and self._age(self._failed_at) >= spared
+        return self._age(self._read_at) >= max_age and self._age(self._failed_at) >= (spared if max_age else 0.0)
 
     def _age(self, moment: _Moment | None) -> float:
         now = self._now()
