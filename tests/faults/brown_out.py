@@ -1,8 +1,10 @@
-"""A way to DynamoDB on which one table is in trouble: throttled, slow, hanging or gone."""
+"""A way to DynamoDB on which one table is in trouble: throttled, slow, hanging or gone. A stream to an audit log may
+be, too: what arrives there is kept here."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,6 +16,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 SLOW_SECONDS = 2.0
+EVERYTHING = "everything"
 
 Trouble = Callable[["Way", web.Request, str], Awaitable[web.Response | None]]
 
@@ -49,13 +52,16 @@ TROUBLES: dict[str, Trouble] = {"throttled": throttled, "slow": slow, "hanging":
 
 
 class Way:
-    """`trouble` is what becomes of calls to the table whose name ends in `table`; other calls go through. `calls` and
-    `reads` count them by table."""
+    """`trouble` is what becomes of calls to the table whose name ends in `table`, or to all; others go through.
+    `calls` and `reads` count them by table, `met` those that met the trouble; `delivered` are the records that streams
+    took."""
 
     def __init__(self, endpoint: str, session: aiohttp.ClientSession) -> None:
         self.url = ""
         self.calls: Counter[str] = Counter()
         self.reads: Counter[str] = Counter()
+        self.met = 0
+        self.delivered: list[bytes] = []
         self.is_over = asyncio.Event()
         self._endpoint = endpoint
         self._session = session
@@ -75,14 +81,23 @@ class Way:
     async def carry(self, request: web.Request) -> web.Response:
         """One call, to the emulator and back, or as far as it comes."""
         body = await request.read()
-        table = str(json.loads(body).get("TableName", "")).rpartition("-")[2]
+        asked = json.loads(body)
+        table = str(asked.get("TableName") or asked.get("DeliveryStreamName", "")).rpartition("-")[2]
         self.calls[table] += 1
         self.reads[table] += request.headers["x-amz-target"].endswith("GetItem")
-        if self._trouble and table == self._table and (reply := await self._trouble(self, request, table)):
-            return reply
+        if self._trouble and self._table in (table, EVERYTHING):
+            self.met += 1
+            if reply := await self._trouble(self, request, table):
+                return reply
+        if "DeliveryStreamName" in asked:
+            return self._deliver(asked["Records"])
         headers = {name: value for name, value in request.headers.items() if name.lower() != "host"}
         async with self._session.post(self._endpoint, data=body, headers=headers) as answer:
             return web.Response(status=answer.status, body=await answer.read(), content_type=answer.content_type)
+
+    def _deliver(self, records: list[dict[str, str]]) -> web.Response:
+        self.delivered += [base64.b64decode(record["Data"]) for record in records]
+        return web.json_response({"FailedPutCount": 0, "RequestResponses": [{"RecordId": "r"} for _ in records]})
 
 
 @asynccontextmanager

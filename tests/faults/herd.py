@@ -153,7 +153,7 @@ class Edge:
         return Told(
             status=reply.status,
             cache=reply.headers.get("x-isochrone-cache", ""),
-            text=_text_of(bytes(body), stream=stream) if reply.status == 200 else None,
+            text=text_of(bytes(body), stream=stream) if reply.status == 200 else None,
             seconds=time.monotonic() - begun,
             error="" if reply.status == 200 else body.decode(),
         )
@@ -163,7 +163,7 @@ class Edge:
         self.process.send_signal(number)
 
 
-def _text_of(body: bytes, *, stream: bool) -> str | None:
+def text_of(body: bytes, *, stream: bool) -> str | None:
     """None for a stream that did not come to its end."""
     if not stream:
         text: str = json.loads(body)["choices"][0]["message"]["content"]
