@@ -16,8 +16,10 @@ from infra.settings import Deployment
 WINDOW_SECONDS = 300
 WINDOW_IN_WORDS = "5 minutes"
 # What samples and logs of the web ACL would tell about callers beyond what a rule needs.
+SECRET_HEADERS = ("authorization", "cookie", "proxy-authorization", "x-amz-security-token", "x-api-key")
 PROTECTED = (
-    {"Field": {"FieldType": "SINGLE_HEADER", "FieldKeys": ["authorization"]}, "Action": "SUBSTITUTION"},
+    {"Field": {"FieldType": "SINGLE_HEADER", "FieldKeys": [*SECRET_HEADERS]}, "Action": "SUBSTITUTION"},
+    {"Field": {"FieldType": "QUERY_STRING"}, "Action": "SUBSTITUTION"},
     {"Field": {"FieldType": "BODY"}, "Action": "SUBSTITUTION"},
 )
 

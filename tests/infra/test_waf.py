@@ -213,7 +213,8 @@ def test_limit_per_address_is_a_setting_and_the_answer_names_it(synthesise: Synt
 def test_samples_of_the_web_acl_show_no_key_and_no_prompt(app: Synthesis) -> None:
     protected = properties(app)["DataProtectionConfig"]["DataProtections"]
     assert {(p["Field"]["FieldType"], *p["Field"].get("FieldKeys", ())) for p in protected} == {
-        ("SINGLE_HEADER", "authorization"),
+        ("SINGLE_HEADER", "authorization", "cookie", "proxy-authorization", "x-amz-security-token", "x-api-key"),
+        ("QUERY_STRING",),
         ("BODY",),
     }
     assert {p["Action"] for p in protected} == {"SUBSTITUTION"}

@@ -29,7 +29,8 @@ _HEADERS = {"User-Agent": "isochrone", "Accept-Encoding": "identity"}
 
 
 class NotFetched(OSError):
-    """No usable reply; the message is for the operator, and holds nothing of what was replied."""
+    """No usable reply; the message is for the operator, and holds nothing of what was replied. It names the host alone:
+    who knows the rest of a webhook's URL may post there."""
 
 
 class Fetched(NamedTuple):
@@ -51,7 +52,7 @@ class GuardedClient:
         """The body of a 200, all of it within so many seconds. Raises NotFetched, NotPublic."""
         async with self._reply("GET", url, seconds) as reply:
             if reply.status != 200:
-                raise NotFetched(f"{url.text} answered {reply.status}")
+                raise NotFetched(f"{url.host} answered {reply.status}")
             return Fetched(await _read(reply, max_bytes), _max_age(reply.headers))
 
     async def post(self, url: PublicUrl, body: bytes, *, headers: Mapping[str, str], seconds: float) -> int:
@@ -73,7 +74,7 @@ class GuardedClient:
         except NotFetched:
             raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise NotFetched(f"{url.text}: {_why(error)}") from None
+            raise NotFetched(f"{url.host}: {_why(error)}") from None
 
     def _session(self, url: PublicUrl, seconds: float) -> aiohttp.ClientSession:
         resolver = _Checked(self._resolver or ThreadedResolver(), url)
@@ -125,7 +126,7 @@ async def _read(reply: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     async for piece in reply.content.iter_any():
         body += piece
         if len(body) > max_bytes:
-            raise NotFetched(f"{reply.url} answered more than {max_bytes} bytes")
+            raise NotFetched(f"{reply.url.host} answered more than {max_bytes} bytes")
     return bytes(body)
 
 
