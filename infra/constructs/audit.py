@@ -21,7 +21,7 @@ from constructs import Construct
 
 from infra.acknowledge import acknowledge
 from infra.constructs.encryption import key_in
-from infra.constructs.function_parts import LOG_RETENTION
+from infra.constructs.own_function import LOG_RETENTION
 from infra.constructs.tables import KEPT
 from infra.settings import Deployment
 

@@ -1,27 +1,21 @@
-"""What every function here is made of: layers, code with its configuration, a log group, a role of its own."""
+"""What every function here is made of: layers, and its code with the configuration."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 
 import jsii
-from aws_cdk import AssetHashType, BundlingOptions, DockerImage, ILocalBundling, RemovalPolicy, Stack
-from aws_cdk import aws_iam as iam
+from aws_cdk import AssetHashType, BundlingOptions, DockerImage, ILocalBundling
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from infra.constructs.encryption import table_key_use
 from infra.layers import LEFTOVERS, ROOT, Layers
 from infra.settings import Deployment
-from isochrone.settings import table_name
 
-LOG_RETENTION = logs.RetentionDays.ONE_MONTH
-
-TableActions = Mapping[str, tuple[str, ...]]
-"""What a function does with each table that its code opens, and nothing else."""
+# The layers that every function has: the program and its wheels.
+PROGRAM = ("core", "dependencies")
 
 
 class LayerVersions(Construct):
@@ -41,36 +35,6 @@ class LayerVersions(Construct):
             for name, folder in layers._asdict().items()
             if folder is not None and name in only
         }
-
-
-def own_log_group(scope: Construct, function_name: str) -> logs.LogGroup:
-    """Where the function writes, for a month."""
-    return logs.LogGroup(
-        scope,
-        "Logs",
-        log_group_name=f"/aws/lambda/{function_name}",
-        retention=LOG_RETENTION,
-        removal_policy=RemovalPolicy.DESTROY,
-    )
-
-
-def own_role(
-    scope: Construct, *, log_group: logs.LogGroup, deployment: Deployment, table_actions: TableActions
-) -> iam.Role:
-    """A role that may write to the log group, and use the tables as declared and the key that encrypts them."""
-    role = iam.Role(scope, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
-    log_group.grant_write(role)
-    for table, actions in table_actions.items():
-        role.add_to_policy(
-            iam.PolicyStatement(
-                actions=[f"dynamodb:{action}" for action in actions],
-                resources=[table_arn(scope, table_name(deployment.settings, table))],
-            )
-        )
-    if table_actions:
-        for statement in table_key_use(scope, deployment, Stack.of(scope).region):
-            role.add_to_policy(statement)
-    return role
 
 
 def handler_code(name: str, deployment: Deployment) -> lambda_.Code:
@@ -103,8 +67,3 @@ class _HandlerAndConfiguration:
             (output / self._standards).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self._config.parent / self._standards, output / self._standards)
         return True
-
-
-def table_arn(scope: Construct, name: str, *, region: str | None = None) -> str:
-    """The ARN of a table of this account, in the stack's own region if no other is given."""
-    return Stack.of(scope).format_arn(service="dynamodb", resource="table", resource_name=name, region=region)

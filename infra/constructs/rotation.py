@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from aws_cdk import Aws, Duration
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
-from infra.acknowledge import acknowledge
 from infra.constructs.encryption import secret_key_use
-from infra.constructs.function_parts import LayerVersions, handler_code, own_log_group, own_role
+from infra.constructs.function_parts import LayerVersions
+from infra.constructs.own_function import OwnFunction
 from infra.constructs.secrets import BackendSecrets
 from infra.settings import Deployment
 
@@ -20,46 +21,28 @@ MEMORY_MB = 256
 TIMEOUT = Duration.minutes(5)
 
 
-class RotatorFunction(Construct):
-    """Function, its own role, its log group, and the schedule of each secret of `deployment.rotated`."""
+class RotatorFunction(OwnFunction):
+    """The function, and the schedule of each secret of `deployment.rotated`."""
 
     def __init__(
         self, scope: Construct, id: str, *, deployment: Deployment, layers: LayerVersions, secrets: BackendSecrets
     ) -> None:
-        super().__init__(scope, id)
-        name = f"{deployment.name}-rotator"
         names = dict.fromkeys(pool.api_key_secret for pool in deployment.rotated if pool.api_key_secret)
         rotated = [secrets.by_name[name] for name in names]
-        log_group = own_log_group(self, name)
-        role = own_role(self, log_group=log_group, deployment=deployment, table_actions={})
-        role.add_to_policy(
-            iam.PolicyStatement(
-                actions=[f"secretsmanager:{action}" for action in ACTIONS],
-                resources=[secret.secret_arn for secret in rotated],
-            )
-        )
-        for statement in secret_key_use(self, deployment, writes=True):
-            role.add_to_policy(statement)
-        self.function = lambda_.Function(
-            self,
-            "Function",
-            function_name=name,
-            description="Isochrone: makes the keys between edges and pools anew",
-            runtime=lambda_.Runtime.PYTHON_3_13,
-            architecture=lambda_.Architecture.ARM_64,
-            handler="handler.handler",
-            code=handler_code("rotator", deployment),
-            layers=[layers.by_name["core"], layers.by_name["dependencies"]],
-            memory_size=MEMORY_MB,
+        super().__init__(
+            scope,
+            id,
+            "rotator",
+            "makes the keys between edges and pools anew",
+            deployment=deployment,
+            layers=layers,
+            may=_rotating(scope, deployment, rotated),
+            memory_mb=MEMORY_MB,
             timeout=TIMEOUT,
-            role=role,
-            log_group=log_group,
-            environment={"ISOCHRONE_CONFIG": "/var/task/isochrone.toml"},
         )
-        acknowledge(self.function, L1="the wheels of its layer are built for this version")
         self._schedule(rotated, days=deployment.settings.pool.rotate_days)
 
-    def _schedule(self, rotated: list[secretsmanager.Secret], *, days: int) -> None:
+    def _schedule(self, rotated: Sequence[secretsmanager.Secret], *, days: int) -> None:
         """By CloudFormation's own resources: the CDK's would let the function do `GetRandomPassword` on `*`."""
         self.function.add_permission(
             "SecretsManager",
@@ -75,3 +58,14 @@ class RotatorFunction(Construct):
                 rotation_rules=secretsmanager.CfnRotationSchedule.RotationRulesProperty(automatically_after_days=days),
             )
             schedule.node.add_dependency(self.function)
+
+
+def _rotating(
+    scope: Construct, deployment: Deployment, rotated: Sequence[secretsmanager.Secret]
+) -> Iterator[iam.PolicyStatement]:
+    """To make new versions of these secrets."""
+    yield iam.PolicyStatement(
+        actions=[f"secretsmanager:{action}" for action in ACTIONS],
+        resources=[secret.secret_arn for secret in rotated],
+    )
+    yield from secret_key_use(scope, deployment, writes=True)

@@ -136,3 +136,13 @@ def test_key_of_the_only_region_may_be_of_that_region_alone(tmp_path: Path) -> N
 def test_what_is_not_the_arn_of_a_key_is_told(tmp_path: Path, key: str) -> None:
     with pytest.raises(SettingsError, match=r"mine\.toml:\d+: state\.kms_key: "):
         load(configured(tmp_path, key))
+
+
+def test_who_may_use_a_table_may_use_the_key_that_encrypts_it_there_and_nobody_else_may(encrypted: Synthesis) -> None:
+    for name, template in encrypted.templates.items():
+        for policy in resources(template, "AWS::IAM::Policy"):
+            statements = policy["PolicyDocument"]["Statement"]
+            keyed = {s["Resource"] for s in statements if "dynamodb." in json.dumps(s.get("Condition"))}
+            used = "".join(json.dumps(s["Resource"]) for s in statements if "dynamodb:" in json.dumps(s["Action"]))
+            tables = {key_in(region) for region in REGIONS if f":dynamodb:{region}:" in used}
+            assert keyed == tables, (name, policy["Roles"])

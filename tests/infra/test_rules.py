@@ -200,7 +200,7 @@ def test_cfn_lint_finds_no_error(synthesise: Synthesise, text: str) -> None:
 def test_finding_of_cdk_nag_that_nobody_acknowledged_stops_the_synthesis(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.constructs.edge_function.acknowledge", lambda *_args, **_reasons: None)
+    monkeypatch.setattr("infra.constructs.own_function.acknowledge", lambda *_args, **_reasons: None)
     with pytest.raises(RuntimeError, match="ValidationFailed"):
         synthesise_into(tmp_path)
 

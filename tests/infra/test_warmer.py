@@ -80,4 +80,4 @@ def test_where_nothing_is_warmed_or_there_is_no_table_there_is_none(app: Synthes
 
 
 def test_an_edge_without_a_warmer_has_one_rule_and_it_is_the_probers(app: Synthesis) -> None:
-    assert only(app.edge(), "AWS::Events::Rule")["Name"] == "iso-prober-each-minute"
+    assert only(app.edge(), "AWS::Events::Rule")["Name"] == "iso-prober-schedule"
