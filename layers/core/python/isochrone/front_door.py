@@ -17,6 +17,7 @@ from isochrone.admission.identity import Identity
 from isochrone.admission.limits.forecast import Forecast
 from isochrone.admission.limits.limiter import Limiter
 from isochrone.admission.policies import Action, Asker, Decision
+from isochrone.admission.principal import Principal
 from isochrone.answers.inquiry import asked_last
 from isochrone.api.errors import Forbidden, PoliciesUnavailable
 from isochrone.api.exchange import Reply, Request
@@ -120,15 +121,9 @@ class FrontDoor:
 
     async def identify(self, request: Request) -> Caller:
         """Who, and where. Raises Unauthorized, Forbidden, KeysUnavailable, LimitReached."""
-        trail = request.trail
         address, location = self.locate(request)
-        principal = await self.identity.identify(request.headers.get("authorization"), address, now=self._now())
-        trail.key_id, trail.subject, trail.tenant, trail.kind = (
-            principal.key_id,
-            principal.subject,
-            principal.tenant,
-            principal.kind,
-        )
+        authorization, met = request.headers.get("authorization"), partial(_note, request.trail)
+        principal = await self.identity.identify(authorization, address, now=self._now(), met=met)
         return Caller(principal, address, location)
 
     def read(self, operation: Operation, request: Request) -> Ask:
@@ -232,6 +227,16 @@ def _says_how(value: Any) -> bool:
     """Is it a number or a word such as "low"? Where no shape says what a field holds, a caller may write anything."""
     return isinstance(value, int | float) or (
         isinstance(value, str) and len(value) <= _LONGEST_WORD and value.isalnum()
+    )
+
+
+def _note(trail: Trail, principal: Principal) -> None:
+    """Who it is, also of a request that is refused for that."""
+    trail.key_id, trail.subject, trail.tenant, trail.kind = (
+        principal.key_id,
+        principal.subject,
+        principal.tenant,
+        principal.kind,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from isochrone import settings
@@ -44,14 +45,25 @@ class Identity:
         self._directory = directory
         self._tokens = tokens
 
-    async def identify(self, authorization: str | None, address: str, *, now: float) -> Principal:
-        """The principal of an Authorization header that comes from this address ("": unknown).
+    async def identify(
+        self,
+        authorization: str | None,
+        address: str,
+        *,
+        now: float,
+        met: Callable[[Principal], None] = lambda _: None,
+    ) -> Principal:
+        """The principal of an Authorization header that comes from this address ("": unknown). `met` hears who it is
+        before that is refused as expired, or from there.
 
         Raises Unauthorized (nothing shown, not known, expired), Forbidden (not from there), KeysUnavailable (nobody can
         tell now) and LimitReached (too many keys that are not known).
         """
         check_address(address, self._allowed, self._denied, "This service")
         principal = await self._principal(bearer_of(authorization), now)
+        met(principal)
+        if _is_over(principal, now):
+            raise Unauthorized("This API key has expired.", code="expired_api_key")
         who = f"{principal.kind.capitalize()} {principal.key_id!r}"
         check_address(address, principal.networks, principal.denied_networks, who)
         return principal
@@ -73,8 +85,6 @@ class Identity:
                 if secret
                 else "No API key: send the header 'Authorization: Bearer KEY'."
             )
-        if found and _is_over(found, now):
-            raise Unauthorized("This API key has expired.", code="expired_api_key")
         return found or ANONYMOUS
 
     async def _find(self, secret: str, now: float) -> Principal | None:

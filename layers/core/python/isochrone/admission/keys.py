@@ -43,7 +43,7 @@ def bearer_of(authorization: str | None) -> str:
 
 def digest_of(key: str) -> str:
     """The hex digest by which a key is known; any text has one, also one that is no valid Unicode."""
-    return sha256(key.encode(errors="surrogateescape")).hexdigest()
+    return sha256(key.encode(errors="surrogatepass")).hexdigest()
 
 
 def principal_of(key: settings.Key, *, expires: float | None = None) -> Principal:
