@@ -390,3 +390,8 @@ def test_any_body_is_a_request_or_an_error_of_ours(body: bytes, packing: str | N
             assert read(operation, request, LIMITED).choices >= 0
         except ApiError as error:
             assert 400 <= status_of(error) < 500
+
+
+def test_a_recursive_schema_is_told_that_it_is_one_and_what_to_do() -> None:
+    with pytest.raises(ApiError, match=r"refers to itself \('#'\): recursive schemas are not taken here.*levels that"):
+        read(CHAT, Request(method="POST", path="", headers=JSON, body=chat(tools=tool(SELF)), peer=""), Guard(Limits()))

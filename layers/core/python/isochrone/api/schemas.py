@@ -63,7 +63,10 @@ class _Unfolding:
             self._sizes[reference] = self.size_of(self._found(reference))
         size = self._sizes[reference]
         if size is None:
-            raise _Refused(f"that refers to itself ({reference[:100]!r})")
+            raise _Refused(
+                f"that refers to itself ({reference[:100]!r}): recursive schemas are not taken here, "
+                "for engines that write references out never come to an end; write out the levels that you need"
+            )
         return size
 
     def _found(self, reference: str) -> Any:
