@@ -11,15 +11,12 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import logging
 import traceback
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from isochrone import pipeline as pipeline_module
@@ -34,26 +31,27 @@ from isochrone.stores.dynamodb.tables import create_tables
 from isochrone.stores.tables import TABLES
 from tests.conftest import free_port
 from tests.contract.conftest import PATIENT
-from tests.faults.harness import ENVIRON, REGIONS, RunningEdge, backend, running_edge, settings_with
+from tests.faults.harness import ENVIRON, REGIONS, backend, running_edge, settings_with
+from tests.security.canaries import (
+    ANSWER,
+    BEARER,
+    JWT,
+    KEY,
+    KEYS,
+    PROMPT,
+    UPSTREAM_KEY,
+    edge_over,
+    files_in,
+    items_of,
+    leaks,
+    question,
+    reports,
+)
 from tests.upstream import SCRIPTS, Exchange, Upstream, chunk, completion, ending
 
 pytestmark = pytest.mark.anyio
 
-PROMPT = "canaryprompt7f3a"
-ANSWER = "canaryanswer91bc"
-KEY = "iso-canarykey5d2e" + "0" * 32
-JWT = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJjYW5hcnlqd3Q4In0.canaryjwt8signature"
-UPSTREAM_KEY = "pool-secret"  # as the harness sets it
-CANARIES = {"prompt": PROMPT, "answer": ANSWER, "key": KEY, "jwt": JWT, "upstream key": UPSTREAM_KEY}
-KEYS = [{"id": "a", "tenant": "a", "sha256": sha256(KEY.encode()).hexdigest()}]
-BEARER = {"authorization": f"Bearer {KEY}"}
 ERRORS = tuple(name for name in SCRIPTS if name not in ("endless", "gated", "mebibyte"))
-
-
-def leaks(text: str | bytes, *, but: str = "") -> list[str]:
-    """The names of the canaries in it, as they are or as JSON or a percent-encoding may write them."""
-    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return [name for name, canary in CANARIES.items() if canary in text and name not in but.split(",")]
 
 
 async def says(exchange: Exchange) -> None:
@@ -97,53 +95,6 @@ async def upstream() -> AsyncIterator[Upstream]:
     async with Upstream() as upstream:
         upstream.scripts |= OWN
         yield upstream
-
-
-@pytest.fixture
-def logged() -> Iterator[io.StringIO]:
-    """All that is logged by anybody at any level, with the tracebacks, as a handler writes it."""
-    text = io.StringIO()
-    handler = logging.StreamHandler(text)
-    handler.setLevel(logging.DEBUG)
-    root = logging.getLogger()
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    logging.getLogger("isochrone.somewhere").debug("listening")
-    assert "listening" in text.getvalue()
-    yield text
-    root.removeHandler(handler)
-    root.setLevel(level)
-
-
-@asynccontextmanager
-async def edge_over(upstream: Upstream, folder: Path, *models: str, **sections: Any) -> AsyncIterator[RunningEdge]:
-    served = backend(upstream, models={name: name for name in models}, api_key_env="POOL_KEY")
-    usual: dict[str, Any] = {
-        "key": KEYS,
-        "auth": {"required": True},
-        "audit": {"to": "file", "folder": str(folder / "audit")},
-        "answers": {"warm": True},
-        "retry": {"attempts": 2},
-        "deadlines": {"connect": 1.0, "first_token": 0.2, "stall": 0.2, "total": 3.0},
-    }
-    async with running_edge(served, **{**usual, **sections}) as edge:
-        yield edge
-
-
-def question(**more: Any) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": PROMPT}], "user": PROMPT, **more}
-
-
-async def reports(edge: RunningEdge) -> str:
-    """What the routes say that report, and what an edge tells CloudWatch."""
-    paths = ("/v1/status", "/v1/ledger?limit=1000", "/v1/models", "/metrics", "/healthz", "/readyz")
-    told = [(await edge.request("GET", path, headers=BEARER)).body.decode() for path in paths]
-    return "\n".join([*told, json.dumps(edge.edge.saved())])
-
-
-def files_in(folder: Path) -> str:
-    return "\n".join(path.read_bytes().decode("utf-8", "replace") for path in folder.rglob("*") if path.is_file())
 
 
 # -- what comes from upstreams -----------------------------------------------------------------------------------------
@@ -412,11 +363,3 @@ async def test_while_every_table_is_gone_the_spools_and_the_logs_hold_no_canary(
     assert refused.status in (401, 503)
     assert '"backend":"pool-0"' in spooled
     assert leaks(refused.body + spooled.encode() + files_in(tmp_path).encode() + logged.getvalue().encode()) == []
-
-
-async def items_of(client: Any, table: str) -> list[dict[str, Any]]:
-    class Page(msgspec.Struct):
-        Items: list[dict[str, Any]]
-
-    page: Page = await client.call("Scan", {"TableName": table}, Page)
-    return page.Items
