@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from isochrone import settings
-from tests.docs.repository import ROOT, Fence, page
+from tests.docs.repository import ROOT, Fence, Page, page
 
 ENGLISH, CHINESE = page("README.md"), page("README.zh-CN.md")
 
@@ -26,10 +26,12 @@ def _without_comments(fence: Fence) -> tuple[str, list[str]]:
 
 
 def test_both_languages_lead_to_the_same_pages() -> None:
-    other = {"README.md", "README.zh-CN.md"}
-    assert [link for link in CHINESE.links if link not in other] == [
-        link for link in ENGLISH.links if link not in other
-    ]
+    assert _links_outside(CHINESE) == _links_outside(ENGLISH)
+
+
+def _links_outside(readme: Page) -> list[str]:
+    """Without those to the other language and to its own headings, which are translated."""
+    return [link for link in readme.links if link not in {"README.md", "README.zh-CN.md"} and not link.startswith("#")]
 
 
 def test_first_screen_shows_the_two_commands() -> None:
