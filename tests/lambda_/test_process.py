@@ -23,9 +23,11 @@ from tests.lambda_.harness import ROOT, rest_event, whole
 
 WRAPPER = "isochrone-streaming"
 FUNCTION = """
-import asyncio, json, os, sys
+import asyncio, gc, json, os, sys
 from pathlib import Path
 from isochrone.api.exchange import Reply
+
+COLLECTED_WHILE_LOADED = gc.isenabled()
 
 async def close():
     Path("closed").touch()
@@ -36,7 +38,9 @@ async def stream(request):
     if request.path == "/block":
         while True:  # holds the loop itself, so that only Lambda's timeout can end it
             pass
-    facts = {"pid": os.getpid(), "path": sys.path, "cwd": os.getcwd(), "environ": dict(os.environ)}
+    collecting = {"loading": COLLECTED_WHILE_LOADED, "serving": gc.isenabled(), "left_alone": gc.get_freeze_count()}
+    process = {"pid": os.getpid(), "path": sys.path, "cwd": os.getcwd(), "environ": dict(os.environ)}
+    facts = {**process, "collecting": collecting}
     return Reply(status=200, headers={"content-type": "application/json"}, body=json.dumps(facts).encode())
 """
 
@@ -86,6 +90,13 @@ async def test_wrapper_runs_the_function_where_lambda_puts_it(tmp_path: Path) ->
 async def test_one_process_answers_event_after_event(tmp_path: Path) -> None:
     async with started(tmp_path) as (api, *_):
         assert len({(await facts(api))["pid"] for _ in range(3)}) == 1
+
+
+async def test_garbage_is_looked_for_while_serving_only_and_not_in_what_was_loaded(tmp_path: Path) -> None:
+    async with started(tmp_path) as (api, *_):
+        collecting = (await facts(api))["collecting"]
+        assert (collecting["loading"], collecting["serving"]) == (False, True)
+        assert collecting["left_alone"] > 10_000
 
 
 async def test_process_that_dies_fails_its_event_and_the_next_gets_a_fresh_one(tmp_path: Path) -> None:
