@@ -134,11 +134,12 @@ class Exchange(Struct, kw_only=True):
 
 
 class Upstream:
-    """One backend. `requests` are those to /v1, in order; `probes` counts all others, which get `metrics` as answer."""
+    """One backend. `requests` are those to /v1, in order; `probed` are all others, which get `metrics` as answer, and
+    `probes` is how many these are."""
 
     def __init__(self) -> None:
         self.requests: list[Received] = []
-        self.probes = 0
+        self.probed: list[Received] = []
         self.metrics = b""
         self.scripts = dict(SCRIPTS)
         self.gate = asyncio.Event()
@@ -146,6 +147,11 @@ class Upstream:
         self._connections = 0
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
+
+    @property
+    def probes(self) -> int:
+        """How often it was looked at."""
+        return len(self.probed)
 
     @property
     def base_url(self) -> str:
@@ -207,7 +213,7 @@ class Upstream:
                 self.requests.append(received)
                 await self.scripts[received.fields["model"]](exchange)
             else:
-                self.probes += 1
+                self.probed.append(received)
                 await exchange.head(content_type="text/plain", content_length=str(len(self.metrics)))
                 await exchange.write(self.metrics)
             if not exchange.keep_alive:

@@ -101,11 +101,11 @@ async def known(
     }
     facts = backend(upstream, price=PRICE, region=REGION)
     await create_tables(client, settings_with(facts, **sections), lambda line: None)
-    tenant, headers = "anonymous", {}
+    tenant, headers = "anonymous", {"cookie": "canary", "x-api-key": "canary"}
     if has_key:
         admin = KeyAdmin(settings, DynamoDirectoryStore(client, f"{name}-directory"))
         new = await admin.create({"tenant": "team-d"}, random=os.urandom(32), now=time.time())
-        tenant, headers = "team-d", {"authorization": f"Bearer {new.key}"}
+        tenant, headers = "team-d", headers | {"authorization": f"Bearer {new.key}"}
     async with running_edge(facts, region=REGION, **sections) as edge:
         await asked_and_settled(edge, headers=headers)
         mark = (await edge.chat(headers=headers)).headers["x-isochrone-answer"]
@@ -162,3 +162,5 @@ async def test_the_function_makes_what_is_due(known: Known) -> None:
     assert (status, run["state"], run["due"], run["made"]) == (0, "done", 1, 1)
     assert run["dollars"] > 0
     assert len(known.upstream.requests) == 2
+    sent = known.upstream.requests[1]
+    assert (sent.header("authorization"), "canary" in f"{sent.headers} {sent.body!r}") == ([], False)
