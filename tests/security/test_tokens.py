@@ -9,12 +9,13 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import nullcontext
+from hashlib import sha256
 from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm
 from jwt.warnings import InsecureKeyLengthWarning
 
@@ -140,6 +141,19 @@ async def test_other_kinds_of_keys_verify_what_they_are_for(issuer: LocalIssuer)
     assert await refusal(issuers, issuer.token()) == SAME
 
 
+@pytest.mark.parametrize(
+    "signature", [b"\0" * 64, b"\xff" * 64, b"\0" * 31 + b"\x01" + b"\0" * 31 + b"\x01", b"", b"\0" * 63, b"\0" * 65]
+)
+async def test_curve_is_not_fooled_by_numbers_that_are_out_of_its_range(issuer: LocalIssuer, signature: bytes) -> None:
+    curve = ec.generate_private_key(ec.SECP256R1())
+    issuer.published = [{**ECAlgorithm.to_jwk(curve.public_key(), as_dict=True), "kid": "0"}]
+    issuers = believing(facts_of(issuer, algorithms=("ES256",)))
+    sound = jwt.encode(issuer.claims(), curve, "ES256", headers={"kid": "0"})
+    assert await issuers.identify(sound, now=NOW)
+    forged = changed(sound, 2, urlsafe_b64encode(signature).decode().rstrip("="))
+    assert await refusal(issuers, forged) == SAME
+
+
 # -- forged ones -------------------------------------------------------------------------------------------------------
 
 
@@ -154,7 +168,6 @@ def public_pem() -> bytes:
 def hmac_signed(issuer: LocalIssuer, secret: bytes, algorithm: str = "HS256") -> str:
     """PyJWT itself would not sign with a public key."""
     import hmac
-    from hashlib import sha256
 
     said = f"{part(HEADER | {'alg': algorithm})}.{part(issuer.claims())}"
     return f"{said}.{urlsafe_b64encode(hmac.digest(secret, said.encode(), sha256)).rstrip(b'=').decode()}"
@@ -246,6 +259,34 @@ FORGERIES: dict[str, Callable[[LocalIssuer], str]] = {
     "letters that only look alike": lambda issuer: issuer.token().replace(".", "．"),
     "byte that is no text": lambda issuer: issuer.token() + "\udcff",
     "lone surrogate": lambda issuer: issuer.token() + "\ud800",
+    "algorithm in small letters": lambda issuer: signed(HEADER | {"alg": "rs256"}, issuer.claims()),
+    "algorithm with a blank": lambda issuer: signed(HEADER | {"alg": "RS256 "}, issuer.claims()),
+    "algorithm beside another one that ends early": lambda issuer: changed(
+        issuer.token(), 0, part(HEADER | {"alg\0": "none"})
+    ),
+    "claims taken out": lambda issuer: changed(issuer.token(), 1, ""),
+    "claims of another token": lambda issuer: changed(issuer.token(), 1, issuer.token(sub="bob").split(".")[1]),
+    "a signature of zeros": lambda issuer: changed(issuer.token(), 2, "A" * 342),
+    "the number one as a signature": lambda issuer: changed(issuer.token(), 2, "A" * 341 + "Q"),
+    "the modulus as a signature": lambda issuer: changed(issuer.token(), 2, jwk_of(rsa_key(1), "")["n"]),
+    "the bare digest as a signature": lambda issuer: changed(
+        issuer.token(), 2, urlsafe_b64encode(sha256(issuer.token().rpartition(".")[0].encode()).digest()).decode()[:-1]
+    ),
+    "the signature of an HTTP request with the same key": lambda issuer: changed(
+        issuer.token(),
+        2,
+        urlsafe_b64encode(rsa_key(1).sign(b"GET /", padding.PKCS1v15(), hashes.SHA256())).decode().rstrip("="),
+    ),
+    "signed for another digest": lambda issuer: changed(
+        jwt.encode(issuer.claims(), rsa_key(1), "RS384", headers={"kid": "key-1"}), 0, part(HEADER)
+    ),
+    "JSON in place of the compact form": lambda issuer: json.dumps({"payload": issuer.token()}),
+    "its scheme twice": lambda issuer: f"Bearer {issuer.token()}",
+    "two tokens": lambda issuer: f"{issuer.token()},{issuer.token()}",
+    "another alphabet of base64": lambda issuer: changed(issuer.token(), 1, part(issuer.claims())[:-2] + "+/"),
+    "issuer with a NUL": lambda issuer: issuer.token(iss=issuer.url + "\0"),
+    "issuer with a user": lambda issuer: issuer.token(iss=issuer.url.replace("//", "//a@")),
+    "issuer as a prefix": lambda issuer: issuer.token(iss=issuer.url + ".example.com"),
     "nothing": lambda issuer: "",
     "dots": lambda issuer: "..",
 }
@@ -402,6 +443,13 @@ async def test_signed_token_that_says_too_little_is_refused_and_told_why(
 ) -> None:
     token = signed(HEADER, issuer.claims(**claims))
     assert said in await refusal(issuers, token)
+
+
+@pytest.mark.parametrize("value", ["\ud800", "a\nb", "a\0", "\u202etxt", "a" * 257, ["a"], {"a": 1}, 1.5, None])
+async def test_claim_that_is_no_plain_text_is_no_attribute(issuer: LocalIssuer, value: Any) -> None:
+    issuers = believing(facts_of(issuer, attributes={"team": "team", "floor": "floor"}))
+    principal = await issuers.identify(signed(HEADER, issuer.claims(team=value, floor=3)), now=NOW)
+    assert principal.attributes == {"floor": "3"}
 
 
 @pytest.mark.parametrize("skew", [-90, 90])
@@ -596,6 +644,33 @@ async def test_answer_without_fit_keys_does_not_replace_those_that_are_known(
     issuer.published = []
     await issuers.refresh(now=NOW + 3600)
     assert await issuers.identify(issuer.token(exp=int(NOW) + 7200, sub="bob"), now=NOW + 3601)
+
+
+async def test_process_that_slept_hears_what_was_taken_back_before_it_believes_again(
+    issuer: LocalIssuer, issuers: Issuers
+) -> None:
+    before = issuer.token(exp=int(NOW) + 10**5)
+    await issuers.identify(before, now=NOW)
+    issuer.rotate()
+    assert await refusal(issuers, before, now=NOW + 10_000) == SAME
+
+
+async def test_process_that_slept_goes_on_with_what_it_knows_while_the_issuer_is_silent(
+    issuer: LocalIssuer, issuers: Issuers
+) -> None:
+    before = issuer.token(exp=int(NOW) + 10**5)
+    await issuers.identify(before, now=NOW)
+    issuer.gate.clear()
+    assert await issuers.identify(before, now=NOW + 10_000)
+    issuer.gate.set()
+
+
+async def test_keys_that_were_read_by_a_clock_ahead_of_time_are_read_anew(
+    issuer: LocalIssuer, issuers: Issuers
+) -> None:
+    await issuers.identify(issuer.token(), now=NOW)
+    await issuers.refresh(now=NOW - 86_400)
+    assert issuer.asked["/keys"] == 2
 
 
 async def test_clock_that_was_set_back_does_not_forbid_to_ask(issuer: LocalIssuer, issuers: Issuers) -> None:

@@ -110,7 +110,7 @@ def _plain(value: object) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     text = str(value) if isinstance(value, str | int) else None
-    return text if text is not None and len(text) <= _LONGEST_ATTRIBUTE else None
+    return text if text is not None and len(text) <= _LONGEST_ATTRIBUTE and text.isprintable() else None
 
 
 def claim(claims: Claims, name: str) -> object:

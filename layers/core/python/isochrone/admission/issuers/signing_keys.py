@@ -1,6 +1,7 @@
 """The keys of one issuer as an edge knows them: asked for where they are published, and kept while it is silent.
 
     unknown ──read──▶ fresh ──max-age, at most an hour──▶ read anew in the background ──24 h without a reply──▶ unknown
+                                                   └──after two hours (a frozen process): before they are used
 
 A key that is not among them is looked for at once, for an issuer may sign with a new one at any time; but what nobody
 has signed could name a new one with each request, so that is done at most once in 30 s.
@@ -31,6 +32,9 @@ _FRESH_SECONDS: Final = (300, 3600)
 ASK_SECONDS: Final = 30.0
 _ASK_AGAIN_SECONDS: Final = 5.0
 _PATIENCE_SECONDS: Final = 2.0
+# Nobody has looked for so long: what was taken back since must not be believed once more.
+_LONG_AGO_SECONDS: Final = 7200
+_PATIENCE_WITH_OLD_ONES_SECONDS: Final = 0.5
 
 Fetch = Callable[[str, str], Awaitable[tuple[bytes, int | None]]]
 """The body that a URL answers, and for how long (seconds) it may be kept, where it says so. The second argument is
@@ -59,12 +63,14 @@ class SigningKeys:
 
     async def find(self, key_id: str | None, algorithm: str, *, now: float) -> PyJWK | None:
         """The key; None when the issuer has no such one. Raises KeysUnavailable when nobody can tell."""
+        if self._may_read(now):
+            if self._known(key_id, algorithm, now) is None:
+                await self._read(now)
+            elif abs(now - self._read_at) >= _LONG_AGO_SECONDS:
+                await self._read(now, patience=_PATIENCE_WITH_OLD_ONES_SECONDS)
+            elif not self._is_fresh(now):
+                self._begin(now)
         key = self._known(key_id, algorithm, now)
-        if key and now >= self._fresh_until and self._may_read(now):
-            self._begin(now)
-        if key is None and self._may_read(now):
-            await self._read(now)
-            key = self._known(key_id, algorithm, now)
         if key is None and (self._failed or self._current(now) is None):
             raise KeysUnavailable(
                 "Whether this token is good cannot be told now: its issuer does not answer.", retry_after=self._pause
@@ -73,8 +79,11 @@ class SigningKeys:
 
     async def refresh(self, *, now: float) -> None:
         """Read them anew if they are due, so that no request has to wait for it."""
-        if now >= self._fresh_until and self._may_read(now):
+        if not self._is_fresh(now) and self._may_read(now):
             await self._read(now)
+
+    def _is_fresh(self, now: float) -> bool:
+        return self._read_at <= now < self._fresh_until  # a clock that was set back has not made them younger
 
     def _known(self, key_id: str | None, algorithm: str, now: float) -> PyJWK | None:
         keys = self._current(now)
@@ -99,9 +108,9 @@ class SigningKeys:
             self._reading = self._background.start(self._read_anew(now))
         return self._reading
 
-    async def _read(self, now: float) -> None:
+    async def _read(self, now: float, *, patience: float = _PATIENCE_SECONDS) -> None:
         """Wait for a read, but not for long; it goes on when we do not."""
-        await asyncio.wait([self._begin(now)], timeout=_PATIENCE_SECONDS)
+        await asyncio.wait([self._begin(now)], timeout=patience)
 
     async def _read_anew(self, now: float) -> None:
         self._failed = True  # until it has not
