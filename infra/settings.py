@@ -130,11 +130,11 @@ class Deployment(NamedTuple):
 
     @property
     def fleet_homes(self) -> tuple[str, ...]:
-        """The regions whose fleet table the edges of all regions use: where slots of a backend are leased, and the main
-        one, where days and months of limits are counted."""
+        """The regions whose fleet table the edges of all regions use: where slots of a backend are leased and the
+        requests that it takes in a day are counted, and the main one, where days and months of limits are."""
         if self.settings.state.kind == "memory":
             return ()
-        limited = [backend for backend in self.settings.backend if backend.max_concurrency]
+        limited = [backend for backend in self.settings.backend if backend.max_concurrency or backend.requests_per_day]
         homes = [home_of(backend, self.settings) for backend in limited]
         return tuple(dict.fromkeys([*homes, main_region(self.settings)]))
 

@@ -206,12 +206,13 @@ TWO_HOMES = BASE.replace('engine = "vllm"', "max_concurrency = 32")
         (BASE, {"us-east-1"}),
         (BASE.replace("max_concurrency = 8", ""), {"us-east-1"}),
         (TWO_HOMES, {"us-east-1", "eu-west-1"}),
+        (BASE.replace('engine = "vllm"', "requests_per_day = 500"), {"us-east-1", "eu-west-1"}),
         (BASE.replace('kind = "dynamodb"', 'kind = "memory"'), set()),
     ],
-    ids=["one-home", "no-slots", "two-homes", "no-tables"],
+    ids=["one-home", "no-slots", "two-homes", "daily-cap", "no-tables"],
 )
 @pytest.mark.parametrize("edge", REGIONS)
-def test_edge_reaches_into_another_region_only_for_slots_and_limits_that_are_counted_there(
+def test_edge_reaches_into_another_region_only_for_slots_caps_and_limits_that_are_counted_there(
     synthesise: Synthesise, config: str, homes: set[str], edge: str
 ) -> None:
     stack = synthesise(config).edge(edge)
