@@ -358,6 +358,19 @@ async def test_without_the_table_each_process_has_its_share_and_comes_back_with_
     await refusal_of(bench, principal)
 
 
+async def test_who_is_refused_without_the_table_may_come_back_with_it_and_no_budget_is_told_as_used_up() -> None:
+    store = CountedStore(clock := Clock())
+    bench, principal = Bench(clock=clock, store=store, local_share=0.1), key(dollars_per_month=10.0)
+    await (admitted := await bench.limiter.admit(principal, "", MODEL)).reserve(10, 0.5)
+    bench.main.is_gone("it is")
+    with pytest.raises(LimitReached) as refused:
+        await (await bench.limiter.admit(principal, "", MODEL)).reserve(10, 2.0)
+    assert (refused.value.code, refused.value.retry_after) == ("rate_limit_exceeded", 5.0)
+    admitted.close()
+    await bench.background.finish()
+    assert bench.posted == []
+
+
 async def test_a_table_that_fails_once_is_asked_again_at_once() -> None:
     store = CountedStore(clock := Clock())
     bench = Bench(clock=clock, store=store)
@@ -458,6 +471,16 @@ async def test_half_four_fifths_and_all_of_a_budget_are_told_once_by_all_process
     assert {(line["event"], line["scope"], line["limit"], line["value"]) for line in logged} == {
         ("budget", "key 'team-a-1'", "requests_per_day", 10)
     }
+
+
+async def test_a_request_that_is_too_large_tells_of_no_budget_that_is_used_up() -> None:
+    bench, principal = Bench(), key(dollars_per_month=10.0)
+    for dollars in (11.0, 6.0, 6.0):
+        admitted = await bench.limiter.admit(principal, "", MODEL)
+        with suppress(LimitReached):
+            await admitted.reserve(10, dollars)
+    await bench.background.finish()
+    assert [notice["level"] for notice in bench.posted] == [50]
 
 
 async def test_the_next_day_is_told_of_anew() -> None:

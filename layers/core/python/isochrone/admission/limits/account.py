@@ -102,10 +102,10 @@ class Account:
         return None
 
     def _opens_in(self, quota: Quota, amount: float, now: float) -> float | None:
-        if self.table.is_alone:
-            opens = quota.opens_alone_in(amount, now, self.table.local_share)
-        else:
-            opens = quota.opens_in(amount, now)
+        opens = quota.opens_in(amount, now)
+        if opens is not None and self.table.is_alone:  # it may be back sooner than our own share is
+            own = quota.opens_alone_in(amount, now, self.table.local_share)
+            opens = max(opens, min(own, self.table.asked_again_in))
         return None if opens is None else max(PAUSE_SECONDS, opens)
 
     def _close(self, needs: Sequence[Need]) -> None:

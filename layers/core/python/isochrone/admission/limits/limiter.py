@@ -13,7 +13,6 @@ from isochrone.admission.limits.bucket import Addresses, one_caller
 from isochrone.admission.limits.notices import Notices
 from isochrone.admission.limits.quota import Quota
 from isochrone.admission.limits.scopes import NO_LIMITS, Name, Scope, Scopes, Seats, Tables
-from isochrone.admission.limits.sheet import Need
 from isochrone.admission.principal import Principal
 from isochrone.api.errors import LimitReached
 from isochrone.settings import OwnLimits, PerAddress
@@ -71,12 +70,7 @@ class Limiter:
             raise
 
     async def _admit(self, scopes: Sequence[Scope]) -> Admitted:
-        steps = [
-            Step(scope, account, [Need(quota, 1.0) for quota in account.sheet.quotas if quota.kind.unit == "request"])
-            for scope in scopes
-            for account in scope.accounts
-        ]
-        taken = await self.take([step for step in steps if step.needs])
+        taken = await self.take([Step(scope, *one) for scope in scopes for one in scope.one_request])
         try:
             await self._take_places(scopes)
         except BaseException:
@@ -145,11 +139,12 @@ class Limiter:
     def _reached(self, step: Step, refusal: Refusal, scopes: Sequence[Scope]) -> LimitReached:
         quota, amount, seconds = refusal
         self._count(f"limited_{quota.kind.key}")
-        if not quota.kind.period.slides:
+        is_used_up = not (quota.kind.period.slides or step.account.table.is_alone)
+        if is_used_up:
             self._notices.look_at(step.account, str(step.scope.name), refused=quota)
         return LimitReached(
             _message(step.scope.name, quota, amount, seconds),
-            code=None if quota.kind.period.slides else "insufficient_quota",
+            code="insufficient_quota" if is_used_up else None,
             retry_after=seconds,
             also=headers_of(list(dict.fromkeys(scopes))),
         )

@@ -16,6 +16,7 @@ from isochrone.stores.protocols import StoreUnavailable
 log = logging.getLogger("isochrone")
 
 LEVELS = (50, 80, 100)
+_NEAR_ITS_END = 80
 _KEPT_SECONDS = 40 * 86_400.0
 # What is forgotten of what this process has told, the table still knows.
 _REMEMBERED = 10_000
@@ -39,15 +40,17 @@ class Notices:
         self._done: set[tuple[str, str]] = set()
 
     def look_at(self, account: Account, scope: str, *, refused: Quota | None = None) -> None:
-        """Tell of the levels that this account has reached and nobody told of; `refused` is a budget that is used up,
-        as far as it goes."""
+        """Tell of the levels that this account has reached and nobody told of. Of `refused` a request wanted more than
+        is left: near its end that is all of it, but before that the request was a large one."""
         for quota in account.sheet.quotas:
             if quota.kind.period.slides:
                 continue
-            reached = 100 if quota is refused else level_of(quota)
-            for level in LEVELS:
+            reached = level_of(quota)
+            if quota is refused and reached >= _NEAR_ITS_END:
+                reached = 100
+            for level in [level for level in LEVELS if level <= reached]:
                 counter = notice_counter(quota, level)
-                if level <= reached and counter not in account.sheet.told and (account.name, counter) not in self._done:
+                if counter not in account.sheet.told and (account.name, counter) not in self._done:
                     self._remember((account.name, counter))
                     account.table.background.start(self._tell(account, counter, _notice(scope, quota, level)))
 

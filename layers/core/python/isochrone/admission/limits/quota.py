@@ -175,11 +175,10 @@ class Quota:
         """Seconds after which so much could be had if nobody else used anything; None if it is above the limit."""
         return self._opens_in(amount, self.limit, self._this.in_use, self._last.in_use, now)
 
-    def opens_alone_in(self, amount: float, now: float, share: float) -> float | None:
-        """The same while the counter cannot be asked."""
+    def opens_alone_in(self, amount: float, now: float, share: float) -> float:
+        """The same of a `share` of the limit, while the counter cannot be asked; never: infinity."""
         own = self._opens_in(amount, share * self.limit, self._this.used, self._last.used, now)
-        shared = self.opens_in(amount, now)
-        return None if own is None or shared is None else max(own, shared)
+        return inf if own is None else own
 
     def _opens_in(self, amount: float, limit: float, this: float, last: float, now: float) -> float | None:
         if amount > limit:

@@ -52,6 +52,11 @@ class Table:
         """Not while it is known to be gone; from time to time somebody tries."""
         return not self.is_alone or self._clock() >= self._ask_again_at
 
+    @property
+    def asked_again_in(self) -> float:
+        """Seconds until somebody tries."""
+        return max(0.0, self._ask_again_at - self._clock())
+
     def answered(self) -> None:
         """All is well."""
         if self.is_alone:
