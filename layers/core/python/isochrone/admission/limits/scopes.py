@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Literal, NamedTuple, Protocol
 
@@ -16,6 +16,7 @@ from isochrone.admission.limits.quota import (
     Kind,
     Quota,
 )
+from isochrone.admission.limits.sheet import Need
 from isochrone.admission.limits.table import Table
 from isochrone.settings import OwnLimits
 
@@ -72,25 +73,30 @@ class Tables(NamedTuple):
 
 
 class Scope:
-    """The limits of one key, tenant, model or address. `live` requests hold something of them now."""
+    """The limits of one key, tenant, model or address. `live` requests hold something of them now; `one_request` is
+    what each of them takes at once."""
 
     def __init__(self, name: Name, limits: OwnLimits, short: Account | None, long: Account | None) -> None:
         self.name = name
         self.limits = limits
         self.short = short
         self.long = long
+        self.accounts = tuple(account for account in (short, long) if account)
         self.seats: Seats | None = None
         self.live = 0
         self.held_seconds = 1.0
+        self._quotas: dict[str, list[tuple[Account, Quota]]] = {"request": [], "token": [], "dollar": []}
+        for account in self.accounts:
+            for quota in account.sheet.quotas:
+                self._quotas[quota.kind.unit].append((account, quota))
+        self.one_request = [
+            (account, [Need(quota, 1.0) for holder, quota in self._quotas["request"] if holder is account])
+            for account in dict.fromkeys(account for account, _ in self._quotas["request"])
+        ]
 
-    @property
-    def accounts(self) -> list[Account]:
-        """One or both of them, or none."""
-        return [account for account in (self.short, self.long) if account]
-
-    def quotas(self, unit: str) -> list[tuple[Account, Quota]]:
+    def quotas(self, unit: str) -> Sequence[tuple[Account, Quota]]:
         """Those that count requests, tokens or dollars."""
-        return [(a, quota) for a in self.accounts for quota in a.sheet.quotas if quota.kind.unit == unit]
+        return self._quotas[unit]
 
     def was_held(self, seconds: float) -> None:
         """A request held its place so long."""
