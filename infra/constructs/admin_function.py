@@ -13,8 +13,8 @@ from infra.constructs.rights import partitions_use
 from infra.settings import Deployment
 from isochrone.stores.tables import DIRECTORY
 
-# What operators lay down; tenants' own and the curated answers are not its business.
-PARTITIONS = ("key", "policy")
+# Policies, curated answers and what tenants lay down are not its business.
+PARTITIONS = ("key",)
 ACTIONS = ("PutItem", "Query")
 MEMORY_MB = 256
 TIMEOUT = Duration.seconds(29)

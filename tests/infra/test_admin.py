@@ -82,13 +82,13 @@ def test_only_this_api_may_call_it_and_only_below_admin(edge: Template) -> None:
     assert all("/admin/*" in json.dumps(permission["SourceArn"]) for permission in permissions)
 
 
-def test_it_may_lay_down_keys_and_policies_and_nothing_else(edge: Template) -> None:
-    assert PARTITION in PARTITIONS
+def test_it_may_lay_down_keys_and_nothing_else(edge: Template) -> None:
+    assert PARTITIONS == (PARTITION,)
     tables = [s for s in _statements(edge, "admin") if "dynamodb:" in json.dumps(s["Action"])]
     (statement,) = tables
     assert actions_of(statement) == ["dynamodb:PutItem", "dynamodb:Query"]
     assert ":table/iso-directory" in json.dumps(statement["Resource"])
-    assert statement["Condition"] == {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["key", "policy"]}}
+    assert statement["Condition"] == {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["key"]}}
     assert granted_actions(edge, "admin") == {}
 
 

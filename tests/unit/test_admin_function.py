@@ -75,6 +75,12 @@ async def test_body_may_come_as_base64(api: Api) -> None:
     assert (await api.ask("POST", "/admin/keys", body, isBase64Encoded=True))[0] == 201
 
 
+@pytest.mark.parametrize("body", ["é", "!!!", "e30", "e30=\n!"])
+async def test_body_that_only_claims_to_be_base64_is_refused(api: Api, body: str) -> None:
+    status, said = await api.ask("POST", "/admin/keys", body, isBase64Encoded=True)
+    assert (status, said["error"]["message"]) == (400, "The body is neither text nor base64.")
+
+
 async def test_list_of_one_tenant_has_no_other(api: Api) -> None:
     for tenant in ("a", "b"):
         await api.ask("POST", "/admin/keys", {"tenant": tenant})
@@ -128,6 +134,11 @@ async def test_event_without_any_context_is_refused(api: Api) -> None:
         ("POST", "/admin/keys", {"tenant": "t", "models": ["n"]}, 400, "models: no backend serves 'n'"),
         ("POST", "/admin/keys", {"tenant": "t", "expires": "2020-01-01T00:00:00Z"}, 400, "this moment is past"),
         ("POST", "/admin/keys", {"tenant": "t", "id": "fixed"}, 400, "id: 'fixed' stands twice"),
+        ("POST", "/admin/keys", {"tenant": "t", "expires": "9999-12-31T23:59:59-14:00"}, 400, "beyond the year 9999"),
+        ("POST", "/admin/keys", {"tenant": "t", "concurrency": 10**40}, 400, "concurrency: expected int <="),
+        ("POST", "/admin/keys", {"tenant": "t", "owner": "a\x1b[2Jb"}, 400, "owner: "),
+        ("POST", "/admin/keys", {"tenant": "t", "owner": "a" * 257}, 400, "owner: "),
+        ("POST", "/admin/keys", '{"tenant": "\ud800"}', 400, "neither text nor base64"),
         ("POST", "/admin/keys", "[]", 400, "The body is not what is taken here"),
         ("POST", "/admin/keys", "", 400, "The body is not what is taken here"),
         ("POST", "/admin/keys", "[" * 100_000, 400, "The body is not what is taken here"),

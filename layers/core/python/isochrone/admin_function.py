@@ -108,7 +108,10 @@ class AdminApi:
         if not by:
             raise Forbidden("Only an IAM identity that API Gateway vouches for may ask.", code="iam_identity_needed")
         text = event.get("body") or ""
-        body = b64decode(text) if event.get("isBase64Encoded") else text.encode()
+        try:
+            body = b64decode(text, validate=True) if event.get("isBase64Encoded") else text.encode()
+        except ValueError:
+            raise BadRequest("The body is neither text nor base64.") from None
         return Call(body, event.get("queryStringParameters") or {}, by, self._clock())
 
     def _route_of(self, event: Mapping[str, Any]) -> Route:

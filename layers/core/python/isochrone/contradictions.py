@@ -136,6 +136,9 @@ def _wrong_networks(settings: Settings) -> Found:
                 yield path, str(error)
 
 
+_YEAR_10000 = 253_402_300_800  # which no calendar of Python has
+
+
 def _wrong_admission(settings: Settings) -> Found:
     known = {model for backend in settings.backend for model in backend.models}
     for table, place, one in _restricted(settings):
@@ -143,6 +146,9 @@ def _wrong_admission(settings: Settings) -> Found:
         yield from (((table, place, "models"), f"no backend serves {name!r}") for name in unknown)
     if settings.auth.policies and settings.state.kind == "memory":
         yield ("auth", "policies"), 'needs state.kind = "dynamodb", which has the table that holds them'
+    for i, key in enumerate(settings.key):
+        if key.expires and key.expires.timestamp() >= _YEAR_10000:
+            yield ("key", i, "expires"), "is beyond the year 9999 in UTC; leave it out for a key that never ends"
     for i, issuer in enumerate(settings.issuer):
         if (issuer.tenant is None) == (issuer.tenant_claim is None):
             yield ("issuer", i, "tenant"), "give tenant or tenant_claim, one of the two"

@@ -21,7 +21,7 @@ Ratio = Annotated[float, Meta(ge=0, le=1)]
 # Above any time, price or weight that makes sense; infinity makes none.
 _LARGEST = 1e9
 Positive = Annotated[float, Meta(gt=0, le=_LARGEST)]
-Count = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=10**12)]
 Money = Annotated[float, Meta(ge=0, le=_LARGEST)]
 Seconds = Annotated[int, Meta(ge=0, le=10**9)]
 
@@ -244,7 +244,7 @@ class Key(_Table, frozen=True):
     denied_networks: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
-    owner: str = ""
+    owner: Annotated[str, Meta(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
     tags: tuple[Name, ...] = ()
     expires: Annotated[datetime, Meta(tz=True)] | None = None
     priority: Priority = 10
