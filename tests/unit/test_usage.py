@@ -65,9 +65,12 @@ def test_nothing_is_no_token_and_anything_is_one_at_the_least() -> None:
     assert (estimate_tokens(""), estimate_tokens(" "), estimate_tokens("é")) == (0, 1, 1)
 
 
-def test_long_text_is_judged_by_its_beginning() -> None:
+def test_long_text_is_judged_by_pieces_from_all_over_it() -> None:
     line = "The quick brown fox jumps over the lazy dog.\n"
     assert estimate_tokens(line * 10_000) == pytest.approx(10_000 * estimate_tokens(line), rel=0.1)
+    chinese = "法国的首都是巴黎，它位于塞纳河畔。\n"
+    both = estimate_tokens(line * 1_000) + estimate_tokens(chinese * 1_000)
+    assert estimate_tokens(line * 1_000 + chinese * 1_000) == pytest.approx(both, rel=0.1)
 
 
 def test_prompt_of_a_chat_counts_messages_parts_calls_and_tools() -> None:

@@ -25,8 +25,9 @@ _TOKENS_PER_OTHER_LETTER = 0.36
 _PER_MESSAGE = 4
 _PER_CHAT = 3
 _TOLD = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls")
-# A longer text is judged by its beginning: the requests of others should not wait for an estimate.
-_SAMPLE = 32_768
+# A text that is longer than all of these pieces is judged by so many from all over it: to look at 32 KB takes 0.8 ms,
+# and what that tells more is a tenth of what the weights are wrong by.
+_SAMPLES, _SAMPLE_CHARS = 16, 512
 
 
 def usage_of(usage: Any) -> tuple[int | None, int | None]:
@@ -87,14 +88,21 @@ def estimate(fields: Mapping[str, Any], told: str, *, events: int = 0) -> dict[s
 
 def estimate_tokens(text: str) -> int:
     """About how many tokens engines of today make of a text."""
-    if len(text) > _SAMPLE:
-        return round(estimate_tokens(text[:_SAMPLE]) * len(text) / _SAMPLE)
+    if len(text) > _SAMPLES * _SAMPLE_CHARS:
+        sample = _sample_of(text)
+        return round(estimate_tokens(sample) * len(text) / len(sample))
     tokens = _TOKENS_PER_PIECE * len(re.findall(_PIECE, text))
     if not text.isascii():
         wide = len(re.findall(_HAN_KANA_HANGUL, text))
         others = len(re.findall(_NOT_ASCII, text)) - wide
         tokens += _TOKENS_PER_HAN_KANA_HANGUL * wide + _TOKENS_PER_OTHER_LETTER * others
     return max(1, round(tokens)) if text else 0
+
+
+def _sample_of(text: str) -> str:
+    step = (len(text) - _SAMPLE_CHARS) / (_SAMPLES - 1)
+    begins = [round(number * step) for number in range(_SAMPLES)]
+    return "".join(text[begin : begin + _SAMPLE_CHARS] for begin in begins)
 
 
 def estimate_prompt(fields: Mapping[str, Any]) -> int:
