@@ -234,9 +234,10 @@ def _in_config(name: str, tenant: str, more: str = "") -> str:
 
 
 async def _people(world: World) -> None:
-    """Whoever is there all the time."""
+    """Whoever is there all the time. One of them is past its end by then."""
     world.keys |= {name: f"key of {name}" for name in ("good-config", "past-its-end-config", "not-ours")}
-    await world.make_key("past-its-end", "good-a", expires=datetime.now(UTC) + timedelta(seconds=1))
+    ends = datetime.now(UTC) + timedelta(seconds=1)
+    await world.make_key("past-its-end", "good-a", expires=ends)
     await world.make_key("good-1", "good-a")
     await world.make_key("good-2", "good-b")
     for name in RARELY:
@@ -247,3 +248,4 @@ async def _people(world: World) -> None:
     await world.deny("denied")
     await world.make_key("not-allowed", "others")
     await world.make_key("other-models", "good-a", models=["another"])
+    await asyncio.sleep(max(0.0, ends.timestamp() - time.time()))
