@@ -123,7 +123,8 @@ async def _measure(times: int, rounds: int, rate: float, seconds: float, endpoin
                 print(f"{what}: {await _cpu_us(work, times, rounds):.1f} us")
         way = partial(_whole_way, _front(stores, background, policies=20))
         whole, call = await _cpu_us(way, times, rounds), await _cpu_us(partial(_ask, stores.fleet), times, rounds)
-        print(f"directory key, guard, 20 policies, limits: {whole:.1f} us")
+        print(f"directory key, guard, 20 policies, limits: {whole:.1f} us", end="; ")
+        print(f"of 20,000 bytes {await _cpu_us(partial(way, 20_000), times, rounds):.1f} us")
         calls = await _hot_key(way, stores.calls, rate, seconds)
         print(f"{rate:g} of them a second: {calls:.3f} calls of a table for each, of {MOST_CALLS} at most;", end=" ")
         print(f"with {call:.0f} us for each call {whole + calls * call:.1f} us, of {BUDGET_US}")
@@ -216,8 +217,8 @@ async def _limited(front: FrontDoor, caller: Caller, ask: Ask) -> None:
     admission.headers()
 
 
-async def _whole_way(front: FrontDoor) -> None:
-    request = _request()
+async def _whole_way(front: FrontDoor, size: int = 2_000) -> None:
+    request = _request(size=size)
     caller = await front.identify(request)
     ask = await _read(front, request)
     await front.authorize_model(caller, ask, request.trail)
