@@ -251,20 +251,35 @@ async def test_a_callers_credentials_never_reach_a_backend(upstream: Upstream, t
 # -- what goes wrong inside --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("where", "status"),
+    [("_look_up", 500), ("_plan", 500), ("_relay", 500), ("_keep", 200)],
+)
 async def test_a_fault_inside_the_edge_dumps_nothing_of_the_request(
-    upstream: Upstream, tmp_path: Path, logged: io.StringIO, monkeypatch: pytest.MonkeyPatch
+    upstream: Upstream,
+    tmp_path: Path,
+    logged: io.StringIO,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    status: int,
 ) -> None:
     """The worst that a bug can do is to put all that it has at hand into its exception."""
 
-    async def broken(self: Any, errand: Any) -> Any:
-        raise RuntimeError(f"{errand!r} {errand.caller!r} {self.settings!r} {self.rooms!r}")
+    def fail(self: Any, errand: Any, *_: Any) -> Any:
+        try:
+            raise KeyError(KEY)
+        except KeyError as error:
+            raise RuntimeError(f"{errand.ask.fields} {errand!r} {self.settings!r} {self.rooms!r}") from error
 
-    monkeypatch.setattr(pipeline_module.Pipeline, "_plan", broken)
     async with edge_over(upstream, tmp_path, "says") as edge:
-        answer = await edge.chat(model="says", headers=BEARER, **question())
-    assert answer.status == 500
-    assert "RuntimeError" in logged.getvalue()
-    assert leaks(answer.body + logged.getvalue().encode() + files_in(tmp_path).encode()) == []
+        with monkeypatch.context() as broken:
+            broken.setattr(pipeline_module.Pipeline, where, fail)
+            answer = await edge.chat(model="says", headers=BEARER, **question())
+            await edge.settled()
+    assert answer.status == status
+    assert [told in logged.getvalue() for told in ("Fault: RuntimeError", "Fault: KeyError", "in fail")] == [True] * 3
+    error = answer.body if status == 500 else b""
+    assert leaks(error + logged.getvalue().encode() + files_in(tmp_path).encode()) == []
 
 
 def ask_with_canaries() -> Ask:

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
+from isochrone.faults import wordless
+
 log = logging.getLogger("isochrone")
 
 
@@ -29,7 +31,7 @@ class Background:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            log.error("work in the background failed", exc_info=error)
+            log.error("work in the background failed", exc_info=wordless(error))
 
     async def finish(self) -> None:
         """Wait for all that was started."""

@@ -23,6 +23,7 @@ from isochrone.background import Background
 from isochrone.edge_answers import PATHS as ANSWER_PATHS
 from isochrone.edge_answers import AnswerRoutes
 from isochrone.errand import Caller
+from isochrone.faults import wordless
 from isochrone.pipeline import Pipeline
 from isochrone.replies import JSON
 from isochrone.routes import NOBODY, Route, opened
@@ -150,8 +151,8 @@ class Edge:
         except asyncio.CancelledError:
             self._over(trail, begun, "left")
             raise
-        except Exception:
-            log.exception("request %s failed inside the edge", own_id)
+        except Exception as error:
+            log.error("request %s failed inside the edge", own_id, exc_info=wordless(error))
             fault = ApiError("Something went wrong inside the edge; its log has the request id.")
             return self._remembered(self.refuse(fault, own_id), request, begun, fault)
         reply = self._signed(reply, own_id)
@@ -176,14 +177,21 @@ class Edge:
         if reply.stream is None:
             self._over(trail, begun, "complete")
             return reply
-        self._audit.begin(entry_of(trail, edge=self.region))
+        self._note(trail)
         reply.stream = Watched(reply.stream, (*reply.endings, partial(self._over, trail, begun)))
         return reply
 
     def _over(self, trail: Trail, begun: float, outcome: Outcome) -> None:
         trail.latency_ms = (self._clock() - begun) * 1000
         trail.outcome = outcome
-        self._audit.record(entry_of(trail, edge=self.region))
+        if trail.unbooked and not trail.is_noted:
+            self._note(trail)
+        trail.when_booked(lambda: self._audit.record(entry_of(trail, edge=self.region)))
+
+    def _note(self, trail: Trail) -> None:
+        """What is known by now, should nothing else become known: the process may end before the request does."""
+        trail.is_noted = True
+        self._audit.begin(entry_of(trail, edge=self.region))
 
     def refuse(self, error: ApiError, own_id: str | None = None) -> Reply:
         """The reply for an error, also for one that a door found before there was a whole request."""

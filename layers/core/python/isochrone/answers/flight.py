@@ -22,6 +22,7 @@ from isochrone.answers.generation_parts import Following, Part, Telling
 from isochrone.answers.generations import Claim, Ended, Generations, Held, Lease, Outcome
 from isochrone.api.errors import ApiError, NothingAlive, UpstreamFailed, UpstreamRefused, status_of
 from isochrone.api.sse import DONE_EVENT
+from isochrone.faults import wordless
 
 log = logging.getLogger("isochrone.answers")
 
@@ -91,8 +92,8 @@ class Flight:
             await self._go()
         except ApiError as failure:
             self._fail(failure)
-        except Exception:
-            log.exception("sharing an answer failed inside the edge")
+        except Exception as error:
+            log.error("sharing an answer failed inside the edge", exc_info=wordless(error))
             self._fail(ApiError(INSIDE))
         finally:
             if not self.shown.is_over:
@@ -253,7 +254,7 @@ class Flight:
             return
         failure = None if telling.cancelled() else telling.exception()
         if failure and not isinstance(failure, ApiError):
-            log.error("a shared answer failed inside the edge", exc_info=failure)
+            log.error("a shared answer failed inside the edge", exc_info=wordless(failure))
         self._outcome = _outcome(generation, failure, was_left=telling.cancelled(), has_text=self.shown.text.size > 0)
         self.is_lost = self.is_lost or self._outcome is not Outcome.UNKEPT
         self._notice()
@@ -319,8 +320,8 @@ def _all_of_it(said: bytes) -> bytes:
 async def _kept(generation: Generation) -> bool:
     try:
         return await generation.keep()
-    except Exception:
-        log.exception("an answer could not be kept")
+    except Exception as error:
+        log.error("an answer could not be kept", exc_info=wordless(error))
         return False
 
 

@@ -23,6 +23,7 @@ from aiohttp.http_exceptions import LineTooLong
 from isochrone.api.errors import ApiError, BadRequest, BodyTooSlow, HeadersTooLarge, Saturated, UrlTooLong
 from isochrone.api.exchange import Reply
 from isochrone.api.head import MAX_URL
+from isochrone.faults import wordless
 
 HEAD_SECONDS = 10.0
 # Instead of aiohttp's own, which tells its version and Python's.
@@ -99,7 +100,7 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """What the parser refused, of which nothing goes into a log since it may hold a key; or a fault of ours."""
         if status >= 500:
-            log.error("a request failed in the door", exc_info=exc)
+            log.error("a request failed in the door", exc_info=wordless(exc))
         if request.writer.output_size > 0:
             raise ConnectionError("a reply has begun already")
         reply = self._connections.refuse(_error_of(status, exc))
