@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from isochrone.audit.entry import AuditEntry
 from isochrone.audit.reading import entries_of, files_in, lines_of
-from tests.faults.harness import RunningEdge, backend, running_edge
+from tests.faults.harness import RunningEdge, backend, eventually, running_edge
 from tests.faults.test_flights import asked, slowly
 from tests.upstream import USAGE, Exchange, Upstream, words
 
@@ -62,3 +64,45 @@ async def test_tokens_are_told_of_the_one_who_had_them_generated(near: Upstream,
         found = await entries(edge, tmp_path)
     assert sorted(entry.output_tokens for entry in found) == [0, 0, USAGE["completion_tokens"]]
     assert [entry.outcome for entry in found] == ["complete"] * 3
+
+
+@pytest.mark.parametrize("cache", ["", "no-store"])
+async def test_tokens_that_somebody_heard_who_left_are_told(near: Upstream, tmp_path: Path, cache: str) -> None:
+    near.scripts["slowly"] = slowly
+    deadlines = {"connect": 1.0, "first_token": 5, "stall": 5, "total": 10.0}
+    async with audited(tmp_path, backend(near, "slowly"), deadlines=deadlines) as edge:
+        heard = asyncio.Event()
+        headers = {"x-isochrone-cache": cache}
+        leaving = asyncio.create_task(edge.chat(stream=True, headers=headers, on_first=heard.set))
+        await heard.wait()
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+
+        async def is_booked() -> bool:
+            return bool(await edge.ledger())
+
+        await eventually(is_booked, within=5)
+        (attempt,) = await edge.ledger()
+        (entry,) = [entry for entry in await entries(edge, tmp_path) if entry.method == "POST"]
+    assert (entry.outcome, attempt["outcome"]) == ("left", "cancelled")
+    assert (entry.input_tokens, entry.output_tokens) == (attempt["input_tokens"], attempt["output_tokens"])
+    assert entry.output_tokens > 0
+
+
+async def test_who_leaves_before_the_reply_is_told_with_what_was_used_for_it(near: Upstream, tmp_path: Path) -> None:
+    near.scripts["slowly"] = slowly
+    deadlines = {"connect": 1.0, "first_token": 5, "stall": 5, "total": 10.0}
+    async with audited(tmp_path, backend(near, "slowly", assemble=True), deadlines=deadlines) as edge:
+        leaving = asyncio.create_task(edge.chat())
+        await eventually(lambda: bool(near.requests))
+        staying = asyncio.create_task(edge.chat(headers={"x-request-id": "stays"}))
+        await asyncio.sleep(0.2)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        await asyncio.sleep(0.1)  # until the edge has noticed
+        near.gate.set()
+        assert (await staying).status == 200
+        found = {entry.outcome: entry for entry in await entries(edge, tmp_path)}
+    assert found.keys() == {"left", "complete"}
+    assert found["left"].output_tokens == USAGE["completion_tokens"]
+    assert found["complete"].output_tokens == 0

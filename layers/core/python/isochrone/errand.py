@@ -125,12 +125,9 @@ class Errand(NamedTuple):
         used = (entry.input_tokens or 0), (entry.output_tokens or 0)
         self.permit.admission.charge(sum(used), entry.cost)
         trail = self.permit.trail
-        trail.input_tokens += used[0]
-        trail.output_tokens += used[1]
-        trail.cost += entry.cost
-        trail.estimated |= entry.usage_estimated
         if entry.outcome == "ok":
             trail.first_token_ms = entry.first_token_ms
+        trail.booked(used, entry.cost, estimated=entry.usage_estimated)
 
     def asked(self) -> dict[str, Any]:
         """What it takes to ask it again with the rights that its key has then."""

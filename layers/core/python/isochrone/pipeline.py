@@ -347,6 +347,7 @@ class Pipeline:
 
         def begin(step: Step, number: int, *, asked: Ask, place: Place | None) -> Visit:
             first_token = step.offer.deadlines.first_token
+            errand.permit.trail.unbooked += 1
             return Visit(
                 step,
                 number,

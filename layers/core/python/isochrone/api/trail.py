@@ -3,6 +3,7 @@ very end, when the last byte is out or the caller has left."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from msgspec import Struct, field
@@ -21,10 +22,11 @@ _VERDICTS: tuple[tuple[type[ApiError], Verdict], ...] = (
 class Trail(Struct, kw_only=True):
     """Empty texts and None say that it did not come so far.
 
-    `at` is in epoch seconds; `tokens` and `cost` ($) are sums over the attempts that are booked so far. `parameters`
-    are those that say how to generate, never what about; `question` is the last one, only for who opted in. `outcome`
-    is "complete", or how a stream ended otherwise: "broken", "left". `reason` is the code of the error, `note` what there
-    is to say of it that the caller was not told.
+    `at` is in epoch seconds. Tokens and `cost` ($) are sums over the attempts that are booked so far, and `unbooked`
+    is how many are not: one that others share goes on when its caller has left. `is_noted` says that the audit has
+    heard of it. `parameters` are those that say how to generate, never what about; `question` is the last one, only for
+    who opted in. `outcome` is "complete", or how a stream ended otherwise: "broken", "left". `reason` is the code of
+    the error, `note` what there is to say of it that the caller was not told.
     """
 
     at: float = 0.0
@@ -56,6 +58,9 @@ class Trail(Struct, kw_only=True):
     output_tokens: int = 0
     cost: float = 0.0
     estimated: bool = False
+    unbooked: int = 0
+    is_noted: bool = False
+    _then: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         return f"Trail({self.request_id!r}, {self.verdict}, {self.status})"
@@ -66,6 +71,24 @@ class Trail(Struct, kw_only=True):
         blame: Verdict = "error" if status >= 500 else "refused"
         self.verdict = next((verdict for kind, verdict in _VERDICTS if isinstance(error, kind)), blame)
         self.reason = error.code or ""
+
+    def booked(self, tokens: tuple[int, int], cost: float, *, estimated: bool) -> None:
+        """One of its attempts has ended, and used so many tokens of prompt and reply."""
+        self.input_tokens += tokens[0]
+        self.output_tokens += tokens[1]
+        self.cost += cost
+        self.estimated |= estimated
+        self.unbooked -= 1
+        if not self.unbooked and self._then:
+            then, self._then = self._then, None
+            then()
+
+    def when_booked(self, do: Callable[[], None]) -> None:
+        """Now, or when the last of its attempts has ended."""
+        if self.unbooked:
+            self._then = do
+        else:
+            do()
 
     def answered(self, status: int, headers: dict[str, str]) -> None:
         """What the reply's headers say of where it came from."""
