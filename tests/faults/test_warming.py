@@ -117,6 +117,37 @@ async def test_it_is_asked_as_it_was_at_the_lowest_priority(near: Upstream, tabl
     assert (anew["messages"], anew["seed"]) == (first["messages"], 7)
 
 
+async def test_policies_of_now_say_whether_it_is_asked_and_where(tables: Stores) -> None:
+    """Between the asking and the warming the operator denies the region where it was answered, then all of it."""
+    all_of_it = {"id": "all", "effect": "allow"}
+    here = {"id": "here", "effect": "deny", "resource": {"region": ["us-east-1"]}}
+    at_home = {"id": "at-home", "effect": "deny", "condition": {"not_country": ["FR"]}}
+    async with Upstream() as near, Upstream() as far:
+        pools = backend(near), backend(far, place=1)
+        async with running_edge(*pools, **sections(policy=[all_of_it])) as edge:
+            mark = await known_mark(edge)
+            await often_asked(tables, mark)
+        for policies in ([all_of_it, here], [all_of_it, at_home], [here]):
+            async with (
+                running_edge(*pools, **sections(policy=policies)) as edge,
+                warmer_beside(edge) as warmer,
+            ):
+                assert (await warmer.run(seconds=60)).made == ()
+        assert (len(near.requests), far.requests) == (1, [])
+
+
+async def test_it_is_made_anew_where_policies_allow_it(tables: Stores) -> None:
+    elsewhere = {"id": "there", "effect": "allow", "resource": {"region": ["eu-west-1"]}}
+    async with Upstream() as near, Upstream() as far:
+        pools = backend(near), backend(far, place=1, region="eu-west-1")
+        async with running_edge(*pools, **sections(policy=[elsewhere])) as edge:
+            mark = await known_mark(edge)
+            await often_asked(tables, mark)
+            async with warmer_beside(edge) as warmer:
+                assert [one.outcome for one in (await warmer.run(seconds=60)).made] == ["made"]
+        assert (near.requests, len(far.requests)) == ([], 2)
+
+
 async def test_what_is_made_is_found_by_similar_questions_as_before(near: Upstream, tables: Stores) -> None:
     async with running_edge(backend(near), **sections(answers={"semantic": True})) as edge:
         mark = await known_mark(edge)

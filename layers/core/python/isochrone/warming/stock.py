@@ -29,6 +29,7 @@ class Item(NamedTuple):
     ask: Ask
     controls: Controls
     inquiry: Inquiry
+    permit: Permit
 
     @property
     def question(self) -> str:
@@ -58,7 +59,7 @@ class Stock:
             return "kept without its request"
         try:
             principal = await self._pipeline.rooms.front.identity.principal_of(answer.request["key"], now=now)
-            item = self._item(answer, answer.request, principal)
+            item = await self._item(answer, answer.request, principal)
         except (ApiError, KeyError, TypeError):
             return "may not be asked any more"
         if item.inquiry.mark != mark or not item.inquiry.may_keep:
@@ -66,12 +67,14 @@ class Stock:
         found = await self._pipeline.rooms.desk.look_up(item.inquiry, now=now)
         return item if found.known and found.known.mark == mark else "taken back, or known by another way"
 
-    def _item(self, answer: Answer, request: dict[str, Any], principal: Principal | None) -> Item:
+    async def _item(self, answer: Answer, request: dict[str, Any], principal: Principal | None) -> Item:
+        """Nobody asks it, from nowhere: a policy that goes by address or country does not allow it."""
         if principal is None:
             raise KeyError(request["key"])
-        guard = self._pipeline.rooms.front.guard
-        ask = without_stream(parse(_OPERATIONS[answer.operation], encode(request["fields"]), None, guard))
+        front = self._pipeline.rooms.front
+        ask = without_stream(parse(_OPERATIONS[answer.operation], encode(request["fields"]), None, front.guard))
         regions = None if request["regions"] is None else frozenset(request["regions"])
         caller = Caller(principal, "", None)
         controls = Controls(None, CacheMode.USE, None, Recovery.SPLICE, _LOWEST_PRIORITY, regions)
-        return Item(answer, caller, ask, controls, self._pipeline.inquire(caller, ask, controls, Permit(Trail())))
+        permit = Permit(trail := Trail(), await front.authorize_model(caller, ask, trail))
+        return Item(answer, caller, ask, controls, self._pipeline.inquire(caller, ask, controls, permit), permit)

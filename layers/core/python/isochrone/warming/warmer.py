@@ -197,6 +197,7 @@ class Warmer:
                 request_id=OWN_REQUESTS + self._new_id(),
                 begun=time.monotonic(),
                 lasts_until=min(ends_at, time.monotonic() + self._settings.deadlines.total),
+                permit=item.permit,
             )
         except ApiError as error:
             log.info("answer %s was not made: %s", line.mark, error)
