@@ -28,6 +28,7 @@ from isochrone.toml_errors import KeyPath
 
 Profile = Literal["aws", "local"]
 
+_LONGEST_BUCKET = 63  # characters, of S3
 _REGION = re.compile(r"^[a-z]{2}(-[a-z]+)+-\d$")
 _DEFAULT_HTTPS = re.compile(r"^https://[^:/@]+(:443)?(/|$)")
 # RFC 2606 keeps these names for examples: nobody can prove that they are theirs.
@@ -199,6 +200,7 @@ def _contradictions(deployment: Deployment) -> Iterator[tuple[KeyPath, str]]:
     if service.hosted_zone and not service.hosted_zone_id:
         how = f"aws route53 list-hosted-zones-by-name --dns-name {service.hosted_zone}"
         yield ("service", "hosted_zone_id"), f"is missing; it is what `{how}` gives, without /hostedzone/"
+    yield from _long_buckets(deployment)
     if deployment.local:
         return
     if not deployment.settings.auth.required:
@@ -230,6 +232,21 @@ def _strange_regions(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
     for i, region in enumerate(settings.region):
         if not _REGION.match(region.name):
             yield ("region", i, "name"), f"{region.name!r} is not the name of an AWS region, such as eu-west-1"
+
+
+def _long_buckets(deployment: Deployment) -> Iterator[tuple[KeyPath, str]]:
+    """The name is put together when it is deployed: only S3 would say so."""
+    if deployment.settings.audit.to != "firehose":
+        return
+    region = max(deployment.regions, key=len)
+    excess = len(audit_bucket(deployment.name, "0" * 12, region)) - _LONGEST_BUCKET
+    if excess > 0:
+        yield ("service", "name"), f"is too long by {excess} for the name of the audit's bucket in {region}"
+
+
+def audit_bucket(service: str, account: str, region: str) -> str:
+    """The bucket of the audit log of a region."""
+    return f"{service}-audit-{account}-{region}"
 
 
 def _geolocation_gaps(settings: Settings) -> Iterator[tuple[KeyPath, str]]:

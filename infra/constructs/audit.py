@@ -23,7 +23,7 @@ from infra.acknowledge import acknowledge
 from infra.constructs.encryption import key_in
 from infra.constructs.own_function import LOG_RETENTION
 from infra.constructs.tables import KEPT
-from infra.settings import Deployment
+from infra.settings import Deployment, audit_bucket
 
 REQUESTS, ERRORS = "requests", "errors"
 # What an object gathers before it is written: whichever comes first.
@@ -88,7 +88,7 @@ class AuditTrail(Construct):
         bucket = s3.Bucket(
             self,
             "Log",
-            bucket_name=f"{self._deployment.name}-audit-{Aws.ACCOUNT_ID}-{Stack.of(self).region}",
+            bucket_name=audit_bucket(self._deployment.name, Aws.ACCOUNT_ID, Stack.of(self).region),
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
             encryption=s3.BucketEncryption.KMS if key else s3.BucketEncryption.S3_MANAGED,
@@ -126,13 +126,13 @@ class AuditTrail(Construct):
         )
 
     def _allow_delivery(self, key: kms.IKey | None) -> iam.Policy:
-        """To write objects below two prefixes, and to say in a log why it could not."""
+        """What the guide of Firehose asks for an S3 destination, below two prefixes, and to say in a log why it failed."""
         policy = iam.Policy(self, "Delivery", roles=[self._role])
         about = ["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"]
         objects = [self.bucket.arn_for_objects(f"{prefix}/*") for prefix in (REQUESTS, ERRORS)]
         policy.add_statements(
             iam.PolicyStatement(actions=about, resources=[self.bucket.bucket_arn]),
-            iam.PolicyStatement(actions=["s3:AbortMultipartUpload", "s3:PutObject"], resources=objects),
+            iam.PolicyStatement(actions=["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"], resources=objects),
             iam.PolicyStatement(actions=["logs:PutLogEvents"], resources=[self._log_stream_arn()]),
             *self._use_of(key),
         )
@@ -199,7 +199,7 @@ class AuditTrail(Construct):
     def _table(self) -> None:
         """Athena finds the objects of a day by their names: no crawler, no partitions to add."""
         name = f"{self._deployment.name.replace('-', '_')}_audit"
-        place = f"s3://{self.bucket.bucket_name}/{REQUESTS}"
+        place = f"s3://{self.bucket.bucket_name}/{REQUESTS}/"
         database = glue.CfnDatabase(
             self,
             "Database",
@@ -282,7 +282,7 @@ def _projection(place: str) -> dict[str, str]:
         "projection.hour.type": "integer",
         "projection.hour.range": "0,23",
         "projection.hour.digits": "2",
-        "storage.location.template": f"{place}/day=${{day}}/hour=${{hour}}",
+        "storage.location.template": f"{place}day=${{day}}/hour=${{hour}}/",
     }
 
 

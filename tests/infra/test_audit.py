@@ -84,7 +84,7 @@ def test_nobody_but_firehose_writes_or_deletes_and_nobody_without_tls(edge: Temp
 
 def test_firehose_writes_below_two_prefixes_and_nothing_else(edge: Template) -> None:
     (put,) = _statements(edge, "s3:PutObject")
-    assert set(actions_of(put)) == {"s3:PutObject", "s3:AbortMultipartUpload"}
+    assert set(actions_of(put)) == {"s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"}
     ends = [resource["Fn::Join"][1][-1] for resource in put["Resource"]]
     assert sorted(ends) == ["/errors/*", "/requests/*"]
     (about,) = _statements(edge, "s3:ListBucket")
@@ -104,7 +104,7 @@ def test_objects_are_packed_and_lie_where_the_table_looks_for_them(edge: Templat
     assert target["Prefix"] == "requests/day=!{timestamp:yyyy-MM-dd}/hour=!{timestamp:HH}/"
     table = only(edge, "AWS::Glue::Table")["TableInput"]
     template = json.dumps(table["Parameters"]["storage.location.template"])
-    assert "/requests/day=${day}/hour=${hour}" in template
+    assert "/requests/day=${day}/hour=${hour}/" in template
     assert [key["Name"] for key in table["PartitionKeys"]] == ["day", "hour"]
 
 

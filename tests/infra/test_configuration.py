@@ -89,6 +89,16 @@ def test_two_pools_on_one_host_that_are_not_built_here_are_none_of_our_business(
     assert len(load(config).settings.backend) == 3
 
 
+def test_name_that_makes_that_of_the_audits_bucket_too_long_for_s3_is_told(tmp_path: Path) -> None:
+    config = tmp_path / "mine.toml"
+    audited = BASE + '\n[audit]\nto = "firehose"\n'
+    config.write_text(audited.replace('name = "iso"', f'name = "{"n" * 29}"', 1))
+    assert load(config).name == "n" * 29
+    config.write_text(audited.replace('name = "iso"', f'name = "{"n" * 30}"', 1))
+    with pytest.raises(SettingsError, match=r"service\.name: is too long by 1 .* the audit's bucket in ap-southeast-1"):
+        load(config)
+
+
 def test_mistake_points_at_the_very_line(tmp_path: Path) -> None:
     config = _mistaken(tmp_path, "https://pool.eu", "http://pool.eu")
     wanted = 1 + next(i for i, line in enumerate(config.read_text().splitlines()) if "http://pool" in line)
