@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 import time
@@ -319,6 +320,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20.0, help="how long each trouble lasts (default: 20)")
     parser.add_argument("--rate", type=float, default=25.0, help="requests a second (default: 25)")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is stopped, however it ends
     return 0 if asyncio.run(_main(args.only, args.seconds, args.rate)) else 1
 
 
