@@ -126,7 +126,7 @@ class AuditTrail(Construct):
         )
 
     def _allow_delivery(self, key: kms.IKey | None) -> iam.Policy:
-        """What the guide of Firehose asks for an S3 destination, below two prefixes, and to say in a log why it failed."""
+        """What the guide of Firehose asks for an S3 destination, below two prefixes, and to log why it failed."""
         policy = iam.Policy(self, "Delivery", roles=[self._role])
         about = ["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"]
         objects = [self.bucket.arn_for_objects(f"{prefix}/*") for prefix in (REQUESTS, ERRORS)]
