@@ -333,6 +333,16 @@ async def test_fleet_document_that_nobody_here_wrote_makes_the_store_unavailable
         await DynamoFleetStore(client, "f").read("n", now=0)
 
 
+@pytest.mark.parametrize("poison", [{"n:a": {"S": "x"}}, {"n:a": {"N": "1"}, "deadline": {"S": "x"}}])
+async def test_fleet_counters_that_are_no_numbers_make_the_store_unavailable(
+    endpoint: Any, client: DynamoClient, poison: dict[str, Any]
+) -> None:
+    body = json.dumps({"__type": "x#ConditionalCheckFailedException", "Item": poison})
+    endpoint.script = [endpoint.replying(400, body)]
+    with pytest.raises(StoreUnavailable, match="fleet counters 'n': not all of them are numbers"):
+        await DynamoFleetStore(client, "f").take("n", {"a": 1}, most={"a": 9}, expires=1)
+
+
 @pytest.mark.parametrize("hours", [-1, 1])
 async def test_store_knows_how_far_its_clock_is_ahead(endpoint: Any, hours: int) -> None:
     ours = time.time() - hours * 3600

@@ -118,10 +118,11 @@ class DynamoFleetStore:
         for _ in range(2):
             try:
                 sums = await self._client.call("UpdateItem", self._key(name, "counters") | update, _Sums, once=is_gift)
-                return Taken(True, _counters_in(sums.Attributes))
+                return Taken(True, _counters_in(name, sums.Attributes))
             except ConditionFailed as failed:
+                counters = _counters_in(name, failed.item)
                 if _is_alive(failed.item, self._clock()):
-                    return Taken(False, _counters_in(failed.item))
+                    return Taken(False, counters)
                 await self._forget_counters(name, failed.item)
         raise StoreUnavailable(f"fleet counters {name!r}: they end while they are begun anew")
 
@@ -190,7 +191,9 @@ def _is_alive(item: dict[str, Any], now: float) -> bool:
     return "deadline" not in item or float(item["deadline"]["N"]) > now
 
 
-def _counters_in(item: dict[str, Any]) -> dict[str, float]:
+def _counters_in(name: str, item: dict[str, Any]) -> dict[str, float]:
+    if any("N" not in item[field] for field in item if field.startswith(_COUNTER) or field == "deadline"):
+        raise StoreUnavailable(f"fleet counters {name!r}: not all of them are numbers")
     return {field.removeprefix(_COUNTER): float(item[field]["N"]) for field in item if field.startswith(_COUNTER)}
 
 
