@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from isochrone.admission.policies.examples import Request, asking
 from isochrone.admission.policies.shared import SharedPolicies
+from isochrone.background import Background
 from isochrone.cli import main
 from isochrone.settings import load, table_name
 from isochrone.stores.dynamodb.client import connect
@@ -71,7 +72,9 @@ async def allowed_at(config: Path, region: str, tenant: str) -> bool:
     settings = load(config)
     async with connect(region, endpoint_url=settings.state.endpoint_url, timeouts=PATIENT) as client:
         store = DynamoDirectoryStore(client, table_name(settings, "directory"))
-        edge = SharedPolicies(settings, store, clock=time.time, monotonic=time.monotonic, count=print)
+        edge = SharedPolicies(
+            settings, store, clock=time.time, monotonic=time.monotonic, background=Background(), count=print
+        )
         await edge.refresh()
         return edge.decide(asking(Request(tenant=tenant, model="m")), "generate", model="m").allowed
 

@@ -12,12 +12,13 @@ from isochrone.admission.policies.directory import PARTITION, put, remove
 from isochrone.admission.policies.examples import Request, asking
 from isochrone.admission.policies.reading import policy_of
 from isochrone.admission.policies.shared import (
-    FIRST_READ_SECONDS,
     FRESH_SECONDS,
+    PATIENCE_SECONDS,
     READ_SECONDS,
     SPARED_SECONDS,
     SharedPolicies,
 )
+from isochrone.background import Background
 from isochrone.settings import parse
 from isochrone.stores.memory import MemoryDirectoryStore
 from isochrone.stores.protocols import StoreUnavailable
@@ -79,7 +80,9 @@ async def table() -> Table:
 
 def edge(table: Table, clock: Clock, text: str = "", *, shared: bool = True) -> SharedPolicies:
     settings = parse(CONFIG.format(shared=str(shared).lower()) + text)
-    return SharedPolicies(settings, table, clock=clock, monotonic=clock, count=table.counted.append)
+    return SharedPolicies(
+        settings, table, clock=clock, monotonic=clock, background=Background(), count=table.counted.append
+    )
 
 
 def allows(one: SharedPolicies, tenant: str) -> bool:
@@ -108,7 +111,7 @@ async def test_who_never_could_read_the_rules_allows_nothing(table: Table, clock
     assert one.decide(asking(Request()), "read") == (False, None, "the rules could not be read yet", None)
     assert one.status()["unread"] == 1
     table.gone = False
-    clock.now += FIRST_READ_SECONDS
+    clock.now += READ_SECONDS
     await one.refresh()
     assert allows(one, "a")
 
@@ -130,7 +133,8 @@ async def test_the_table_is_not_read_for_every_request(table: Table, clock: Cloc
         clock.now += FRESH_SECONDS / 101
         await one.refresh()
     assert table.reads == 1
-    await asyncio.gather(*(one.refresh(max_age=0) for _ in range(5)))
+    for _ in range(5):
+        await one.refresh(max_age=0)
     assert table.reads == 6  # a chore reads whenever its time has come
 
 
@@ -159,27 +163,64 @@ async def test_without_the_table_the_rules_that_are_known_go_on(
     ]
 
 
-@pytest.mark.parametrize(("is_known", "patience"), [(True, READ_SECONDS), (False, FIRST_READ_SECONDS)])
+@pytest.mark.parametrize(("is_known", "patience"), [(True, PATIENCE_SECONDS), (False, READ_SECONDS)])
 async def test_a_table_that_hangs_holds_nobody_for_long(
     table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch, is_known: bool, patience: float
 ) -> None:
     waited: list[float] = []
-    timeout = asyncio.timeout
+    wait = asyncio.wait
 
-    def at_once(seconds: float) -> asyncio.Timeout:
-        waited.append(seconds)
-        return timeout(0 if waited[-1] == patience else seconds)
+    async def briefly(tasks: set[asyncio.Task[None]], **limit: float) -> object:
+        waited.append(limit["timeout"])
+        return await wait(tasks, timeout=0)
 
     one = edge(table, clock)
     if is_known:
         await one.refresh()
     table.seconds = 60
     clock.now += FRESH_SECONDS
-    monkeypatch.setattr(asyncio, "timeout", at_once)
+    monkeypatch.setattr(asyncio, "wait", briefly)
     await one.refresh()
-    assert waited == [patience]
-    assert one.status()["unread"] == 1
-    assert allows(one, "a") is is_known
+    clock.now += patience / 2
+    await one.refresh()
+    clock.now += patience / 2
+    await one.refresh()  # whoever comes now knows already that it takes long
+    assert waited == [patience, patience / 2]
+    assert (table.reads, allows(one, "a")) == (1 + is_known, is_known)
+
+
+async def test_a_slow_table_is_heard_all_the_same(table: Table, clock: Clock) -> None:
+    one = edge(table, clock)
+    await one.refresh()
+    await remove(table, "not-b")
+    table.seconds = PATIENCE_SECONDS + 0.05
+    clock.now += 3600  # a function that slept, or news that nobody had in time
+    await one.refresh()
+    assert not allows(one, "b")
+    await one.refresh(max_age=0)
+    assert allows(one, "b")
+    assert (table.reads, one.status()["unread"]) == (2, 0)
+
+
+async def test_who_leaves_does_not_stop_the_reading_for_the_others(table: Table, clock: Clock) -> None:
+    table.seconds = 0.02
+    one = edge(table, clock)
+    first, second = (asyncio.create_task(one.refresh()) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    await second
+    assert (table.reads, allows(one, "a")) == (1, True)
+
+
+async def test_what_was_read_is_as_old_as_the_beginning_of_its_reading(table: Table, clock: Clock) -> None:
+    one = edge(table, clock)
+    table.seconds = 0.01
+    reading = asyncio.create_task(one.refresh())
+    await asyncio.sleep(0)
+    clock.now += 3600  # the process is frozen in the middle of it
+    await reading
+    await one.refresh()
+    assert table.reads == 2
 
 
 POISON = [

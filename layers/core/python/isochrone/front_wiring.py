@@ -40,7 +40,7 @@ def build_front_door(settings: Settings, region: str, life: Life, locator: Locat
         address=AddressRule(settings.geo.trusted_proxies),
         identity=_identity(settings, directory, life.background),
         locator=locator,
-        policies=_policies(settings, directory, counters),
+        policies=_policies(settings, life, counters),
         screen=_screen(settings, life, counters),
         limiter=build_limiter(
             settings,
@@ -135,7 +135,7 @@ def _redactor(pii: config.Pii) -> Redactor:
     return Redactor(finder(pii.kinds))
 
 
-def _policies(settings: Settings, directory: DirectoryStore | None, counters: Counters) -> Policies | None:
+def _policies(settings: Settings, life: Life, counters: Counters) -> Policies | None:
     if not (settings.policy or settings.auth.policies):
         return None
     if find_spec("cedarpy") is None:
@@ -143,6 +143,13 @@ def _policies(settings: Settings, directory: DirectoryStore | None, counters: Co
     from isochrone.admission.policies.shared import SharedPolicies
 
     try:
-        return SharedPolicies(settings, directory, clock=time.time, monotonic=time.monotonic, count=counters.add)
+        return SharedPolicies(
+            settings,
+            life.stores.directory,
+            clock=time.time,
+            monotonic=time.monotonic,
+            background=life.background,
+            count=counters.add,
+        )
     except ValueError as error:
         raise SettingsError(f"policy: {error}") from None

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from isochrone.admission.policies import Action, Asker, Decision, directory
 from isochrone.admission.policies.book import PolicyBook, Regions
+from isochrone.background import Background
 from isochrone.settings import Policy, Settings
 from isochrone.stores.protocols import DirectoryStore, StoreUnavailable
 
@@ -23,9 +24,9 @@ log = logging.getLogger("isochrone.policies")
 
 # With the second that replication usually takes, a new rule is obeyed everywhere within ten.
 FRESH_SECONDS = 8.0
-READ_SECONDS = 0.25
-# Who knows no rules yet can only wait for them.
-FIRST_READ_SECONDS = 2.0
+# A request waits so long for news; the reading goes on without it, and who knows no rules yet can only wait for it.
+PATIENCE_SECONDS = 0.25
+READ_SECONDS = 2.0
 # A table that did not answer is spared for a while: then one request waits for it now and then, not all of them.
 SPARED_SECONDS = 10.0
 
@@ -43,8 +44,8 @@ class SharedPolicies:
     """One edge's rules. `clock` tells epoch seconds, `monotonic` any: what is old by either is old, for the first may
     be set back, and the second stand still while a process is frozen.
 
-    `count` is told what must not go unseen. Without `store` the rules of `settings` are all there are. Raises
-    ValueError when these cannot be used.
+    Readings are done in the `background`, and `count` is told what must not go unseen. Without `store` the rules of
+    `settings` are all there are. Raises ValueError when these cannot be used.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class SharedPolicies:
         *,
         clock: Clock,
         monotonic: Clock,
+        background: Background,
         count: Callable[[str], None],
     ) -> None:
         self._own: tuple[Policy, ...] = settings.policy
@@ -68,7 +70,9 @@ class SharedPolicies:
         self._failures = 0
         self._read_at: _Moment | None = None
         self._failed_at: _Moment | None = None
-        self._reading = asyncio.Lock()
+        self._background = background
+        self._began_at: _Moment | None = None
+        self._reading: asyncio.Task[None] | None = None
 
     @property
     def is_known(self) -> bool:
@@ -103,13 +107,27 @@ class SharedPolicies:
         """Read the directory's rules, unless that was done within `max_age` seconds. With 0 a table that failed
         a moment ago is asked, too: for a chore, which nobody waits for. Never raises."""
         if self._store and self._is_due(max_age):
-            async with self._reading:
-                if self._is_due(max_age):
-                    await self._try_to_read(self._store)
+            reading = self._read_once(self._store)
+            patience = PATIENCE_SECONDS if self.is_known and max_age else READ_SECONDS
+            if (left := patience - self._age(self._began_at)) > 0:
+                await asyncio.wait({reading}, timeout=left)
 
     def _is_due(self, max_age: float) -> bool:
-        spared = SPARED_SECONDS if self.is_known else FIRST_READ_SECONDS
-        return self._age(self._read_at) >= max_age and self._age(self._failed_at) >= (spared if max_age else 0.0)
+        if self._age(self._read_at) < max_age:
+            return False
+        spared = SPARED_SECONDS if self.is_known else READ_SECONDS
+        return self._is_reading or self._age(self._failed_at) >= (spared if max_age else 0.0)
+
+    @property
+    def _is_reading(self) -> bool:
+        return self._reading is not None and not self._reading.done()
+
+    def _read_once(self, store: DirectoryStore) -> asyncio.Task[None]:
+        """The reading that is under way, or a new one."""
+        if self._reading is None or self._reading.done():
+            self._began_at = self._now()
+            self._reading = self._background.start(self._try_to_read(store, self._began_at))
+        return self._reading
 
     def _age(self, moment: _Moment | None) -> float:
         now = self._now()
@@ -118,15 +136,14 @@ class SharedPolicies:
     def _now(self) -> _Moment:
         return _Moment(self._clock(), self._monotonic())
 
-    async def _try_to_read(self, store: DirectoryStore) -> None:
-        patience = READ_SECONDS if self.is_known else FIRST_READ_SECONDS
+    async def _try_to_read(self, store: DirectoryStore, began_at: _Moment) -> None:
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(READ_SECONDS):
                 texts = await directory.read(store)
         except (StoreUnavailable, TimeoutError) as error:
-            self._give_up(str(error) or f"no answer within {patience:g} s")
+            self._give_up(str(error) or f"no answer within {READ_SECONDS:g} s")
             return
-        self._read_at, self._failed_at = self._now(), None
+        self._read_at, self._failed_at = began_at, None
         if texts != self._texts:
             self._adopt(texts)
         else:
