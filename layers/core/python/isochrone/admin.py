@@ -147,6 +147,10 @@ class KeyAdmin:
 
     async def _records(self, key_id: str) -> list[Record]:
         """The keys of this id, oldest first."""
+        if may_be_key(key_id):
+            raise NotFound(
+                "this is a key, not its id: give it as `key`, or to the command with --stdin", code="key_not_found"
+            )
         found = _of(await self._items(), key_id)
         if not found and any(key.id == key_id for key in self._settings.key):
             raise Conflict(f"key {key_id!r} stands in the configuration: change its [[key]] there, and deploy")

@@ -5,6 +5,7 @@ Every check yields the place of what is wrong and why; `settings.parse` makes th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ Found = Iterator[tuple[KeyPath, str]]
 
 def contradictions(settings: Settings) -> Found:
     """All of them; the first one is told."""
+    yield from _misplaced_secrets(settings)
     yield from _doubles(settings)
     yield from _wrong_service(settings)
     yield from _wrong_backends(settings)
@@ -33,6 +35,24 @@ def contradictions(settings: Settings) -> Found:
     yield from _wrong_answers(settings)
     yield from _wrong_light(settings)
     yield from _wrong_policies(settings)
+
+
+_OWN_KEY = re.compile(r"isk_[A-Za-z0-9_-]{43}")
+_NO_USER = "a user and a password do not belong into a URL: it stands in logs"
+
+
+def _misplaced_secrets(settings: Settings) -> Found:
+    """Secrets where names stand, which everybody may see. What is said of them does not repeat them."""
+    for i, backend in enumerate(settings.backend):
+        if "@" in backend.base_url.split("/")[2]:
+            yield ("backend", i, "base_url"), _NO_USER
+        if backend.api_key_env and not backend.api_key_env.isidentifier():
+            yield ("backend", i, "api_key_env"), "is no name of an environment variable; the key does not stand here"
+    for i, key in enumerate(settings.key):
+        if _OWN_KEY.fullmatch(key.id):
+            yield ("key", i, "id"), "this is a key: choose another id, which everybody may see"
+    if settings.limits.notify_url and "@" in settings.limits.notify_url.split("/")[2]:
+        yield ("limits", "notify_url"), _NO_USER
 
 
 def _doubles(settings: Settings) -> Found:
