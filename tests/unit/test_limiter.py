@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 
 import pytest
 
+from isochrone.admission.limits.account import Account
 from isochrone.admission.limits.bucket import Addresses, one_caller
 from isochrone.admission.limits.forecast import Forecast, cheapest
 from isochrone.admission.limits.headers import duration
@@ -322,6 +324,26 @@ async def test_what_an_idle_process_does_not_need_goes_back_to_the_others() -> N
     await idle.limiter.flush()
     other = await busy.limiter.admit(principal, "", MODEL)
     await other.reserve(890, 0.0)
+
+
+async def test_only_accounts_that_have_something_to_tell_are_looked_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, settled = Bench(), Counter[str]()
+    settle = Account.settle
+
+    async def counted(account: Account, *, all_of_it: bool = False) -> None:
+        settled[account.name] += 1
+        await settle(account, all_of_it=all_of_it)
+
+    monkeypatch.setattr(Account, "settle", counted)
+    for number in range(500):
+        (await bench.limiter.admit(key(f"k{number}", tokens_per_minute=100), "", MODEL)).close()
+    busy = await bench.limiter.admit(key("busy", tokens_per_minute=100), "", MODEL)
+    busy.charge(7, 0.0)
+    await bench.limiter.flush()
+    assert list(settled.values()) == [1]
+    await bench.limiter.flush()
+    assert settled.total() == 1
+    assert busy.headers()["x-ratelimit-remaining-tokens"] == "93"
 
 
 async def test_a_process_that_ends_gives_everything_back() -> None:

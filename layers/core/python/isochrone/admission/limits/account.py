@@ -159,6 +159,12 @@ class Account:
             self.sheet.lost(asking)
             self._is_careful = True
 
+    @property
+    def is_settled(self) -> bool:
+        """Is there nothing to tell or to give back?"""
+        is_asking = self._running is not None and not self._running.done()
+        return not (is_asking or self._doubtful) and all(quota.is_told for quota in self.sheet.quotas)
+
     async def settle(self, *, all_of_it: bool = False) -> None:
         """Tell debts, and give back what is not needed soon, or everything."""
         if self._running and not self._running.done():

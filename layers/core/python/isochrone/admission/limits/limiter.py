@@ -17,6 +17,8 @@ from isochrone.admission.principal import Principal
 from isochrone.api.errors import LimitReached
 from isochrone.settings import OwnLimits, PerAddress
 
+# Requests get their turn after so many accounts, some ms: there may be thousands.
+_SETTLED_AT_ONCE = 200
 # An address that asks no more than this in a minute costs no call: it is not counted together with other processes.
 _UNTOLD_PER_MINUTE = 60
 
@@ -181,8 +183,10 @@ class Limiter:
 
     async def flush(self, *, all_of_it: bool = False) -> None:
         """Tell what others should hear of, and give back what is not needed soon."""
-        accounts = [account for scope in self._scopes.all() for account in scope.accounts]
-        await asyncio.gather(*(account.settle(all_of_it=all_of_it) for account in accounts))
+        accounts = [account for scope in self._scopes.all() for account in scope.accounts if not account.is_settled]
+        for first in range(0, len(accounts), _SETTLED_AT_ONCE):
+            some = accounts[first : first + _SETTLED_AT_ONCE]
+            await asyncio.gather(*(account.settle(all_of_it=all_of_it) for account in some))
 
     async def close(self) -> None:
         """After the last request: give everything back."""

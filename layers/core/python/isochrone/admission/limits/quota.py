@@ -240,6 +240,11 @@ class Quota:
     def _rounded(self, amount: float) -> float:
         return float(floor(amount + _TOLERANCE)) if self.kind.whole else amount
 
+    @property
+    def is_told(self) -> bool:
+        """Does the counter know all that was used, and is nothing here that was not?"""
+        return abs(self._this.untold) <= _TOLERANCE and abs(self._last.untold) <= _TOLERANCE
+
     def surplus(self, now: float, *, all_of_it: bool = False) -> list[Ask]:
         """Debts, and what is not needed soon and worth a call: what others should hear of though nobody waits here."""
         asks = []
