@@ -158,6 +158,20 @@ def test_event_that_is_no_http_request_is_refused(event: dict[str, Any]) -> None
         request(event)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"path": "/v1/\ud800"},
+        {"httpMethod": "G\udfff"},
+        {"multiValueQueryStringParameters": {"\ud800": ["x"]}},
+        {"multiValueQueryStringParameters": {"x": ["\ud800"]}},
+    ],
+)
+def test_half_a_character_is_refused_where_a_reply_or_the_audit_would_say_it(change: dict[str, Any]) -> None:
+    with pytest.raises(EventError, match="lone surrogate"):
+        request({**REST, **change})
+
+
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"null", b"\xff"])
 def test_bytes_that_are_no_event_are_refused(raw: bytes) -> None:
     with pytest.raises(EventError):

@@ -100,6 +100,7 @@ def request_of(event: HttpEvent, *, time_left: float | None) -> Request:
         query = {unquote_plus(name): unquote_plus(value) for name, value in _query_of(event).items()}
     else:
         raise EventError("not an HTTP event: no method, or nothing in requestContext that names the caller")
+    _check_text(method, path, *query, *query.values())
     return Request(
         method=method,
         path=path or "/",
@@ -110,6 +111,14 @@ def request_of(event: HttpEvent, *, time_left: float | None) -> Request:
         trust_forwarded=False,
         time_left=time_left,
     )
+
+
+def _check_text(*texts: str) -> None:
+    """What nobody can write down, neither in a reply nor in the audit."""
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        raise EventError("method, path or query: half of a character (a lone surrogate)") from None
 
 
 def _query_of(event: HttpEvent) -> dict[str, str]:
