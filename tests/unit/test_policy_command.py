@@ -176,6 +176,16 @@ def test_an_argument_that_cannot_be_used_is_one_line(folder: Path, option: str, 
     assert (done.exit_code, done.stderr) == (2, message)
 
 
+def test_where_there_are_no_rules_nothing_is_said_to_be_denied(folder: Path) -> None:
+    """Without any, edges let everybody in whom the lists of keys let in."""
+    write(folder, "isochrone.toml", CONFIG.partition("[[policy]]")[0])
+    examples = write(folder, "examples.toml", EXAMPLES)
+    for command in (("explain", "--tenant", "team-a"), ("test", examples)):
+        done = run(folder, *command)
+        assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+        assert done.stderr.startswith("Error: there is no policy")
+
+
 def test_list_prints_the_rules_with_where_they_stand(folder: Path) -> None:
     assert run(folder, "list").output == (
         "allow office-hours (configuration): The team works by day.\ndeny  not-from-there (configuration)\n"

@@ -282,7 +282,10 @@ def _rules(settings: Settings, also: Path | None, directory: bool) -> tuple[Poli
         more = policies_in(_text(also), str(also)) if also else ()
     except PolicyUnusable as error:
         raise Refused(str(error)) from None
-    return (*settings.policy, *(_kept(settings) if directory else ()), *more)
+    rules = (*settings.policy, *(_kept(settings) if directory else ()), *more)
+    if not rules and not settings.auth.policies:
+        raise Refused("there is no policy: then edges go by the lists of keys alone; --also FILE tries some")
+    return rules
 
 
 def _book(policies: Sequence[Policy], settings: Settings) -> PolicyBook:
