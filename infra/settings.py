@@ -95,10 +95,9 @@ class Deployment(NamedTuple):
 
     @property
     def administered(self) -> bool:
-        """Is there an admin function? Only a table can hold keys and policies that are laid down without a deployment.
-        An emulator vouches for nobody's identity, so there the command has to do."""
-        wanted = self.settings.auth.keys or self.settings.auth.policies
-        return self.settings.state.kind == "dynamodb" and wanted and not self.local
+        """Is there an admin function? Only where edges look for keys in a table. An emulator vouches for nobody's
+        identity, so there the command has to do."""
+        return self.settings.state.kind == "dynamodb" and self.settings.auth.keys and not self.local
 
     @property
     def semantic(self) -> bool:

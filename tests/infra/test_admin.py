@@ -110,6 +110,7 @@ def test_it_has_a_role_of_its_own(edge: Template) -> None:
     [
         (BASE.replace('kind = "dynamodb"', 'kind = "memory"'), "aws"),
         (BASE + "\n[auth]\nkeys = false\n", "aws"),
+        (BASE + "\n[auth]\nkeys = false\npolicies = true\n", "aws"),
         (BASE, "local"),
     ],
 )
