@@ -6,8 +6,10 @@ They go in wherever something comes in; a test then looks into a sink with `leak
 from __future__ import annotations
 
 import json
+import zlib
+from base64 import b64decode
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -53,9 +55,14 @@ def question(**more: Any) -> dict[str, Any]:
 
 
 async def reports(edge: RunningEdge) -> str:
-    """What the routes say that report, and what an edge tells CloudWatch."""
+    """What the routes say that report to who has the key, and what an edge tells CloudWatch."""
+    return await reports_to(edge, BEARER)
+
+
+async def reports_to(edge: RunningEdge, headers: dict[str, str]) -> str:
+    """The same for who shows these."""
     paths = ("/v1/status", "/v1/ledger?limit=1000", "/v1/models", "/metrics", "/healthz", "/readyz")
-    told = [(await edge.request("GET", path, headers=BEARER)).body.decode() for path in paths]
+    told = [(await edge.request("GET", path, headers=headers)).body.decode() for path in paths]
     return "\n".join([*told, json.dumps(edge.edge.saved())])
 
 
@@ -64,8 +71,28 @@ def files_in(folder: Path) -> str:
 
 
 async def items_of(client: Any, table: str) -> list[dict[str, Any]]:
+    """Every item, in DynamoDB's JSON; of what is kept in bytes all that can be read, packed or not."""
+
     class Page(msgspec.Struct):
         Items: list[dict[str, Any]]
 
     page: Page = await client.call("Scan", {"TableName": table}, Page)
-    return page.Items
+    return [{name: _readable(value) for name, value in item.items()} for item in page.Items]
+
+
+def _readable(value: dict[str, Any]) -> dict[str, Any]:
+    kind, kept = next(iter(value.items()))
+    if kind == "B":
+        return {kind: _texts_in(b64decode(kept))}
+    if kind == "M":
+        return {kind: {name: _readable(inner) for name, inner in kept.items()}}
+    return {kind: [_readable(inner) for inner in kept]} if kind == "L" else value
+
+
+def _texts_in(kept: bytes) -> str:
+    """The bytes as text, and unpacked where they are packed, with a byte before them or without."""
+    found = [kept]
+    for start, framing in ((0, 15), (1, 15), (0, -15), (1, -15)):
+        with suppress(zlib.error):
+            found.append(zlib.decompressobj(framing).decompress(kept[start:]))
+    return " ".join(text.decode("utf-8", "replace") for text in found)

@@ -129,8 +129,11 @@ class Errand(NamedTuple):
             trail.first_token_ms = entry.first_token_ms
         trail.booked(used, entry.cost, estimated=entry.usage_estimated)
 
-    def asked(self) -> dict[str, Any]:
-        """What it takes to ask it again with the rights that its key has then."""
+    def asked(self) -> dict[str, Any] | None:
+        """What it takes to ask it again with the rights that its key has then; None where it came with a token, whose
+        subject may be a person's address and has no rights without it."""
+        if self.caller.principal.kind == "token":
+            return None
         regions = self.controls.regions
         return {
             "fields": self.ask.fields,
