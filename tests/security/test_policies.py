@@ -85,6 +85,39 @@ async def test_tokens_count_with_the_most_that_is_asked_for(upstream: Upstream) 
         )
 
 
+@pytest.mark.parametrize(
+    ("context", "path", "fields", "status"),
+    [
+        (None, "/v1/completions", {"prompt": "a"}, 403),
+        (None, "/v1/completions", {"prompt": "a", "max_tokens": 900}, 200),
+        (None, "/v1/embeddings", {"input": "a"}, 200),
+        (900, "/v1/completions", {"prompt": "a"}, 200),
+        (900, "/v1/completions", {"prompt": "a", "n": 2}, 403),
+        (2000, "/v1/completions", {"prompt": "a"}, 403),
+        (2000, "/v1/completions", {"prompt": "a", "max_tokens": 900}, 200),
+    ],
+)
+@pytest.mark.parametrize("effect", ["allow", "deny"])
+async def test_who_says_nothing_of_tokens_may_use_as_many_as_the_model_holds_or_any_number(
+    upstream: Upstream, effect: str, context: int | None, path: str, fields: dict[str, Any], status: int
+) -> None:
+    few = {"id": "few", "effect": "allow", "condition": {"tokens": {"max": 1000}}}
+    many = {"id": "many", "effect": "deny", "condition": {"tokens": {"min": 1001}}}
+    rules = [few] if effect == "allow" else [ALLOW_ALL, many]
+    model = [{"name": "m", **({"context": context} if context else {})}]
+    async with running_edge(backend(upstream), model=model, **secured(*rules)) as edge:
+        asked: dict[str, Any] = {"json": {"model": "m", **fields}, "headers": {"authorization": "Bearer ann"}}
+        assert (await edge.request("POST", path, **asked)).status == status
+
+
+async def test_light_work_uses_no_more_tokens_than_its_text(upstream: Upstream) -> None:
+    few = {"id": "few", "effect": "allow", "condition": {"tokens": {"max": 1000}}}
+    async with running_edge(backend(upstream), **secured(few)) as edge:
+        assert (await ask(edge, model="edge/tokens")).status in (200, 501)
+        long = [{"role": "user", "content": "word " * 5000}]
+        assert refusal(await ask(edge, model="edge/tokens", messages=long)) == (403, "policy_denied")
+
+
 @pytest.mark.parametrize("near", ["ok", "dead", "cut"])
 async def test_regions_that_are_denied_never_see_the_request(near: str) -> None:
     elsewhere = {"id": "elsewhere", "effect": "deny", "resource": {"region": [REGIONS[1]]}}

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from isochrone.pii.vault import Vault
 
 # What says how to generate, and nothing of what about: the audit may have it of everybody.
-_TOLD = ("stream", "max_tokens", "max_completion_tokens", "temperature", "top_p", "n", "seed", "reasoning_effort")
+_TOLD = frozenset(
+    ("stream", "max_tokens", "max_completion_tokens", "temperature", "top_p", "n", "seed", "reasoning_effort")
+)
 
 _LONGEST_WORD = 20
 _UNTIL_READ_AGAIN = 2.0
@@ -131,7 +133,7 @@ class FrontDoor:
         ask = read(operation, request, self.guard)
         trail = request.trail
         trail.model = ask.model
-        trail.parameters = {name: ask.fields[name] for name in _TOLD if _says_how(ask.fields.get(name))}
+        trail.parameters = {name: value for name, value in ask.fields.items() if name in _TOLD and _says_how(value)}
         return ask
 
     async def authorize(self, caller: Caller, action: Action, trail: Trail) -> None:
@@ -141,9 +143,9 @@ class FrontDoor:
             await _hear(self.policies)
             _obey(self.policies.decide(caller, action), trail)
 
-    async def authorize_model(self, caller: Caller, ask: Ask, trail: Trail) -> Allowed:
-        """Where each model may answer this request: the one that is asked for, and those that stand in for it. Raises
-        Forbidden, PoliciesUnavailable."""
+    async def authorize_model(self, caller: Caller, ask: Ask, trail: Trail, *, is_light: bool = False) -> Allowed:
+        """Where each model may answer this request: the one that is asked for, and those that stand in for it. Light
+        work generates nothing. Raises Forbidden, PoliciesUnavailable."""
         trail.action = "generate"
         own = caller.principal.models
         if own and ask.model not in own:
@@ -153,13 +155,22 @@ class FrontDoor:
         if self.policies is None:
             return excluded
         await _hear(self.policies)
-        tokens = most_tokens(ask) if self.policies.asks_tokens else None
+        tokens = self._most_tokens(ask, is_light=is_light) if self.policies.asks_tokens else None
         decide = partial(self.policies.decide, caller, "generate", tokens=tokens)
         asked_for = decide(model=ask.model, regions=self._regions_of(ask.model))
         _obey(asked_for, trail)
         decisions = {model: decide(model=model, regions=self._regions_of(model)) for model in others}
         allowed = {model: one.regions if one.allowed else NOWHERE for model, one in decisions.items()}
         return {**allowed, **excluded, ask.model: asked_for.regions}
+
+    def _most_tokens(self, ask: Ask, *, is_light: bool) -> int | None:
+        """Its prompt, by an estimate, and what it lets models generate at most, or what they can hold. None for a
+        request that has no bound at all: it might use any number."""
+        prompt, own = estimate_prompt(ask.fields), 0 if is_light else ask.most_tokens
+        if own is not None:
+            return prompt + own * ask.generations
+        held = self.guard.context_of(ask.model)
+        return None if held is None else max(prompt, held * ask.generations)
 
     def _regions_of(self, model: str) -> Regions:
         """Where backends have it; None where one says nothing of where it stands."""
@@ -264,8 +275,3 @@ def _places(settings: Settings) -> dict[str, frozenset[str]]:
         for model in backend.models:
             found.setdefault(model, set()).update([backend.region] if backend.region else [])
     return {model: frozenset(regions) for model, regions in found.items() if regions}
-
-
-def most_tokens(ask: Ask) -> int:
-    """What the request may use at most, as far as it says so: its prompt by an estimate, and its own limit."""
-    return estimate_prompt(ask.fields) + (ask.most_tokens or 0) * ask.generations

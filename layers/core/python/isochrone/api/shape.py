@@ -52,6 +52,10 @@ class Guard:
             "functions": limits.tools,
         }
 
+    def context_of(self, model: str) -> int | None:
+        """The most tokens that the model, or one that may stand in for it, can hold; None where that is not said."""
+        return self._contexts.get(model)
+
     def check_raw(self, body: bytes) -> None:
         """Before it is parsed. Raises BadRequest (`body_too_complex`)."""
         if len(body) > 3 * _MAX_CONTAINERS and body.count(b"[") + body.count(b"{") > _MAX_CONTAINERS:
