@@ -136,6 +136,15 @@ async def test_policies_of_now_say_whether_it_is_asked_and_where(tables: Stores)
         assert (len(near.requests), far.requests) == (1, [])
 
 
+async def test_what_a_rule_for_contents_forbids_by_now_is_not_asked_again(near: Upstream, tables: Stores) -> None:
+    async with running_edge(backend(near), **sections()) as edge:
+        await often_asked(tables, await known_mark(edge))
+    rule = {"rule": [{"name": "far", "pattern": "how far"}]}
+    async with running_edge(backend(near), **sections(content=rule)) as edge, warmer_beside(edge) as warmer:
+        assert (await warmer.run(seconds=60)).made == ()
+    assert len(near.requests) == 1
+
+
 async def test_it_is_made_anew_where_policies_allow_it(tables: Stores) -> None:
     elsewhere = {"id": "there", "effect": "allow", "resource": {"region": ["eu-west-1"]}}
     async with Upstream() as near, Upstream() as far:

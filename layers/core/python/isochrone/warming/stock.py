@@ -77,4 +77,5 @@ class Stock:
         caller = Caller(principal, "", None)
         controls = Controls(None, CacheMode.USE, None, Recovery.SPLICE, _LOWEST_PRIORITY, regions)
         permit = Permit(trail := Trail(), await front.authorize_model(caller, ask, trail))
+        front.obey_rules(ask, trail)
         return Item(answer, caller, ask, controls, self._pipeline.inquire(caller, ask, controls, permit), permit)
