@@ -82,12 +82,13 @@ async def test_slow_clients_that_go_on_dribbling_keep_nobody_from_being_served(u
             await dribbling
 
 
+@pytest.mark.parametrize("beginning", [b"GET /healthz HTTP/1.1\r\nHost:", b"\r\n\r\n", b"\r\n\r\n\r\nGET /healthz"])
 async def test_head_that_does_not_come_to_its_end_is_not_waited_for(
-    edge: RunningEdge, monkeypatch: pytest.MonkeyPatch
+    edge: RunningEdge, monkeypatch: pytest.MonkeyPatch, beginning: bytes
 ) -> None:
     monkeypatch.setattr(connections, "HEAD_SECONDS", 0.1)
     async with wired(edge) as wire:
-        await wire.send(b"GET /healthz HTTP/1.1\r\nHost:")
+        await wire.send(beginning)
         reply = await wire.reply()
         assert (reply.status, json.loads(reply.body)["error"]["code"]) == (408, "headers_too_slow")
         assert await wire.is_closed()

@@ -30,6 +30,7 @@ HEAD_SECONDS = 10.0
 SERVER = {"server": "isochrone"}
 # One header. Not the same number as MAX_URL: by it a line that is too long is known to be one or the other.
 _MAX_FIELD = MAX_URL + 2
+_HEAD_END = b"\r\n\r\n"
 _TOO_MANY_HEADERS = "Too many headers received"  # aiohttp has no class for it
 
 log = logging.getLogger("isochrone")
@@ -59,13 +60,15 @@ class Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         if not self._is_reading:
             self._is_reading = True
-            self._deadline = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._hang_up)
+            if _HEAD_END not in data.lstrip(b"\r\n"):  # most heads are whole at once, and need no clock
+                self._deadline = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._hang_up)
         super().data_received(data)
 
     def stop_clock(self) -> None:
         """The head is there."""
         if self._deadline:
             self._deadline.cancel()
+            self._deadline = None
 
     @contextmanager
     def held(self) -> Iterator[None]:
