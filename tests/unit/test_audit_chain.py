@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from isochrone.audit.chain import NOTHING, Chain, link_of, place_in
+from isochrone.audit.chain import NOTHING, Chain, link_of, place_in, writer_name
 from isochrone.audit.verification import Report, verify
 from isochrone.stores.entries import Checkpoint
 from tests.audits import NOW, entry, placed, written
@@ -134,6 +134,15 @@ def test_torn_line_is_harmless_where_the_whole_one_stands_elsewhere_and_a_findin
     report = verify(placed([lines[0], lines[1], torn, lines[2], lines[3]]))
     assert report.is_intact == (place_in(torn) is not None)
     assert not verify(placed([lines[0], lines[1], torn])).is_intact
+
+
+def test_beginning_of_a_writer_that_began_after_that_must_be_there() -> None:
+    since = int(NOW * 1000)
+    young, old = (written(9, writer=writer_name(began, "x")) for began in (NOW, NOW - 1))
+    assert checked(young, since=since) == checked(old[5:], since=since) == []
+    for cut in (1, 5):
+        (where, what) = checked(young[cut:], since=since)[0]
+        assert (where, f"the beginning of writer {int(NOW * 1000)}-x is missing" in what) == ("log:1", True)
 
 
 def test_log_may_begin_in_the_middle_when_it_is_told_since_when() -> None:

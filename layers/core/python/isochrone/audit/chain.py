@@ -1,11 +1,11 @@
 """A log that shows whether it was changed: each line carries the hash of itself and of the line before it.
 
-    {"writer":"4f1c...","seq":0,"prev":"000...","record":"start", ...          ,"hash":"9ab..."}
-    {"writer":"4f1c...","seq":1,"prev":"9ab...","record":"request", ...        ,"hash":"77e..."}
-    {"writer":"4f1c...","seq":2,"prev":"77e...","record":"request", ...        ,"hash":"c01..."}
+    {"writer":"1795...-4f1c...","seq":0,"prev":"000...","record":"start", ...          ,"hash":"9ab..."}
+    {"writer":"1795...-4f1c...","seq":1,"prev":"9ab...","record":"request", ...        ,"hash":"77e..."}
+    {"writer":"1795...-4f1c...","seq":2,"prev":"77e...","record":"request", ...        ,"hash":"c01..."}
 
 Every process is a writer with a chain of its own, so writers need not wait for one another; files and batches do not
-matter to it. A hash is SHA-256 over the bytes of the line that stand before `,"hash"`, as they are: no two programs
+matter to it. Its name says when it began, so that each line tells whether the beginning must still be there. A hash is SHA-256 over the bytes of the line that stand before `,"hash"`, as they are: no two programs
 have to agree on how JSON is to be written. Without a key anybody could make a whole new chain; what speaks against that
 are checkpoints, which are kept elsewhere, and a bucket whose objects cannot be replaced.
 """
@@ -21,6 +21,17 @@ from msgspec import Struct
 NOTHING = "0" * 64
 _HASH = re.compile(rb',"hash":"([0-9a-f]{64})"\}$')
 _HEAD = re.compile(rb'^\{"writer":"([^"\\]+)","seq":([0-9]+),"prev":"([0-9a-f]{64})",')
+
+
+def writer_name(began: float, chance: str) -> str:
+    """The name of a writer that began at this moment (epoch seconds); no other one had the same chance."""
+    return f"{round(began * 1000)}-{chance}"
+
+
+def began_at(writer: str) -> int:
+    """When a writer began, by its name, in epoch milliseconds; 0 where that does not say so."""
+    moment, dash, _ = writer.partition("-")
+    return int(moment) if dash and moment.isdecimal() else 0
 
 
 class Link(Struct, frozen=True):

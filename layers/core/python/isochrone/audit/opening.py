@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from isochrone.audit.chain import writer_name
 from isochrone.audit.log import REPLIES, AuditLog, NoLog, Sink
 from isochrone.durable.spool import Spool, folder_for
 from isochrone.settings import Settings
@@ -29,7 +30,7 @@ def open_log(
         Spool(folder_for(settings, region, environ, purpose="-audit"), REPLIES),
         edge=region,
         clock=time.time,
-        new_id=lambda: os.urandom(8).hex(),
+        new_id=lambda: writer_name(time.time(), os.urandom(8).hex()),
         checkpoints=checkpoints,
     )
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct, field
 
-from isochrone.audit.chain import NOTHING, Link, link_of, place_in
+from isochrone.audit.chain import NOTHING, Link, began_at, link_of, place_in
 from isochrone.stores.entries import Checkpoint
 
 
@@ -82,7 +82,7 @@ class Report(Struct, kw_only=True):
 
 def verify(lines: Iterable[Line], checkpoints: Sequence[Checkpoint] = (), *, since: int = 0) -> Report:
     """Check lines in the order of their files. `since` (epoch milliseconds): chains may begin before it, and what is
-    missing from before it is not missed."""
+    missing from before it is not missed; a writer that began after it must be there from its beginning on."""
     return _Check(since).run(lines, checkpoints)
 
 
@@ -198,7 +198,7 @@ def _told(raw: bytes) -> _Told | None:
 
 def _breaks(name: str, writer: _Writer, since: int) -> Iterator[Finding]:
     """Where the chain of one writer does not hold together."""
-    if not since:
+    if began_at(name) >= since:
         yield from _false_start(name, writer)
     for before, number in pairwise(writer.numbers):
         entry, previous = writer.entries.get(number), writer.entries.get(before)
