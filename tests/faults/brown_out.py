@@ -17,6 +17,7 @@ from aiohttp.test_utils import TestServer
 
 SLOW_SECONDS = 2.0
 EVERYTHING = "everything"
+FAR = "far-"
 
 Trouble = Callable[["Way", web.Request, str], Awaitable[web.Response | None]]
 
@@ -52,11 +53,11 @@ TROUBLES: dict[str, Trouble] = {"throttled": throttled, "slow": slow, "hanging":
 
 
 class Way:
-    """`trouble` is what becomes of calls to the table whose name ends in `table`, or to all; others go through.
-    `calls` and `reads` count them by table, `met` those that met the trouble; `delivered` are the records that streams
-    took."""
+    """`trouble` is what becomes of calls to the table whose name ends in `table`, or to all; others go through. Tables
+    of another region than `home`, if that is said, have FAR before their names. `calls` and `reads` count them by
+    table, `met` those that met the trouble; `delivered` are the records that streams took."""
 
-    def __init__(self, endpoint: str, session: aiohttp.ClientSession) -> None:
+    def __init__(self, endpoint: str, session: aiohttp.ClientSession, home: str) -> None:
         self.url = ""
         self.calls: Counter[str] = Counter()
         self.reads: Counter[str] = Counter()
@@ -65,6 +66,7 @@ class Way:
         self.is_over = asyncio.Event()
         self._endpoint = endpoint
         self._session = session
+        self._home = home
         self._table = ""
         self._trouble: Trouble | None = None
 
@@ -82,7 +84,9 @@ class Way:
         """One call, to the emulator and back, or as far as it comes."""
         body = await request.read()
         asked = json.loads(body)
-        table = str(asked.get("TableName") or asked.get("DeliveryStreamName", "")).rpartition("-")[2]
+        table = (
+            self._far(request) + str(asked.get("TableName") or asked.get("DeliveryStreamName", "")).rpartition("-")[2]
+        )
         self.calls[table] += 1
         self.reads[table] += request.headers["x-amz-target"].endswith("GetItem")
         if self._trouble and self._table in (table, EVERYTHING):
@@ -95,16 +99,20 @@ class Way:
         async with self._session.post(self._endpoint, data=body, headers=headers) as answer:
             return web.Response(status=answer.status, body=await answer.read(), content_type=answer.content_type)
 
+    def _far(self, request: web.Request) -> str:
+        """By the scope of its signature."""
+        return "" if not self._home or f"/{self._home}/" in request.headers["authorization"] else FAR
+
     def _deliver(self, records: list[dict[str, str]]) -> web.Response:
         self.delivered += [base64.b64decode(record["Data"]) for record in records]
         return web.json_response({"FailedPutCount": 0, "RequestResponses": [{"RecordId": "r"} for _ in records]})
 
 
 @asynccontextmanager
-async def way_to(endpoint: str) -> AsyncIterator[Way]:
+async def way_to(endpoint: str, home: str = "") -> AsyncIterator[Way]:
     """The way to an emulator, closed on the way out."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        way = Way(endpoint, session)
+        way = Way(endpoint, session, home)
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", way.carry)
         server: Any = TestServer(app, host="127.0.0.1", shutdown_timeout=0)

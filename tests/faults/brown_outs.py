@@ -1,7 +1,7 @@
 """The front door while a table is throttled by half, answers two seconds late, hangs or is gone: who may ask is
 answered, nobody else is, limits hold, nothing is forgotten, and soon after it is over all is as before.
 
-    python -m tests.faults.brown_outs                        # everything, about twelve minutes
+    python -m tests.faults.brown_outs                        # everything, about thirteen minutes
     python -m tests.faults.brown_outs --only directory/gone fleet/slow --seconds 10
 
 Two edges are processes that reach their tables through this one, where tables get into trouble. Callers and their
@@ -29,10 +29,10 @@ from msgspec import Struct, field
 
 from isochrone.audit.reading import entries_of
 from isochrone.audit.verification import Line, verify
-from tests.faults.brown_out import EVERYTHING, TROUBLES, Trouble, Way, throttled
+from tests.faults.brown_out import EVERYTHING, FAR, TROUBLES, Trouble, Way, throttled
 from tests.faults.brown_world import EDGES, GOOD, LIMIT, OFTEN, OUTSIDERS, RARELY, Told, World, edges_of, world_of
 
-TABLES = ("directory", "answers", "fleet", "ledger", "audit", EVERYTHING)
+TABLES = ("directory", "answers", "fleet", FAR + "fleet", "ledger", "audit", EVERYTHING)
 CASES = tuple(f"{table}/{trouble}" for table in TABLES for trouble in TROUBLES)
 NO_TROUBLE = "none"
 
@@ -100,7 +100,9 @@ class Row(Struct, kw_only=True):
 
     @property
     def most_admitted(self) -> float:
-        """By a minute that slides: what was used at its beginning counts less and less."""
+        """By a minute that slides: what was used at its beginning counts less and less. Or in a day, which does not."""
+        if self.case.startswith(FAR):
+            return LIMIT
         told = self.of("limited")
         seconds = max(one.ended for one in told) - min(one.begun for one in told) if told else 0.0
         return LIMIT * (1 + seconds / 60)
@@ -189,7 +191,8 @@ def _by_chance(chance: Random) -> Trouble:
 
 async def _meet(world: World, case: str) -> None:
     """Every edge knows those whose fate changes meanwhile."""
-    await world.make_key(f"limited-{case}", "good-c", requests_per_minute=LIMIT)
+    limit = "requests_per_day" if case.startswith(FAR) else "requests_per_minute"
+    await world.make_key(f"limited-{case}", "good-c", **{limit: LIMIT})
     await world.make_key(f"victim-{case}", "good-c")
     await world.make_key(f"later-{case}", "good-c")
     who = [f"{name}-{case}" for name in ("limited", "victim", "later")] + list(GOOD)

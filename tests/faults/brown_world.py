@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -31,6 +32,8 @@ from tests.faults.test_similar_questions import by_question
 from tests.upstream import Upstream
 
 REGION = "us-east-1"
+# Where days and months are counted.
+MAIN_REGION = "eu-west-1"
 EDGES = 2
 # Of a key that asks far more often than that.
 LIMIT = 40
@@ -46,6 +49,9 @@ endpoint_url = "{way}"
 spool = "{spool}"
 [[region]]
 name = "us-east-1"
+[[region]]
+name = "eu-west-1"
+default = true
 [[backend]]
 name = "pool"
 region = "us-east-1"
@@ -66,6 +72,12 @@ to = "firehose"
 id = "the-good"
 effect = "allow"
 principal = {{ tenant = ["good-*"] }}
+[[tenant]]
+name = "good-a"
+requests_per_day = 100000
+[[tenant]]
+name = "good-b"
+dollars_per_month = 100000.0
 """
 _KEY = """
 [[key]]
@@ -196,11 +208,14 @@ async def world_of(cloud: str, folder: Path) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(Upstream())
         upstream.scripts["m"] = by_question
-        way = await stack.enter_async_context(way_to(cloud))
+        way = await stack.enter_async_context(way_to(cloud, REGION))
         file = folder / "isochrone.toml"
         file.write_text(_config(way, upstream, folder))
-        client = await stack.enter_async_context(connect(REGION, endpoint_url=cloud, timeouts=_PATIENT, environ={}))
-        await create_tables(client, config.load(file), lambda line: None)
+        connected = partial(connect, endpoint_url=cloud, timeouts=_PATIENT, environ={})
+        client = await stack.enter_async_context(connected(REGION))
+        async with connected(MAIN_REGION) as main:
+            for each in (client, main):
+                await create_tables(each, config.load(file), lambda line: None)
         session = await stack.enter_async_context(_session())
         world = World(file, way, client, session, upstream)
         await _people(world)
