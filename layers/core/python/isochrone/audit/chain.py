@@ -5,9 +5,10 @@
     {"writer":"1795...-4f1c...","seq":2,"prev":"77e...","record":"request", ...        ,"hash":"c01..."}
 
 Every process is a writer with a chain of its own, so writers need not wait for one another; files and batches do not
-matter to it. Its name says when it began, so that each line tells whether the beginning must still be there. A hash is SHA-256 over the bytes of the line that stand before `,"hash"`, as they are: no two programs
-have to agree on how JSON is to be written. Without a key anybody could make a whole new chain; what speaks against that
-are checkpoints, which are kept elsewhere, and a bucket whose objects cannot be replaced.
+matter to it. Its name says when it began, so that each line tells whether the beginning must still be there. A hash is
+SHA-256 over the bytes of the line that stand before `,"hash"`, as they are: no two programs have to agree on how JSON
+is to be written. Without a key anybody could make a whole new chain; what speaks against that are checkpoints, which
+are kept elsewhere, and a bucket whose objects cannot be replaced.
 """
 
 from __future__ import annotations
