@@ -646,6 +646,17 @@ async def test_answer_without_fit_keys_does_not_replace_those_that_are_known(
     assert await issuers.identify(issuer.token(exp=int(NOW) + 7200, sub="bob"), now=NOW + 3601)
 
 
+async def test_one_silent_issuer_does_not_keep_another_from_being_asked(issuer: LocalIssuer) -> None:
+    async with LocalIssuer() as other:
+        for one in (issuer, other):
+            one.gate.clear()
+        refreshing = asyncio.create_task(believing(facts_of(issuer), facts_of(other, name="other")).refresh(now=NOW))
+        await eventually(lambda: issuer.asked[DISCOVERY] == other.asked[DISCOVERY] == 1)
+        for one in (issuer, other):
+            one.gate.set()
+        await refreshing
+
+
 async def test_process_that_slept_hears_what_was_taken_back_before_it_believes_again(
     issuer: LocalIssuer, issuers: Issuers
 ) -> None:

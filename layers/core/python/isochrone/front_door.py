@@ -8,6 +8,7 @@ What it learns on the way it notes on the request's trail, so that whatever was 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -229,9 +230,8 @@ class FrontDoor:
 
     async def refresh(self) -> None:
         """Hear of policies and of the keys with which tokens are signed. Never raises."""
-        if self.policies:
-            await self.policies.refresh(max_age=0)
-        await self.identity.refresh(now=self._now())
+        policies = [self.policies.refresh(max_age=0)] if self.policies else []
+        await asyncio.gather(*policies, self.identity.refresh(now=self._now()))
 
 
 def _says_how(value: Any) -> bool:

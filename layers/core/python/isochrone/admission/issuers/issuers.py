@@ -9,6 +9,7 @@ configured issuers, algorithms and published keys is tried.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final
@@ -56,8 +57,7 @@ class Issuers:
 
     async def refresh(self, *, now: float) -> None:
         """Read the keys that are due; from time to time, so that no request waits for it."""
-        for keys in self._keys.values():
-            await keys.refresh(now=now)
+        await asyncio.gather(*(keys.refresh(now=now) for keys in self._keys.values()))
 
     def _issuer_of(self, token: str) -> tuple[Issuer, Unverified]:
         """Who is said to have signed it, if it may be so."""
