@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +25,7 @@ from infra.constructs.pool_guard import Guard
 from isochrone.rotator_function import ACCEPTED_AFTER_SECONDS, Call, RotationFailed, Rotator, build_rotator
 from isochrone.settings import Backend, Region, Settings, State
 from isochrone.stores.dynamodb.client import DynamoClient, connect
+from isochrone.stores.dynamodb.errors import StoreRefused
 from isochrone.stores.secrets import SECRETS_MANAGER
 from tests.contract.conftest import Endpoint, Reaction
 from tests.faults.harness import REGIONS, backend, running_edge
@@ -153,6 +156,27 @@ async def test_pool_that_refuses_the_new_key_ends_the_rotation_and_the_old_one_s
         await rotator.carry_out(Call("testSecret", secret.arn, version))
     assert (secret.at("AWSPENDING") or "?") not in str(caught.value)
     assert secret.at("AWSCURRENT") == "first"
+
+
+async def test_nothing_that_a_rotation_logs_or_raises_holds_a_key(
+    client: DynamoClient, secret: Secret, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where the pool says again all that it was sent, and Secrets Manager refuses."""
+
+    async def tells_all(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=403, text=str(request.headers), reason=request.headers["Authorization"])
+
+    endpoint.script, version = [tells_all], str(uuid4())
+    rotator, told = rotator_of(client, secret, f"{endpoint.url}/v1"), list[str]()
+    with caplog.at_level(logging.DEBUG):
+        await rotator.carry_out(Call("createSecret", secret.arn, version))
+        for call in (Call("testSecret", secret.arn, version), Call("finishSecret", f"{secret.name}/none", version)):
+            with pytest.raises((RotationFailed, StoreRefused)) as caught:
+                await rotator.carry_out(call)
+            told += traceback.format_exception(caught.value)
+    new = secret.at("AWSPENDING")
+    assert new and "answered 403 to its new key" in "".join(told)
+    assert new not in "".join([*told, caplog.text, repr(rotator), repr(vars(rotator))])
 
 
 async def test_pool_is_asked_with_the_new_key_as_often_as_finds_a_node_that_does_not_know_it(
