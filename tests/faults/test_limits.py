@@ -45,6 +45,14 @@ async def test_tokens_count_by_what_was_used_and_not_by_what_was_reserved(near: 
             assert await remaining(edge) == 5000 - number * USED
 
 
+async def test_what_several_answers_took_is_not_expected_of_each_of_them(near: Upstream) -> None:
+    async with running_edge(backend(near), key=[key(tokens_per_minute=5000)]) as edge:
+        assert (await ask(edge, n=3)).status == 200
+        await edge.settled()
+        front = edge.edge.pipeline.rooms.front
+        assert front._forecast.of("m", 0).tokens == round(1.25 * USAGE["completion_tokens"] / 3)
+
+
 async def test_a_stream_that_its_client_leaves_pays_what_was_told_and_gets_the_rest_back(near: Upstream) -> None:
     async with running_edge(backend(near, "stalled"), key=[key(tokens_per_minute=5000)]) as edge:
         leaving = asyncio.create_task(ask(edge, stream=True, max_tokens=4000))

@@ -225,7 +225,7 @@ class FrontDoor:
             await admission.reserve(*self._forecast.of(ask.model, prompt, most=most, choices=ask.generations))
 
     def learn(self, model: str, tokens: int) -> None:
-        """A reply of this model had so many tokens."""
+        """One answer of this model had so many tokens."""
         self._forecast.learn(model, tokens)
 
     async def refresh(self) -> None:

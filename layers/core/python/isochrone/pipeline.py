@@ -365,7 +365,7 @@ class Pipeline:
     def _booked(self, errand: Errand, entry: Entry) -> None:
         errand.booked(entry)
         if entry.outcome == "ok" and entry.output_tokens:
-            self.rooms.front.learn(entry.model, entry.output_tokens)
+            self.rooms.front.learn(entry.model, entry.output_tokens // errand.ask.generations)
 
     def _relay(self, won: Won, errand: Errand, generation: Generation | None = None) -> Reply:
         inquiry, step = errand.inquiry, won.visit.step
