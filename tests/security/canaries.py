@@ -6,6 +6,7 @@ They go in wherever something comes in; a test then looks into a sink with `leak
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from base64 import b64decode
 from collections.abc import AsyncIterator
@@ -25,6 +26,9 @@ KEY = "iso-canarykey5d2e" + "0" * 32
 JWT = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJjYW5hcnlqd3Q4In0.canaryjwt8signature"
 UPSTREAM_KEY = "pool-secret"  # as the harness sets it
 CANARIES = {"prompt": PROMPT, "answer": ANSWER, "key": KEY, "jwt": JWT, "upstream key": UPSTREAM_KEY}
+_BASE64 = re.compile(
+    r"(?<![A-Za-z0-9+/])(?:[A-Za-z0-9+/]{4}){6,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?(?![A-Za-z0-9+/=])"
+)
 KEYS = [{"id": "a", "tenant": "a", "sha256": sha256(KEY.encode()).hexdigest()}]
 BEARER = {"authorization": f"Bearer {KEY}"}
 
@@ -84,6 +88,8 @@ def _readable(value: dict[str, Any]) -> dict[str, Any]:
     kind, kept = next(iter(value.items()))
     if kind == "B":
         return {kind: _texts_in(b64decode(kept))}
+    if kind == "S":
+        return {kind: " ".join([kept, *(_texts_in(b64decode(run)) for run in _BASE64.findall(kept))])}
     if kind == "M":
         return {kind: {name: _readable(inner) for name, inner in kept.items()}}
     return {kind: [_readable(inner) for inner in kept]} if kind == "L" else value

@@ -3,7 +3,9 @@ is caused, and then they are looked for in everything that goes out and stays.
 
 The sinks: logs of all levels, standard output, metrics, EMF, the routes that report, the errors that callers get, the
 audit, the ledger, spools, every item of every table, the texts of exceptions and every repr(). Only an answer's own
-item may hold the question and the answer.
+item, and the parts of one that others follow while it is told, may hold the question and the answer.
+
+Other sinks: test_canaries_of_the_front_door, of_functions, of_operators, and tests/infra/test_sinks.
 """
 
 from __future__ import annotations
@@ -237,6 +239,20 @@ async def test_a_credential_that_is_refused_is_repeated_nowhere(
         reported = await reports(edge)
     assert answer.status in (400, 401)
     assert leaks(answer.body + reported.encode() + logged.getvalue().encode() + files_in(tmp_path).encode()) == []
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/nothing", "/v1/chat/completions"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_key_in_a_query_opens_nothing_and_is_repeated_nowhere(
+    upstream: Upstream, tmp_path: Path, logged: io.StringIO, path: str, method: str
+) -> None:
+    async with edge_over(upstream, tmp_path, "says") as edge:
+        body = {"model": "says", **question()} if method == "POST" else None
+        answer = await edge.request(method, f"{path}?api_key={KEY}&q={PROMPT}", json=body)
+        reported = await reports(edge)
+    assert answer.status in (401, 404, 405)
+    sinks = [answer.body.decode(), str(answer.headers), reported, logged.getvalue(), files_in(tmp_path)]
+    assert [leaks(sink) for sink in sinks if leaks(sink)] == []
 
 
 async def test_a_callers_credentials_never_reach_a_backend(upstream: Upstream, tmp_path: Path) -> None:

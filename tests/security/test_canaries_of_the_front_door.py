@@ -166,3 +166,50 @@ async def test_what_is_known_of_a_caller_and_what_he_said_stand_only_where_the_p
         "backends": {"the prompt", "the answer", "the backend's key"},
         "table answers": {"the prompt", "the answer"},
     }
+
+
+async def test_what_edges_share_of_a_stream_while_it_is_told_holds_nobodys_personal_data(
+    ministack: str, tmp_path: Path
+) -> None:
+    """Two ask two edges the same, but for whom they speak of: one generation, which each hears in his own words."""
+    name, tom = f"t{uuid4().hex[:12]}", "tom.canary@example.org"
+
+    async def repeats_slowly(exchange: Exchange) -> None:
+        await exchange.begin_stream()
+        text = f"{ANSWER} {exchange.received.fields['messages'][-1]['content']}"
+        await exchange.send(chunk({"role": "assistant", "content": text}))
+        await exchange.backend.gate.wait()
+        await exchange.send(*ending(exchange))
+        await exchange.end()
+
+    async with Upstream() as upstream:
+        upstream.scripts["slow"] = repeats_slowly
+        served = backend(upstream, "slow")
+        sections: dict[str, Any] = {
+            "service": {"name": name},
+            "state": {"kind": "dynamodb", "endpoint_url": ministack, "spool": str(tmp_path)},
+            "pii": {"mode": "upstream"},
+            "deadlines": {"connect": 5.0, "first_token": 20.0, "stall": 20.0, "total": 60.0},
+        }
+        async with connect(REGIONS[0], endpoint_url=ministack, timeouts=PATIENT, environ={}) as client:
+            await create_tables(client, settings_with(served, **sections), lambda line: None)
+            async with running_edge(served, **sections) as one, running_edge(served, **sections) as other:
+                heard = asyncio.Event()
+                first = asyncio.create_task(ask_of(one, JANE))
+                await eventually(lambda: len(upstream.requests) == 1, within=10.0)
+                second = asyncio.create_task(ask_of(other, tom, heard))
+                async with asyncio.timeout(20.0):
+                    await heard.wait()
+                shared = json.dumps(await items_of(client, f"{name}-fleet"))
+                upstream.gate.set()
+                told = await asyncio.gather(first, second)
+            left = json.dumps([await items_of(client, f"{name}-{table.name}") for table in TABLES])
+    assert [answer.text() for answer in told] == [f"{ANSWER} Greet {JANE}", f"{ANSWER} Greet {tom}"]
+    assert len(upstream.requests) == 1
+    assert ANSWER in shared and "[EMAIL_1]" in shared
+    assert [canary for canary in (JANE, tom) if canary in shared + left] == []
+
+
+async def ask_of(edge: RunningEdge, address: str, heard: asyncio.Event | None = None) -> Any:
+    messages = [{"role": "user", "content": f"Greet {address}"}]
+    return await edge.chat(messages=messages, stream=True, on_first=heard.set if heard else None)
