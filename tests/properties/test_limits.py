@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from isochrone.admission.limits.quota import REQUESTS_PER_MINUTE, TOKENS_PER_MINUTE, Kind, Quota
+from isochrone.admission.limits.quota import REQUESTS_PER_MINUTE, TOKENS_PER_MINUTE, Keep, Kind, Quota
 from isochrone.admission.limits.sheet import Asking, Need, Sheet
 from isochrone.stores.protocols import Taken
 
@@ -109,11 +109,11 @@ class LimitsMachine(RuleBasedStateMachine):
             quota.refund(back, window)
             self.used[quota.kind.code, window] -= back
 
-    @rule(at=who, all_of_it=st.booleans())
-    def what_is_not_needed_goes_back(self, at: int, all_of_it: bool) -> None:
+    @rule(at=who, keep=st.sampled_from(Keep))
+    def what_is_not_needed_goes_back(self, at: int, keep: Keep) -> None:
         process = self.processes[at]
         now = process.turn_to(self.now)
-        if not process.call and (asking := process.sheet.surplus(now, all_of_it=all_of_it)):
+        if not process.call and (asking := process.sheet.surplus(now, keep)):
             process.call = Call(asking)
 
     @rule(at=who)

@@ -15,6 +15,7 @@ from isochrone.admission.limits.account import Account
 from isochrone.admission.limits.bucket import Addresses, one_caller
 from isochrone.admission.limits.forecast import Forecast, cheapest
 from isochrone.admission.limits.headers import duration
+from isochrone.admission.limits.quota import Keep
 from isochrone.admission.principal import ANONYMOUS
 from isochrone.api.errors import LimitReached
 from isochrone.settings import OwnLimits, PerAddress, Price
@@ -289,7 +290,7 @@ async def test_two_hundred_callers_of_four_processes_never_get_more_than_the_lim
     assert all(isinstance(end, LimitReached) for end in ends if isinstance(end, BaseException))
     assert store.calls <= 20
     for bench in benches:
-        await bench.limiter.flush(all_of_it=True)
+        await bench.limiter.flush(Keep.NOTHING)
     late = Bench(clock=clock, store=store)
     for _ in range(100 - admitted):
         await late.limiter.admit(principal, "", MODEL)
@@ -330,9 +331,9 @@ async def test_only_accounts_that_have_something_to_tell_are_looked_after(monkey
     bench, settled = Bench(), Counter[str]()
     settle = Account.settle
 
-    async def counted(account: Account, *, all_of_it: bool = False) -> None:
+    async def counted(account: Account, keep: Keep = Keep.SOME) -> None:
         settled[account.name] += 1
-        await settle(account, all_of_it=all_of_it)
+        await settle(account, keep)
 
     monkeypatch.setattr(Account, "settle", counted)
     for number in range(500):
@@ -344,6 +345,21 @@ async def test_only_accounts_that_have_something_to_tell_are_looked_after(monkey
     await bench.limiter.flush()
     assert settled.total() == 1
     assert busy.headers()["x-ratelimit-remaining-tokens"] == "93"
+
+
+async def test_next_to_nothing_of_a_budget_is_lost_where_each_request_meets_a_process_that_is_never_woken() -> None:
+    store, principal = CountedStore(clock := Clock()), key(dollars_per_month=10.0)
+    for _ in range(20):
+        frozen = Bench(clock=clock, store=store)
+        admitted = await frozen.limiter.admit(principal, "", MODEL)
+        await admitted.reserve(10, 0.1)
+        admitted.charge(1, 0.01)
+        admitted.close()
+        await frozen.limiter.flush(Keep.LITTLE)
+        clock.now += 60
+    (counters,) = store._counters.values()
+    assert 0.2 <= sum(counters.sums.values()) <= 0.2 + 20 * 0.001 + 1e-9
+    assert store.calls == 40
 
 
 async def test_a_process_that_ends_gives_everything_back() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from isochrone.admission.limits.quota import Keep
 from isochrone.answers.curated.entry import Entry
 from isochrone.answers.curated.shelf import Shelf
 from isochrone.answers.revocations import Revocations, longest_life
@@ -202,7 +203,8 @@ class Life:
     def _chores_of_the_front_door(self) -> list[Chore]:
         if self._front is None:
             return []
-        chores = [Chore("settling limits", _LIMITS_SECONDS if self._resident else 0.0, self._front.limiter.flush)]
+        every, keep = (_LIMITS_SECONDS, Keep.SOME) if self._resident else (0.0, Keep.LITTLE)
+        chores = [Chore("settling limits", every, partial(self._front.limiter.flush, keep))]
         if self._resident:
             chores.append(Chore("hearing of policies and issuers", _REVOCATIONS_SECONDS, self._front.refresh))
         return chores

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from isochrone.admission.limits.quota import PAUSE_SECONDS, Kind, Quota
+from isochrone.admission.limits.quota import PAUSE_SECONDS, Keep, Kind, Quota
 from isochrone.admission.limits.sheet import Asking, Need, Sheet, marker_of
 from isochrone.admission.limits.table import Table
 from isochrone.stores.protocols import StoreBusy, StoreUnavailable
@@ -165,13 +165,13 @@ class Account:
         is_asking = self._running is not None and not self._running.done()
         return not (is_asking or self._doubtful) and all(quota.is_told for quota in self.sheet.quotas)
 
-    async def settle(self, *, all_of_it: bool = False) -> None:
-        """Tell debts, and give back what is not needed soon, or everything."""
+    async def settle(self, keep: Keep = Keep.SOME) -> None:
+        """Tell debts, and give back what is not to be kept."""
         if self._running and not self._running.done():
             await asyncio.wait({self._running})
         for _ in range(2):  # what is in doubt comes first
             if not self.table.may_be_asked():
                 return
-            if asking := self._doubtful or self.sheet.surplus(self.now(), all_of_it=all_of_it):
+            if asking := self._doubtful or self.sheet.surplus(self.now(), keep):
                 self._running = self._begin(asking)
                 await asyncio.wait({self._running})

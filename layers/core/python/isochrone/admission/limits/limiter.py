@@ -11,7 +11,7 @@ from isochrone.admission.limits.account import Refusal
 from isochrone.admission.limits.admitted import Admitted, Hold, Step, headers_of
 from isochrone.admission.limits.bucket import Addresses, one_caller
 from isochrone.admission.limits.notices import Notices
-from isochrone.admission.limits.quota import Quota
+from isochrone.admission.limits.quota import Keep, Quota
 from isochrone.admission.limits.scopes import NO_LIMITS, Name, Scope, Scopes, Seats, Tables
 from isochrone.admission.principal import Principal
 from isochrone.api.errors import LimitReached
@@ -181,12 +181,12 @@ class Limiter:
         """Hold no place that no request uses: before a Lambda is frozen."""
         await asyncio.gather(*(seats.settle() for seats in self._seats() if seats.is_held))
 
-    async def flush(self, *, all_of_it: bool = False) -> None:
-        """Tell what others should hear of, and give back what is not needed soon."""
+    async def flush(self, keep: Keep = Keep.SOME) -> None:
+        """Tell what others should hear of, and give back what is not to be kept."""
         accounts = [account for scope in self._scopes.all() for account in scope.accounts if not account.is_settled]
         for first in range(0, len(accounts), _SETTLED_AT_ONCE):
             some = accounts[first : first + _SETTLED_AT_ONCE]
-            await asyncio.gather(*(account.settle(all_of_it=all_of_it) for account in some))
+            await asyncio.gather(*(account.settle(keep) for account in some))
 
     async def close(self) -> None:
         """After the last request: give everything back."""
@@ -194,7 +194,7 @@ class Limiter:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
         await self.settle()
-        await self.flush(all_of_it=True)
+        await self.flush(Keep.NOTHING)
 
     def news(self) -> dict[str, Any]:
         """For the status: are limits counted together, and what did that cost?"""

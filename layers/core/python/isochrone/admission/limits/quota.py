@@ -15,6 +15,7 @@ told later. Pure: `now` is epoch seconds by the store's clock.
 
 from __future__ import annotations
 
+from enum import Enum
 from math import ceil, exp, floor, inf
 from typing import NamedTuple
 
@@ -24,12 +25,26 @@ from isochrone.admission.limits.windows import Period, Window
 _PACE_SECONDS = 5.0
 # ... but no larger part of the limit, by how long its windows are: of a process that dies it is lost until they end.
 _LARGEST_PART = {Period.MINUTE: 0.1, Period.DAY: 0.01, Period.MONTH: 0.01}
+# Of money, what is kept where much would be lost.
+_LITTLE = 1e-4
 # A full counter is not asked again sooner, and not much later: others may give something back.
 PAUSE_SECONDS = 1.0
 _RECHECK_SECONDS = 5.0
 # Of a window that has begun not longer ago nobody goes back to the one before: estimates of the time are not exact.
 _JITTER_SECONDS = 2.0
 _TOLERANCE = 1e-6
+
+
+class Keep(Enum):
+    """How much of what is at hand stays when the rest is given back.
+
+    A process that is frozen may never be woken, as happens to one that met a few requests only: it keeps LITTLE of the
+    money, since a month is long, and a request reserves more than it uses. Requests are hardly reserved in vain.
+    """
+
+    SOME = "what is used in a few seconds"
+    LITTLE = "next to none of the money"
+    NOTHING = "nothing"
 
 
 class Kind(NamedTuple):
@@ -245,18 +260,22 @@ class Quota:
         """Does the counter know all that was used, and is nothing here that was not?"""
         return abs(self._this.untold) <= _TOLERANCE and abs(self._last.untold) <= _TOLERANCE
 
-    def surplus(self, now: float, *, all_of_it: bool = False) -> list[Ask]:
+    def surplus(self, now: float, keep: Keep = Keep.SOME) -> list[Ask]:
         """Debts, and what is not needed soon and worth a call: what others should hear of though nobody waits here."""
-        asks = []
-        for share, keep in ((self._last, 0.0), (self._this, 0.0 if all_of_it else self._keep(now))):
-            amount = share.untold if share.untold > 0 else min(0.0, self._rounded_up(share.untold + keep))
-            is_tight = 2 * share.sum > self.limit
-            if abs(amount) > (_TOLERANCE if is_tight or all_of_it else self.limit / 100):
+        asks, is_exact = [], self._gives_back_all_but_little(keep)
+        for share, kept in ((self._last, 0.0), (self._this, self._kept(now, keep))):
+            amount = share.untold if share.untold > 0 else min(0.0, self._rounded_up(share.untold + kept))
+            if abs(amount) > (_TOLERANCE if is_exact or 2 * share.sum > self.limit else self.limit / 100):
                 asks.append(Ask(share.window.number, amount))
         return asks
 
-    def _keep(self, now: float) -> float:
+    def _gives_back_all_but_little(self, keep: Keep) -> bool:
+        return keep is Keep.NOTHING or (keep is Keep.LITTLE and not self.kind.whole)
+
+    def _kept(self, now: float, keep: Keep) -> float:
         """As much as is used in a few seconds; where there is enough for all, a little more costs nobody anything."""
+        if self._gives_back_all_but_little(keep):
+            return 0.0 if keep is Keep.NOTHING else self.limit * _LITTLE
         pace = 2 * self.pace(now) + self.waiting
         return pace if 2 * self._this.sum > self.limit else max(pace, self.limit / 100)
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
-from isochrone.admission.limits.quota import KINDS, Ask, Kind, Quota
+from isochrone.admission.limits.quota import KINDS, Ask, Keep, Kind, Quota
 
 # Clocks may be wrong before the first reply; what they think long over is kept for a while.
 _KEPT_WINDOWS = 4
@@ -74,9 +74,9 @@ class Sheet:
         by_quota = {need.quota: need.amount for need in needs}
         return self._asking([(q, ask) for q in self.quotas for ask in q.ask(by_quota.get(q, 0.0), now)], now)
 
-    def surplus(self, now: float, *, all_of_it: bool = False) -> Asking | None:
+    def surplus(self, now: float, keep: Keep = Keep.SOME) -> Asking | None:
         """What others should hear of, or have, although nobody waits here; None if there is no such thing."""
-        return self._asking([(q, ask) for q in self.quotas for ask in q.surplus(now, all_of_it=all_of_it)], now)
+        return self._asking([(q, ask) for q in self.quotas for ask in q.surplus(now, keep)], now)
 
     def _asking(self, asks: Sequence[tuple[Quota, Ask]], now: float) -> Asking | None:
         if not asks:
