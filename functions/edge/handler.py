@@ -72,11 +72,12 @@ class BufferedDoor:
 _settings = load(os.environ["ISOCHRONE_CONFIG"])
 _pulse = Pulse(_settings.service.name, partial(print, flush=True))
 _saved = Pulse(_settings.service.name, partial(print, flush=True))
+_refused = Pulse(_settings.service.name, partial(print, flush=True))
 
 
 async def _settle(edge: Edge) -> None:
-    """After a reply, before Lambda may freeze us: finish what is open, and say how the pools are (for the alarm) and
-    what known answers saved."""
+    """After a reply, before Lambda may freeze us: finish what is open, and say how the pools are and what of the
+    directory is refused (for the alarms), and what known answers saved."""
     try:
         await edge.flush()
     finally:
@@ -86,6 +87,7 @@ async def _settle(edge: Edge) -> None:
 def _say(edge: Edge, now: float) -> None:
     where = {"Region": edge.region}
     _pulse.beat({"HealthyPools": edge.healthy_pools()}, where, now=now)
+    _refused.beat({"DirectoryRefused": edge.refused() or None}, where, now=now)  # nothing, as a rule: it costs
     if _saved.is_due(now):
         _saved.beat(edge.saved(), where, now=now)
 

@@ -69,7 +69,8 @@ class _Alarms(Construct):
 
 
 class Alarms(_Alarms):
-    """Errors, slow first bytes, throttles, much that is blocked and, where there are pools, no healthy one."""
+    """Errors, slow first bytes, throttles, much that is blocked, what stands in the directory and cannot be obeyed and,
+    where there are pools, no healthy one."""
 
     def __init__(
         self,
@@ -90,6 +91,7 @@ class Alarms(_Alarms):
         self._slow(api.access_log, limits.latency_p99)
         self._throttles(function)
         self._blocked(web_acl, region)
+        self._directory_refused(region)
         if any(backend.kind == "pool" for backend in deployment.settings.backend):
             self._no_healthy_pool(region)
         if deployment.settings.audit.to == "firehose":
@@ -140,6 +142,21 @@ class Alarms(_Alarms):
         )
         self._alarm(
             "Blocked", metric, BLOCKED, f"The web ACL blocked more than {BLOCKED} requests in 5 minutes: see which rule"
+        )
+
+    def _directory_refused(self, region: str) -> None:
+        metric = cloudwatch.Metric(
+            namespace=self._namespace,
+            metric_name="DirectoryRefused",
+            dimensions_map={"Region": region},
+            period=Duration.minutes(5),
+            statistic="Maximum",
+        )
+        self._alarm(
+            "DirectoryRefused",
+            metric,
+            0,
+            "Policies or revocations in the directory cannot be obeyed, so those of before go on: the log says which",
         )
 
     def _no_healthy_pool(self, region: str) -> None:

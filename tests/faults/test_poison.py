@@ -145,6 +145,7 @@ async def test_bad_policy_is_said_and_good_ones_beside_it_wait_until_it_is_mende
     await world.poison("policy", "bad", {"text": {"S": "{"}})
     await world.read_again()
     assert [(await world.ask(key)).status for key in (good, denied)] == [200, 403]
+    assert world.edge.edge.refused() == 1
     assert "policy 'bad': no JSON" in (await world.status(good))["policies"]["refused"]
     metrics = (await world.edge.request("GET", "/metrics")).body.decode()
     assert "isochrone_policies_refused_total 1" in metrics
@@ -152,6 +153,7 @@ async def test_bad_policy_is_said_and_good_ones_beside_it_wait_until_it_is_mende
     await world.read_again()
     assert (await world.ask(denied)).status == 200
     assert (await world.status(good))["policies"]["refused"] is None
+    assert world.edge.edge.refused() == 0
 
 
 @each_poison
@@ -195,4 +197,5 @@ async def test_revocation_of_an_answer_that_cannot_be_read_is_said_and_hides_no_
     await others.revoke("t", pattern="*")
     await world.read_again()
     assert (await world.status(good))["answers"]["revoked"]["unreadable"] == 1
+    assert world.edge.edge.refused() == 1
     assert (await world.ask(good)).headers["x-isochrone-cache"] == "miss"

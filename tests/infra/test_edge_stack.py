@@ -263,6 +263,7 @@ def test_every_log_group_forgets_in_time(app: Synthesis, stack: str) -> None:
         ("Throttles", 0, 60),
         ("NoHealthyPool", 1, 60),
         ("Blocked", 1000, 300),
+        ("DirectoryRefused", 0, 300),
     ],
 )
 def test_alarm_watches_and_tells(app: Synthesis, name: str, threshold: float, period: int) -> None:
@@ -294,15 +295,16 @@ def test_own_metrics_of_two_deployments_in_one_account_stay_apart(app: Synthesis
         alarm for alarm in resources(app.edge(), "AWS::CloudWatch::Alarm") if not alarm["Namespace"].startswith("AWS/")
     ]
     assert {alarm["MetricName"]: alarm["Namespace"] for alarm in own} == dict.fromkeys(
-        ("FirstContent", "HealthyPools"), "Isochrone/iso"
+        ("FirstContent", "HealthyPools", "DirectoryRefused"), "Isochrone/iso"
     )
 
 
-def test_alarm_on_pools_watches_the_very_metric_that_the_edge_writes(app: Synthesis) -> None:
+@pytest.mark.parametrize("name", ["HealthyPools", "DirectoryRefused"])
+def test_alarm_watches_the_very_metric_that_the_edge_writes(app: Synthesis, name: str) -> None:
     lines: list[str] = []
-    Pulse("iso", lines.append).beat({"HealthyPools": 1.0}, {"Region": "eu-west-1"}, now=0.0)
+    Pulse("iso", lines.append).beat({name: 1.0}, {"Region": "eu-west-1"}, now=0.0)
     written = json.loads(lines[0])["_aws"]["CloudWatchMetrics"][0]
-    (alarm,) = [a for a in resources(app.edge(), "AWS::CloudWatch::Alarm") if a["MetricName"] == "HealthyPools"]
+    (alarm,) = [a for a in resources(app.edge(), "AWS::CloudWatch::Alarm") if a["MetricName"] == name]
     assert (alarm["Namespace"], [[d["Name"] for d in alarm["Dimensions"]]]) == (
         written["Namespace"],
         written["Dimensions"],

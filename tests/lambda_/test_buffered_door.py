@@ -8,7 +8,15 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import pytest
+
+from isochrone.settings import parse, table_name
+from isochrone.stores.dynamodb.client import connect
+from isochrone.stores.dynamodb.directory import DynamoDirectoryStore
+from isochrone.stores.dynamodb.tables import create_tables
+from tests.contract.conftest import PATIENT
 from tests.lambda_.harness import ROOT, rest_event
 from tests.lambda_.test_edge_function import CONFIG, ask, backend_running
 
@@ -36,19 +44,24 @@ async def called(folder: Path, url: str, *events: dict[str, Any]) -> list[dict[s
 
 async def said(folder: Path, url: str, *events: dict[str, Any]) -> list[dict[str, Any]]:
     """These results, and the lines of metrics between them."""
+    lines, errors = await run(folder, CONFIG.format(url=url), *events)
+    assert errors == ""
+    assert sum("HealthyPools" in line for line in lines) == 1, "one line of a metric, however many events"
+    return lines
+
+
+async def run(folder: Path, text: str, *events: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
+    """What a function with this configuration writes, and what it writes to its log besides."""
     config = folder / "isochrone.toml"
-    config.write_text(CONFIG.format(url=url))
+    config.write_text(text)
     path = os.pathsep.join([str(ROOT / "functions/edge"), str(ROOT / "layers/core/python")])
     variables = {"PYTHONPATH": path, "ISOCHRONE_CONFIG": str(config), "AWS_REGION": "us-east-1"}
     pipe = asyncio.subprocess.PIPE
     command = (sys.executable, "-W", "error", "-X", "dev", "-c", CALLER)
     process = await asyncio.create_subprocess_exec(*command, env=variables, stdin=pipe, stdout=pipe, stderr=pipe)
     output, errors = await process.communicate(json.dumps(events).encode())
-    assert errors.decode() == ""
     assert process.returncode == 0
-    lines: list[dict[str, Any]] = [json.loads(line) for line in output.splitlines()]
-    assert sum("HealthyPools" in line for line in lines) == 1, "one line of a metric, however many events"
-    return lines
+    return [json.loads(line) for line in output.splitlines()], errors.decode()
 
 
 def chat(**fields: Any) -> dict[str, Any]:
@@ -89,3 +102,16 @@ async def test_what_answers_saved_is_said_in_a_line_of_its_own_once_a_minute(tmp
     (saved,) = [line for line in lines if "Misses" in line]
     assert (saved["Misses"], saved["Region"]) == (1, "us-east-1")
     assert saved["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Isochrone/isochrone"
+
+
+@pytest.mark.cloud
+async def test_policies_of_the_directory_that_nobody_can_obey_are_a_metric(tmp_path: Path, ministack: str) -> None:
+    state = f'[service]\nname = "t{uuid4().hex[:12]}"\n[state]\nkind = "dynamodb"\nendpoint_url = "{ministack}"\n'
+    text = state + CONFIG.format(url="http://127.0.0.1:1") + "policies = true\n"
+    settings = parse(text)
+    async with connect("us-east-1", endpoint_url=ministack, timeouts=PATIENT, environ={}) as client:
+        await create_tables(client, settings, lambda line: None)
+        await DynamoDirectoryStore(client, table_name(settings, "directory")).put("policy", "bad", {"text": "{"})
+    lines, errors = await run(tmp_path, text, chat())
+    assert [line["DirectoryRefused"] for line in lines if "DirectoryRefused" in line] == [1]
+    assert "policy 'bad': no JSON" in errors

@@ -116,6 +116,12 @@ class Edge:
         """What known answers saved since the last call, by the names of metrics."""
         return self._rooms.savings.news()
 
+    def refused(self) -> int:
+        """How much of the directory nobody can obey: revocations, and its policies, which are refused together."""
+        policies, revoked = self._rooms.front.policies, self._rooms.desk.revoked(None)
+        refused = bool(policies and policies.status()["refused"])
+        return refused + (revoked["unreadable"] if revoked else 0)
+
     async def flush(self) -> None:
         """Finish what was left to the background and do the chores that are due: a Lambda calls this before it lets
         itself be frozen. Side by side: it pays for the time, and a slow table must not cost the others their turn."""
