@@ -15,7 +15,9 @@ from uuid import uuid4
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from click.testing import CliRunner
 
+from isochrone.cli import main
 from isochrone.stores.dynamodb.client import connect
 from isochrone.stores.dynamodb.tables import create_tables
 from isochrone.stores.tables import TABLES
@@ -100,7 +102,7 @@ async def world(ministack: str, tmp_path: Path) -> AsyncIterator[World]:
     async with Upstream() as upstream, LocalIssuer() as issuer, operators_address(notices) as url:
         upstream.scripts |= {"repeats": repeats, "omni": flags_all_answers}
         served = [
-            backend(upstream, models={"m": "repeats", "dead": "dead"}, api_key_env="LONG_KEY"),
+            backend(upstream, models={"m": "repeats", "dead": "dead", "secret": "ok"}, api_key_env="LONG_KEY"),
             backend(upstream, place=1, models={"omni": "omni"}, api_key_env="LONG_KEY"),
         ]
         sections: dict[str, Any] = {
@@ -116,6 +118,15 @@ async def world(ministack: str, tmp_path: Path) -> AsyncIterator[World]:
                     "attributes": {"team": "team"},
                     "limits": {"requests_per_day": 4, "requests_per_minute": 1000, "concurrency": 50},
                 }
+            ],
+            "policy": [
+                {"id": "all", "effect": "allow"},
+                {
+                    "id": "not-them",
+                    "effect": "deny",
+                    "resource": {"model": ["secret"]},
+                    "principal": {"subject": [SUBJECT]},
+                },
             ],
             "limits": {"notify_url": url},
             "answers": {"warm": True},
@@ -139,11 +150,14 @@ async def test_what_is_known_of_a_caller_and_what_he_said_stand_only_where_the_p
     assert [answer.text() for answer in told] == [f"{ANSWER} {TEXT}"] * 3
     failed = await world.ask(model="dead")
     refused = await world.ask()
-    assert (failed.status, refused.status) == (503, 429)
+    denied = await world.ask(model="secret")
+    assert (failed.status, refused.status, denied.status) == (503, 429, 403)
     await world.edge.settled()
     await eventually(lambda: len(world.notices) >= 2, within=10.0)
     reported = await reports_to(world.edge, {"authorization": f"Bearer {world.token}"})
     tables, audit = await world.tables(), files_in(world.folder / "audit")
+    commands = [CliRunner().invoke(main, ["audit", word, str(world.folder / "audit")]) for word in ("show", "verify")]
+    assert [done.exit_code for done in commands] == [0, 0]
     assert '"question":"' + PROMPT in audit and '"record":"flag"' in audit
     asked = [json.dumps([one.headers, one.body.decode()]) for one in world.upstream.requests]
     assert any(path.endswith("/moderations") for path in (one.path for one in world.upstream.requests))
@@ -151,10 +165,12 @@ async def test_what_is_known_of_a_caller_and_what_he_said_stand_only_where_the_p
         "logs": logged.getvalue(),
         "output": "".join(capfd.readouterr()),
         "reports": reported,
-        "errors": failed.body + refused.body,
-        "headers of replies": str([answer.headers for answer in (*told, failed, refused)]),
+        "errors": failed.body + refused.body + denied.body,
+        "headers of replies": str([answer.headers for answer in (*told, failed, refused, denied)]),
         "notices": b"".join(world.notices),
         "audit": audit,
+        "audit show": commands[0].output,
+        "audit verify": commands[1].output,
         "backends": "".join(asked),
         **{f"table {name}": text for name, text in tables.items()},
     }
@@ -163,6 +179,7 @@ async def test_what_is_known_of_a_caller_and_what_he_said_stand_only_where_the_p
         "logs": {"the subject"},  # whose budget is used up, as the operator's address hears it, too
         "notices": {"the subject"},
         "audit": {"the subject", "the prompt"},
+        "audit show": {"the subject"},
         "backends": {"the prompt", "the answer", "the backend's key"},
         "table answers": {"the prompt", "the answer"},
     }
