@@ -64,8 +64,9 @@ class Identity:
         met(principal)
         if _is_over(principal, now):
             raise Unauthorized("This API key has expired.", code="expired_api_key")
-        who = f"{principal.kind.capitalize()} {principal.key_id!r}"
-        check_address(address, principal.networks, principal.denied_networks, who)
+        if principal.networks or principal.denied_networks:
+            who = f"{principal.kind.capitalize()} {principal.key_id!r}"
+            check_address(address, principal.networks, principal.denied_networks, who)
         return principal
 
     async def refresh(self, *, now: float) -> None:

@@ -104,7 +104,7 @@ class Admitted:
 
     def headers(self) -> dict[str, str]:
         """`x-ratelimit-*`, and `x-isochrone-budget` once half of what the key has for a day or a month is used."""
-        return headers_of(self.scopes)
+        return headers_of(self.scopes) if self.scopes else {}
 
     def _give_back(self) -> None:
         for holds in self._held.values():

@@ -56,6 +56,7 @@ class Limiter:
         self._addresses = Addresses(rate.requests_per_second, rate.burst)
         self._keeper: asyncio.Task[None] | None = None
         self._keep_every = 2.5
+        self._unlimited = Admitted(self, (), 0.0)
 
     async def admit(self, principal: Principal, address: str, model: str | None) -> Admitted:
         """One request of this principal from this address to this model: it takes 1 of its requests and a place.
@@ -65,7 +66,7 @@ class Limiter:
             self._check_address(caller)
         scopes = self._scopes_of(principal, caller, model)
         try:
-            return await self._admit(scopes)
+            return await self._admit(scopes) if scopes else self._unlimited
         except BaseException:
             if caller is not None:
                 self._addresses.give_back(caller)
