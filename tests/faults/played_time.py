@@ -26,7 +26,7 @@ _ON_THE_WAY_SECONDS = 0.0001
 _EPOCH = 1_738_000_000.0
 
 
-class _Selector(selectors.SelectSelector):
+class _Selector(selectors.DefaultSelector):  # select() itself would refuse sockets beyond the 1,024th
     """Says at once what is ready; when nothing is, it lets played time pass and not real time."""
 
     def __init__(self) -> None:
@@ -39,7 +39,8 @@ class _Selector(selectors.SelectSelector):
         ready = super().select(0)
         if ready or timeout <= 0:
             return ready
-        ready = super().select(_ON_THE_WAY_SECONDS)
+        time.sleep(_ON_THE_WAY_SECONDS)
+        ready = super().select(0)
         if not ready:
             self.now += min(timeout, _STEP_SECONDS)
         return ready
