@@ -19,6 +19,7 @@ from isochrone.api.head import normalise
 from isochrone.api.requests import OPERATIONS, Operation
 from isochrone.api.trail import Trail
 from isochrone.audit.entry import entry_of
+from isochrone.audit.log import NoLog
 from isochrone.background import Background
 from isochrone.edge_answers import PATHS as ANSWER_PATHS
 from isochrone.edge_answers import AnswerRoutes
@@ -69,6 +70,7 @@ class Edge:
         self._answers = answers
         self._new_id = new_id
         self._audit = pipeline.rooms.audit
+        self._is_audited = not isinstance(self._audit, NoLog)
         self._clock = clock
         self._now = now
         self._routes = self._route_table(with_metrics=with_metrics)
@@ -188,6 +190,8 @@ class Edge:
         return reply
 
     def _over(self, trail: Trail, begun: float, outcome: Outcome) -> None:
+        if not self._is_audited:
+            return
         trail.latency_ms = (self._clock() - begun) * 1000
         trail.outcome = outcome
         if trail.unbooked and not trail.is_noted:
@@ -196,6 +200,8 @@ class Edge:
 
     def _note(self, trail: Trail) -> None:
         """What is known by now, should nothing else become known: the process may end before the request does."""
+        if not self._is_audited:
+            return
         trail.is_noted = True
         self._audit.begin(entry_of(trail, edge=self.region))
 
