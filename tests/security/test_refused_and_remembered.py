@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from typing import Any
@@ -98,3 +99,25 @@ async def test_a_known_key_that_is_refused_is_remembered_by_its_name(
     trail = await remembered(edge, headers={"authorization": f"Bearer {secret}"}, peer=peer)
     assert (trail.verdict, trail.reason, trail.key_id) == ("denied", code, key_id)
     assert trail.tenant == ("t" if key_id else None)
+
+
+async def test_what_a_caller_writes_where_a_parameter_belongs_is_remembered_only_if_it_says_how_to_generate(
+    edge: Edge,
+) -> None:
+    said = {
+        "temperature": 0.5,
+        "max_tokens": 9,
+        "stream": False,
+        "reasoning_effort": "low",
+        "seed": "13800138000",
+        "n": None,
+    }
+    body = json.dumps({"model": "none", "messages": [{"role": "user", "content": "hi"}], **said}).encode()
+    headers = {"authorization": "Bearer inside"}
+    asked = {"method": "POST", "path": "/v1/chat/completions", "peer": "10.0.0.1"}
+    trail = await remembered(edge, body=body, headers=headers, **asked)
+    assert trail.parameters == {"temperature": 0.5, "max_tokens": 9, "stream": False, "reasoning_effort": "low"}
+    for odd in ("my name is Ann", "张三", {"a": "b"}, ["x"], "x" * 21, "a@b.co"):
+        body = json.dumps({"model": "none", "input": "hi", "reasoning_effort": odd, "temperature": odd}).encode()
+        trail = await remembered(edge, body=body, headers=headers, **asked | {"path": "/v1/embeddings"})
+        assert trail.parameters == {}

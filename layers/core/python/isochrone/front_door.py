@@ -236,9 +236,9 @@ class FrontDoor:
 
 def _says_how(value: Any) -> bool:
     """Is it a number or a word such as "low"? Where no shape says what a field holds, a caller may write anything."""
-    return isinstance(value, int | float) or (
-        isinstance(value, str) and len(value) <= _LONGEST_WORD and value.isalnum()
-    )
+    if isinstance(value, str):
+        return len(value) <= _LONGEST_WORD and value.isascii() and value.isalpha()
+    return isinstance(value, int | float)
 
 
 def _note(trail: Trail, principal: Principal) -> None:
