@@ -199,3 +199,17 @@ async def test_what_was_let_through_without_the_table_counts_when_it_is_back() -
     world.store.failing = False
     world.now += 5.0
     assert [await edge.sent(20) for edge in edges] == [15, 0]
+
+
+async def test_what_was_let_through_without_the_table_is_told_once_by_all_who_come_with_it() -> None:
+    world = World(100)
+    edge = world.edge()
+    world.store.failing = True
+    assert await edge.sent(10) == 10
+    world.store.failing = False
+    world.now += 5.0
+    world.store.fail_next = 1
+    assert await edge.sent(1) == 1
+    world.now += 5.0
+    await asyncio.gather(*(edge.caps.take(edge.state) for _ in range(5)))
+    assert await edge.sent(100) == 100 - 10 - 1 - 5

@@ -19,7 +19,7 @@ from isochrone.api.errors import Saturated
 from isochrone.routing.fleet import BackendState
 from isochrone.routing.places import Home
 from isochrone.settings import Backend
-from isochrone.stores.protocols import StoreUnavailable
+from isochrone.stores.protocols import FleetStore, StoreUnavailable
 
 log = logging.getLogger("isochrone")
 
@@ -119,9 +119,7 @@ class DailyCaps:
     async def _take_there(self, name: str, cap: int, home: Home, count: _Count) -> bool:
         assert home.store is not None
         counter, expires = f"daily/{name}/{count.day}", (count.day + 2) * DAY
-        if owed := count.alone - count.told:
-            await home.store.add(counter, {_COUNTER: float(owed)}, expires=float(expires))
-            count.told += owed
+        await self._tell(home.store, counter, expires, count)
         amount = max(1, cap // _PIECES)
         while amount > 0:
             taken = await home.store.take(
@@ -132,6 +130,18 @@ class DailyCaps:
                 return True
             amount = min(amount - 1, cap - int(taken.sums.get(_COUNTER, cap)))
         return False
+
+    async def _tell(self, store: FleetStore, counter: str, expires: int, count: _Count) -> None:
+        """What was let through alone; all who ask at this moment tell it once."""
+        owed = count.alone - count.told
+        if not owed:
+            return
+        count.told += owed
+        try:
+            await store.add(counter, {_COUNTER: float(owed)}, expires=float(expires))
+        except BaseException:
+            count.told -= owed
+            raise
 
 
 def all_spent(backends: list[BackendState], model: str, *, now: float) -> Saturated:
