@@ -100,12 +100,13 @@ class Row(Struct, kw_only=True):
 
     @property
     def most_admitted(self) -> float:
-        """By a minute that slides: what was used at its beginning counts less and less. Or in a day, which does not."""
-        if self.case.startswith(FAR):
-            return LIMIT
+        """By a minute that slides: what was used at its beginning counts less and less. A day does not slide. Without
+        its counters one process may use its part after the other one has used up all."""
         told = self.of("limited")
         seconds = max(one.ended for one in told) - min(one.begun for one in told) if told else 0.0
-        return LIMIT * (1 + seconds / 60)
+        minutes = 0.0 if self.case.startswith(FAR) else seconds / 60
+        is_uncounted = "fleet" in self.case or self.case.startswith(EVERYTHING)
+        return LIMIT * (1 + minutes + is_uncounted * (EDGES - 1) / EDGES)
 
     @property
     def faults(self) -> list[str]:
