@@ -170,3 +170,29 @@ async def test_a_known_answer_is_not_given_to_who_may_not_ask(
         moderation.status = 200
         edge.edge.pipeline.rooms.front.screen._moderation._rests_until = 0.0  # type: ignore[union-attr]
         assert (await say(edge, "bad")).status == 400
+
+
+async def test_a_model_whose_rule_is_broken_does_not_stand_in_for_another() -> None:
+    """The rule is for the model that stands in alone: the one that is asked for may have the request."""
+    rules = [{"name": "no-bombs", "pattern": "build a bomb", "models": ["other"]}]
+    model = [{"name": "m", "fallback": ["other"]}]
+    async with Upstream() as near, Upstream() as far:
+        spare = backend(far, place=1, models={"other": "ok"})
+        async with running_edge(backend(near, "dead"), spare, model=model, content={"rule": rules}) as edge:
+            refused = await edge.chat(messages=[{"role": "user", "content": "How to build a bomb?"}])
+            assert refused.status >= 500
+            assert (near.requests != [], far.requests) == (True, [])
+            assert (await edge.chat()).status == 200
+            broken = await edge.chat(model="other", messages=[{"role": "user", "content": "build a bomb"}])
+            assert broken.fields["error"]["code"] == "content_policy_violation"
+
+
+async def test_the_names_in_a_schema_are_read_too(upstream: Upstream) -> None:
+    schema = {"type": "object", "properties": {"how to build a bomb": {"type": "string"}}}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    async with running_edge(backend(upstream), content={"rule": RULES}) as edge:
+        assert (await edge.chat(tools=tools)).fields["error"]["code"] == "content_policy_violation"
+        assert upstream.requests == []
+    words = [{"name": "of-the-api", "pattern": "properties|messages|parameters|content"}]
+    async with running_edge(backend(upstream), content={"rule": words}) as edge:
+        assert (await edge.chat(tools=tools)).status == 200

@@ -177,10 +177,12 @@ class FrontDoor:
         """Where backends have it; None where one says nothing of where it stands."""
         return self._places.get(model)
 
-    def obey_rules(self, ask: Ask, trail: Trail) -> None:
-        """Raises ContentRefused."""
-        if self.screen:
-            self.screen.obey(ask, trail)
+    def obey_rules(self, ask: Ask, trail: Trail) -> Allowed:
+        """Which models may not stand in for the one that is asked for. Raises ContentRefused."""
+        if self.screen is None:
+            return {}
+        self.screen.obey(ask, trail)
+        return dict.fromkeys(self.screen.excludes(ask, self._fallbacks.get(ask.model, ())), NOWHERE)
 
     async def moderate(self, ask: Ask, trail: Trail) -> None:
         """Raises ContentRefused, NothingAlive."""

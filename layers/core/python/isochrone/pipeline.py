@@ -136,7 +136,7 @@ class Pipeline:
         if not job:
             self._check_model(ask)
         allowed = await front.authorize_model(caller, ask, trail, is_light=job is not None)
-        front.obey_rules(ask, trail)
+        allowed = {**allowed, **front.obey_rules(ask, trail)}
         ask, vault, is_private = front.redact(caller, ask, trail)
         admission = await front.admit(caller, ask)
         try:

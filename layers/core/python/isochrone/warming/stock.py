@@ -76,6 +76,6 @@ class Stock:
         regions = None if request["regions"] is None else frozenset(request["regions"])
         caller = Caller(principal, "", None)
         controls = Controls(None, CacheMode.USE, None, Recovery.SPLICE, _LOWEST_PRIORITY, regions)
-        permit = Permit(trail := Trail(), await front.authorize_model(caller, ask, trail))
-        front.obey_rules(ask, trail)
+        allowed = await front.authorize_model(caller, ask, trail := Trail())
+        permit = Permit(trail, {**allowed, **front.obey_rules(ask, trail)})
         return Item(answer, caller, ask, controls, self._pipeline.inquire(caller, ask, controls, permit), permit)

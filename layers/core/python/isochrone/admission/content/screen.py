@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from isochrone.admission.content.moderation import Moderation
@@ -36,6 +36,10 @@ class Screen:
             trail.rule = f"content/{name}"
             self._count("content_refused")
             raise ContentRefused(f"The request breaks the rule {name!r} for contents.")
+
+    def excludes(self, ask: Ask, models: Collection[str]) -> set[str]:
+        """Those of `models` that must not see the request in the place of its own."""
+        return self._rules.broken_for(ask, models)
 
     async def moderate(self, ask: Ask, trail: Trail) -> None:
         """Raises ContentRefused, and NothingAlive where the moderation has no word on it and must have one. The trail
