@@ -117,21 +117,21 @@ def main(times: int, rounds: int, rate: float, seconds: float, endpoint: str | N
 
 async def _measure(times: int, rounds: int, rate: float, seconds: float, endpoint: str | None) -> None:
     background = Background()
-    async with _open_stores(endpoint) as stores:
+    async with open_stores(endpoint) as stores:
         with TemporaryDirectory() as folder:
             async for what, work in _works(stores, background, Path(folder), times * rounds):
-                print(f"{what}: {await _cpu_us(work, times, rounds):.1f} us")
-        way = partial(_whole_way, _front(stores, background, policies=20))
-        whole, call = await _cpu_us(way, times, rounds), await _cpu_us(partial(_ask, stores.fleet), times, rounds)
+                print(f"{what}: {await cpu_us(work, times, rounds):.1f} us")
+        way = partial(whole_way, build_front(stores, background, policies=20))
+        whole, call = await cpu_us(way, times, rounds), await cpu_us(partial(_ask, stores.fleet), times, rounds)
         print(f"directory key, guard, 20 policies, limits: {whole:.1f} us", end="; ")
-        print(f"of 20,000 bytes {await _cpu_us(partial(way, 20_000), times, rounds):.1f} us")
+        print(f"of 20,000 bytes {await cpu_us(partial(way, 20_000), times, rounds):.1f} us")
         calls = await _hot_key(way, stores.calls, rate, seconds)
         print(f"{rate:g} of them a second: {calls:.3f} calls of a table for each, of {MOST_CALLS} at most;", end=" ")
         print(f"with {call:.0f} us for each call {whole + calls * call:.1f} us, of {BUDGET_US}")
         await background.finish()
 
 
-async def _cpu_us(work: Work, times: int, rounds: int) -> float:
+async def cpu_us(work: Work, times: int, rounds: int) -> float:
     """Microseconds of one call, in the best round. What it leaves to the background counts, too."""
     await work()
     return min([await _round(work, times) for _ in range(rounds)]) * 1e6
@@ -162,7 +162,7 @@ async def _ask(fleet: FleetStore) -> None:
 
 async def _works(stores: Stores, background: Background, folder: Path, calls: int) -> AsyncIterator[tuple[str, Work]]:
     """What is measured, in the order in which a request meets it."""
-    front = _front(stores, background)
+    front = build_front(stores, background)
     tokens = _tokens(calls + 1)
     for who, secret in (("the configuration", CONFIG_KEY), ("the directory", DIRECTORY_KEY)):
         yield f"identify a key of {who}", partial(front.identify, _request(secret))
@@ -172,7 +172,7 @@ async def _works(stores: Stores, background: Background, folder: Path, calls: in
     for size in (2_000, 20_000):
         yield f"read head, wishes and body of {size:,} bytes", partial(_read, front, _request(size=size))
     for number in (0, 20, 100):
-        judging = _front(stores, background, policies=number)
+        judging = build_front(stores, background, policies=number)
         caller, ask = await _met(judging)
         yield f"authorize by {number} policies", partial(judging.authorize_model, caller, ask, Trail())
     caller, ask = await _met(judging)
@@ -217,7 +217,7 @@ async def _limited(front: FrontDoor, caller: Caller, ask: Ask) -> None:
     admission.headers()
 
 
-async def _whole_way(front: FrontDoor, size: int = 2_000) -> None:
+async def whole_way(front: FrontDoor, size: int = 2_000) -> None:
     request = _request(size=size)
     caller = await front.identify(request)
     ask = await _read(front, request)
@@ -247,7 +247,7 @@ def _auditing(folder: Path) -> Work:
 
 
 @asynccontextmanager
-async def _open_stores(endpoint: str | None) -> AsyncIterator[Stores]:
+async def open_stores(endpoint: str | None) -> AsyncIterator[Stores]:
     if endpoint is None:
         directory = MemoryDirectoryStore()
         await _lay_down_a_key(directory)
@@ -286,7 +286,7 @@ def _settings(policies: int = 0, **more: Any) -> Settings:
     return msgspec.convert(document | more, Settings)
 
 
-def _front(stores: Stores, background: Background, policies: int = 0) -> FrontDoor:
+def build_front(stores: Stores, background: Background, policies: int = 0) -> FrontDoor:
     settings, counts = _settings(policies), Counter[str]()
     return FrontDoor(
         settings,
@@ -299,7 +299,9 @@ def _front(stores: Stores, background: Background, policies: int = 0) -> FrontDo
             tokens=Issuers(settings.issuer, _published, background),
         ),
         locator=open_locator(os.environ.get("ISOCHRONE_GEO_DATABASE")),
-        policies=SharedPolicies(settings, None, clock=time.time, monotonic=time.monotonic, count=counts.update)
+        policies=SharedPolicies(
+            settings, None, background=background, clock=time.time, monotonic=time.monotonic, count=counts.update
+        )
         if policies
         else None,
         screen=Screen(settings.content.rule, None, count=counts.update),
