@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from hashlib import sha256
+from itertools import count
 from typing import Any
 
 import pytest
 
+from isochrone.pii.found import Finder, Found
 from tests.faults.harness import Answer, RunningEdge, backend, eventually, running_edge
 from tests.upstream import USAGE, Upstream
 
@@ -51,6 +54,21 @@ async def test_what_several_answers_took_is_not_expected_of_each_of_them(near: U
         await edge.settled()
         front = edge.edge.pipeline.rooms.front
         assert front._forecast.of("m", 0).tokens == round(1.25 * USAGE["completion_tokens"] / 3)
+
+
+async def test_nothing_is_looked_for_in_a_request_that_is_too_many(
+    near: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_edge(backend(near), key=[key(requests_per_minute=1, pii="upstream")]) as edge:
+        looked, find_in = count(), Finder.find_in
+
+        def counted(finder: Finder, texts: Sequence[str]) -> list[list[Found]]:
+            next(looked)
+            return find_in(finder, texts)
+
+        monkeypatch.setattr(Finder, "find_in", counted)
+        assert [(await ask(edge)).status for _ in range(3)] == [200, 429, 429]
+    assert next(looked) == 1
 
 
 async def test_a_stream_that_its_client_leaves_pays_what_was_told_and_gets_the_rest_back(near: Upstream) -> None:

@@ -1,7 +1,7 @@
 """The front door: who asks, what exactly, whether that is allowed, and how much of it. In this order, each step a
 method that raises what is wrong:
 
-    identify -> read -> authorize -> obey rules -> redact -> admit -> moderate
+    identify -> read -> authorize -> obey rules -> admit -> redact -> moderate
 
 What it learns on the way it notes on the request's trail, so that whatever was refused is remembered with its reason.
 """

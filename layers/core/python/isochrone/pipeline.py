@@ -1,6 +1,6 @@
 """The way of a request, top to bottom:
 
-    identify -> read -> authorize -> obey rules -> redact -> admit -> moderate     (isochrone.front_door)
+    identify -> read -> authorize -> obey rules -> admit -> redact -> moderate     (isochrone.front_door)
         -> eligible regions -> look up -> coalesce -> reserve -> plan -> attempt* -> relay -> settle
 
 Each step is a room with a core of its own; this module only says in which order they are asked, and what their
@@ -137,9 +137,9 @@ class Pipeline:
             self._check_model(ask)
         allowed = await front.authorize_model(caller, ask, trail, is_light=job is not None)
         allowed = {**allowed, **front.obey_rules(ask, trail)}
-        ask, vault, is_private = front.redact(caller, ask, trail)
         admission = await front.admit(caller, ask)
         try:
+            ask, vault, is_private = front.redact(caller, ask, trail)
             await front.moderate(ask, trail)
             if job:
                 reply = await self._do_light(job, ask, request_id)
