@@ -96,4 +96,4 @@ def test_what_is_taken_by_its_name_alone_is_said() -> None:
     node = (ROOT / "infra/constructs/pool_node.sh").read_text()
     assert "vllm/vllm-openai:$version" in node
     said = " ".join((ROOT / "SECURITY.md").read_text().split())
-    assert "vLLM's image by its version and the model by its name, without a hash" in said
+    assert "**vLLM's image** is taken by its version and the model by its name, without a hash" in said
