@@ -80,7 +80,9 @@ async def test_who_shows_no_key_is_told_how_to_show_one(header: str | None) -> N
     assert error.message == "No API key: send the header 'Authorization: Bearer KEY'."
 
 
-@pytest.mark.parametrize("key", [f"{SECRET}x", KEY.sha256, "\udcff\udcfe", "\ud800", "ключ", TOKEN, OURS, "a b", "x" * 100_000])
+@pytest.mark.parametrize(
+    "key", [f"{SECRET}x", KEY.sha256, "\udcff\udcfe", "\ud800", "ключ", TOKEN, OURS, "a b", "x" * 100_000]
+)
 async def test_unknown_key_is_refused_and_not_repeated(key: str) -> None:
     error = await refusal(identity(KEY), f"Bearer {key}")
     assert isinstance(error, Unauthorized)

@@ -80,9 +80,9 @@ class Permit(NamedTuple):
     admission: Admission = Unlimited()
 
     def apart(self, model: str) -> str:
-        """What keeps its generations of `model` from callers who may have others in its place; "" where nothing does."""
-        bound = sorted((name, sorted(regions)) for name, regions in self.allowed.items() if regions is not None)
-        stand_ins = [one for one in bound if one[0] != model]
+        """What keeps its generations of `model` from callers who may have others in its place; "" where all may."""
+        bound = [(name, sorted(regions)) for name, regions in self.allowed.items() if regions is not None]
+        stand_ins = sorted(one for one in bound if one[0] != model)
         return f"~{blake2b(repr(stand_ins).encode(), digest_size=8).hexdigest()}" if stand_ins else ""
 
 

@@ -184,7 +184,7 @@ _CONTENTS = {"messages": CHAT, "prompt": COMPLETION, "input": EMBEDDING}
 
 
 def _check_operation(fields: dict[str, Any], operation: Operation) -> None:
-    """What another route reads has no shape here, and whoever looks at a request must not look at the wrong contents."""
+    """What another route reads has no shape here: whoever looks at a request must not look at the wrong contents."""
     for name, route in _CONTENTS.items():
         if name in fields and route is not operation:
             raise BadRequest(f"'{name}' belongs to /v1{route.path}, not here.", code="unknown_parameter", param=name)
