@@ -105,6 +105,14 @@ async def test_revocation_of_an_id_takes_back_all_its_keys_and_no_other(admin: K
         await admin.rotate("team-a-1", grace=60, random=random(), now=NOW)
 
 
+async def test_the_first_revocation_is_the_one_that_counts(admin: KeyAdmin) -> None:
+    new = await admin.create(WISH, random=random(), now=NOW)
+    moments = [(await admin.revoke("team-a-1", now=NOW + later))[0].revoked for later in (1, 60)]
+    moments += [(await admin.revoke_key(new.key, now=NOW + 90))[0].revoked]
+    moments += [record.revoked for record in (await admin.listing()).records]
+    assert moments == [NOW + 1] * 4
+
+
 async def test_key_that_was_found_somewhere_is_taken_back_by_itself(admin: KeyAdmin, edge: KeyDirectory) -> None:
     old = await admin.create(WISH, random=random(), now=NOW)
     new = await admin.rotate("team-a-1", grace=60, random=random(), now=NOW)

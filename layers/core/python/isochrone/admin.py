@@ -107,7 +107,7 @@ class KeyAdmin:
         """
         if not (isfinite(grace) and 0 <= grace <= LONGEST_GRACE):
             raise BadRequest(f"grace: must be from 0 to {LONGEST_GRACE:g} seconds", param="grace")
-        before = await self._records(key_id)
+        before = self._records_in(await self._items(), key_id)
         active = [record for record in before if record.state(now) == "active"]
         if not active:
             raise Conflict(f"key {key_id!r} is {before[-1].state(now)}: make a new one with another id")
@@ -123,35 +123,39 @@ class KeyAdmin:
         return new
 
     async def revoke(self, key_id: str, *, now: float, by: str = "") -> list[Record]:
-        """Take back every key of this id, for ever. Raises NotFound."""
-        before = await self._records(key_id)
-        await self._take_back(all_revoked(key_id), key_id, now, by)
+        """Take back every key of this id, for ever; of several times the first counts. Gives the keys as they are then.
+        Raises NotFound."""
+        items = await self._items()
+        before = self._records_in(items, key_id)
         # One that was replaced in another region may be on its way here still.
-        for digest in {digest for record in before for digest in (record.key.sha256, *record.replaces)}:
-            await self._take_back(revoked(digest), key_id, now, by)
-        return before
+        digests = {digest for record in before for digest in (record.key.sha256, *record.replaces)}
+        for name in (all_revoked(key_id), *map(revoked, sorted(digests))):
+            if name not in items:
+                await self._take_back(name, key_id, now, by)
+        return [_gone(record, now) for record in before]
 
     async def revoke_key(self, key: str, *, now: float, by: str = "") -> list[Record]:
-        """Take back this one key, for ever; others of its id stay. What its item says, none if that cannot be read.
-        Raises NotFound."""
+        """Take back this one key, for ever; others of its id stay, and the first time counts. Gives the key as it is
+        then, none if its item cannot be read. Raises NotFound."""
         digest = digest_of(key)
         items = await self._store.items(PARTITION, prefix=digest, consistent=True)
         if digest not in items:
             raise NotFound(_why_unknown(self._settings, key, digest), code="key_not_found")
         found = [one for one in records_in(items) if isinstance(one, Record)]
-        await self._take_back(revoked(digest), found[0].key.id if found else "", now, by)
-        return found
+        if revoked(digest) not in items:
+            await self._take_back(revoked(digest), found[0].key.id if found else "", now, by)
+        return [_gone(record, now) for record in found]
 
     async def _items(self) -> dict[str, dict[str, Any]]:
         return await self._store.items(PARTITION, consistent=True)
 
-    async def _records(self, key_id: str) -> list[Record]:
+    def _records_in(self, items: Mapping[str, Mapping[str, Any]], key_id: str) -> list[Record]:
         """The keys of this id, oldest first."""
         if may_be_key(key_id):
             raise NotFound(
                 "this is a key, not its id: give it as `key`, or to the command with --stdin", code="key_not_found"
             )
-        found = _of(await self._items(), key_id)
+        found = _of(items, key_id)
         if not found and any(key.id == key_id for key in self._settings.key):
             raise Conflict(f"key {key_id!r} stands in the configuration: change its [[key]] there, and deploy")
         if not found:
@@ -184,6 +188,10 @@ def as_data(record: Record, now: float) -> dict[str, Any]:
 def _of(items: Mapping[str, Mapping[str, Any]], key_id: str) -> list[Record]:
     found = (one for one in records_in(items) if isinstance(one, Record))
     return sorted((one for one in found if one.key.id == key_id), key=_order)
+
+
+def _gone(record: Record, now: float) -> Record:
+    return record if record.revoked is not None else record._replace(revoked=now)
 
 
 def _order(record: Record) -> tuple[int, float]:

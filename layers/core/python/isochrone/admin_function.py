@@ -148,7 +148,7 @@ class AdminApi:
             gone = await self._admin.revoke(asked.id, now=call.now, by=call.by)
         else:
             gone = await self._admin.revoke_key(asked.key or "", now=call.now, by=call.by)
-        return 200, {"object": "list", "data": _told([one._replace(revoked=call.now) for one in gone], call)}
+        return 200, {"object": "list", "data": _told(gone, call)}
 
 
 def body_of(call: Call, kind: type[T]) -> T:

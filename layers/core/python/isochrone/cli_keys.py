@@ -172,8 +172,7 @@ def revoke(settings: Settings, *, key_id: str | None, from_stdin: bool, via: str
     if not records:
         click.echo("taken back; what its item in the table said cannot be read", err=True)
     for record in records:
-        gone = record._replace(revoked=now)
-        click.echo(json.dumps(as_data(gone, now)) if as_json else _line(gone, now))
+        click.echo(json.dumps(as_data(record, now)) if as_json else _line(record, now))
 
 
 def _end(expires_in: float | None, expires: str | None, now: float) -> dict[str, str]:
