@@ -98,6 +98,23 @@ def test_cut_end_is_found_by_a_checkpoint_and_only_by_one() -> None:
     ]
 
 
+def test_one_cut_is_one_finding_however_many_checkpoints_show_it() -> None:
+    lines = written(5)
+    points = [point for end in (1, 3, 5, 6) for point in heads(lines[:end])]
+    report = verify(placed(lines[:2]), points)
+    assert [finding.what for finding in report.findings] == [
+        "the end of writer w1 is cut off: entry 5 was there, 1 is the last"
+    ]
+    assert report.open_ended == 0
+    assert [finding.what for finding in verify([], points).findings] == [
+        "nothing is here of writer w1, who had written entry 5"
+    ]
+    forged = Chain("w1")
+    anew = [lines[0], *(forged.link(entry(number)) for number in range(6))][1:]
+    rewritten = [what for _, what in checked(anew, points) if "rewritten" in what]
+    assert rewritten == ["entry 0 of writer w1 is not the one that the checkpoint saw: it was rewritten"]
+
+
 def test_writer_that_is_gone_altogether_is_found_by_a_checkpoint() -> None:
     other = written(2, writer="w2")
     assert checked(written(1), [*heads(written(1)), *heads(other)]) == [

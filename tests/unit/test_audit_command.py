@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def test_log_as_it_was_written_is_intact(log: Path) -> None:
     done = run("verify", log)
     assert (done.exit_code, done.output) == (
         0,
-        "nothing was changed: 7 entries of 1 writers, 0 checkpoints, 7 entries since the last checkpoint of their "
+        "nothing was changed: 7 entries of 1 writer, 0 checkpoints, 7 entries since the last checkpoint of their "
         "writer\n",
     )
 
@@ -90,7 +91,7 @@ def test_archive_that_is_cut_is_a_finding(log: Path) -> None:
     ("arguments", "what"),
     [
         ((), "name the files or folders to read"),
-        (("{empty}",), "there is no log in it"),
+        (("{empty}",), "there is no log in"),
         (("{empty}/nothing",), "does not exist"),
         (("{log}", "--heads", "{log}/2026-11-23/2026-11-23T09-eu-west-1.jsonl"), "not what `isochrone audit verify"),
     ],
@@ -128,23 +129,46 @@ def test_without_a_path_the_folder_of_the_configuration_is_read(log: Path, tmp_p
     config.write_text(CONFIG.format(to="file", folder=log))
     done = run("verify", "--config", config)
     assert (done.exit_code, "7 entries" in done.output) == (0, True)
-    config.write_text(CONFIG.format(to="file", folder=tmp_path / "nowhere"))
-    assert "there is no such folder yet" in run("verify", "--config", config).output
 
 
-def test_checkpoints_that_cannot_be_read_are_status_1(log: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("what_is_gone", ["files", "folder"])
+def test_a_log_that_is_gone_as_a_whole_is_found_where_checkpoints_know_of_it(
+    log: Path, tmp_path: Path, what_is_gone: str
+) -> None:
+    config, heads = tmp_path / "isochrone.toml", tmp_path / "heads.json"
+    config.write_text(CONFIG.format(to="file", folder=log))
+    heads.write_text(run("verify", log, "--json").output)
+    if what_is_gone == "folder":
+        shutil.rmtree(log)
+    else:
+        for file in log.rglob("*.jsonl"):
+            file.unlink()
+    done = run("verify", "--config", config, "--heads", heads, "--since", "2026-11-01")
+    assert (done.exit_code, done.output) == (
+        1,
+        "checkpoint: nothing is here of writer w1, who had written entry 6\n"
+        "1 finding: 0 entries of 0 writers, 1 checkpoint, 0 entries since the last checkpoint of their writer\n",
+    )
+    nobody_knows = run("verify", "--config", config)
+    assert (nobody_knows.exit_code, f"there is no log in {log}" in nobody_knows.output) == (2, True)
+    shown = run("show", "--config", config)
+    assert (shown.exit_code, shown.output.startswith("no entries yet: ")) == (0, True)
+
+
+def test_checkpoints_that_cannot_be_read_are_status_2(log: Path, tmp_path: Path) -> None:
     config = tmp_path / "isochrone.toml"
     table = 'kind = "dynamodb"\nendpoint_url = "http://127.0.0.1:1"'
     config.write_text(CONFIG.format(to="file", folder=log).replace('kind = "memory"', table))
     done = run("verify", "--config", config)
-    assert (done.exit_code, "the checkpoints cannot be read" in done.output) == (1, True)
+    assert (done.exit_code, "the checkpoints cannot be read" in done.output) == (2, True)
+    assert "ssl:" not in done.output
 
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
     chain = Chain("w1")
     entries = [
-        entry(0, model="m", backend="pool", output_tokens=7, input_tokens=3),
+        entry(0, model="m", backend="pool", output_tokens=7, input_tokens=3, cache="hit"),
         entry(1, tenant="other"),
         entry(2, decision="denied", status=403, reason="policy_denied", rule="night", address="192.0.2.1"),
     ]
@@ -157,7 +181,7 @@ def mixed(tmp_path: Path) -> Path:
 def test_show_prints_each_request_once_oldest_first(mixed: Path) -> None:
     lines = run("show", mixed).output.splitlines()
     assert len(lines) == 3
-    assert "by pool" in lines[0]
+    assert "by pool  cache hit" in lines[0]
     assert "3+7 tokens" in lines[0]
     assert "denied  403  t/-  192.0.2.1  POST /v1/chat/completions  policy_denied rule night" in lines[2]
 
@@ -181,6 +205,13 @@ def test_flagged_answers_stand_among_the_requests_and_belong_to_the_chain(mixed:
     assert "entry 1 of writer w2 does not have its own hash" in run("verify", mixed).output
 
 
+def test_show_says_how_many_it_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b"\n".join(written(103)))
+    lines = run("show", path).output.splitlines()
+    assert (len(lines), lines[-1]) == (101, "3 older ones left out: --limit")
+
+
 @pytest.mark.parametrize(
     ("options", "ids"),
     [
@@ -191,6 +222,6 @@ def test_flagged_answers_stand_among_the_requests_and_belong_to_the_chain(mixed:
     ],
 )
 def test_show_prints_what_was_asked_for(mixed: Path, options: tuple[str, ...], ids: list[str]) -> None:
-    shown = run("show", mixed, "--json", *options).output.splitlines()
+    shown = run("show", mixed, "--json", *options).stdout.splitlines()
     assert [json.loads(line)["request_id"] for line in shown] == ids
     assert min([json.loads(line)["time"] for line in shown], default=NOW * 1000) >= NOW * 1000

@@ -135,3 +135,9 @@ async def test_location_database_that_cannot_be_used_is_one_line_and_leaves_noth
     with pytest.raises(SettingsError, match=r"geo\.database: absent\.mmdb: "):
         build_edge(settings, region="us-east-1", environ={})
     gc.collect()  # an open session would say so now, and warnings are errors here
+
+
+async def test_an_edge_whose_audit_log_cannot_be_written_does_not_start() -> None:
+    settings = msgspec.convert({**DOCUMENT, "audit": {"to": "file", "folder": "/dev/null/x"}}, Settings)
+    with pytest.raises(SettingsError, match=r"audit\.folder: nothing can be written in /dev/null/x: Not a directory"):
+        build_edge(settings, region="us-east-1", environ={})

@@ -56,17 +56,19 @@ def verify(
     log or a whole writer is gone. With --since a log may begin in the middle, as it does when its oldest days are
     deleted on time: give the beginning of a day that is still there. With --config that is the oldest day that must be.
 
-    Exit status: 0 when nothing was found, 1 when something was, or a table does not answer, 2 when the configuration or
-    a file cannot be used.
+    Exit status: 0 when nothing was found, 1 when something was, 2 when it could not be checked: a table does not
+    answer, there is nothing to check, or the configuration or a file cannot be used.
     """
     from isochrone.audit.verification import verify
 
     from_ms = round(since * 1000) if since else _oldest_day(settings)
     points = [*_heads(heads), *(_checkpoints(settings, from_ms) if _has_tables(settings) else [])]
     try:
-        report = verify(_lines(paths, settings), points, since=from_ms)
+        report = verify(_lines(_files(paths, settings)), points, since=from_ms)
     except OSError as error:
         raise Refused(f"{error.filename}: {error.strerror or error}") from None
+    if report.is_intact and not (report.entries or report.checkpoints):
+        raise Refused(f"{_no_log(paths, settings)}, and no checkpoint or earlier end is known that says there was one")
     _tell(report, as_json=as_json)
     if not report.is_intact:
         raise click.exceptions.Exit(1)
@@ -78,7 +80,7 @@ def verify(
 @since_option
 @click.option("--tenant", help="Only this tenant's requests.")
 @click.option("--denied", is_flag=True, help="Only those that were not allowed.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only so many, the newest.")
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="So many, the newest.")
 @json_option
 def show(
     paths: tuple[Path, ...],
@@ -87,7 +89,7 @@ def show(
     since: float | None,
     tenant: str | None,
     denied: bool,
-    limit: int | None,
+    limit: int,
     as_json: bool,
 ) -> None:
     """Print the requests of a log and the flags on their answers, oldest first; it is not checked.
@@ -106,8 +108,10 @@ def show(
         and not (denied and not _is_denied(entry))
     ]
     entries.sort(key=lambda entry: entry.time)
-    for entry in entries[-limit:] if limit else entries:
+    for entry in entries[-limit:]:
         click.echo(encode(entry).decode() if as_json else line_of(entry))
+    if len(entries) > limit:
+        click.echo(f"{_counted(len(entries) - limit, 'older one')} left out: --limit", err=True)
 
 
 def _is_denied(entry: AuditEntry | Flag) -> bool:
@@ -119,19 +123,32 @@ def _is_denied(entry: AuditEntry | Flag) -> bool:
 def _entries(paths: Sequence[Path], settings: Settings | None) -> Iterator[AuditEntry | Flag]:
     from isochrone.audit.reading import entries_of
 
+    files = _files(paths, settings)
+    if not files and paths:
+        raise Refused(_no_log(paths, settings))
+    if not files:
+        click.echo(f"no entries yet: {_no_log(paths, settings)}; an edge writes one a second after a request", err=True)
     try:
-        yield from entries_of(_lines(paths, settings))
+        yield from entries_of(_lines(files))
     except OSError as error:
         raise Refused(f"{error.filename}: {error.strerror or error}") from None
 
 
-def _lines(paths: Sequence[Path], settings: Settings | None) -> Iterator[Line]:
-    from isochrone.audit.reading import files_in, lines_of
+def _files(paths: Sequence[Path], settings: Settings | None) -> list[Path]:
+    from isochrone.audit.reading import files_in
 
-    files = files_in(paths or [_own_folder(settings)])
-    if not files:
-        raise Refused("there is no log in it: files that end in .jsonl, .json or .gz are read")
+    return files_in(paths or [folder for folder in [_own_folder(settings)] if folder.is_dir()])
+
+
+def _lines(files: Sequence[Path]) -> Iterator[Line]:
+    from isochrone.audit.reading import lines_of
+
     yield from lines_of(files)
+
+
+def _no_log(paths: Sequence[Path], settings: Settings | None) -> str:
+    folders = ", ".join(map(str, paths or [_own_folder(settings)]))
+    return f"there is no log in {folders} (files that end in .jsonl, .json or .gz are read)"
 
 
 def _own_folder(settings: Settings | None) -> Path:
@@ -142,10 +159,7 @@ def _own_folder(settings: Settings | None) -> Path:
             f'audit.to is "{settings.audit.to}": name the files to read, such as a copy of the bucket made with '
             "`aws s3 sync`"
         )
-    folder = Path(settings.audit.folder)
-    if not folder.is_dir():
-        raise Refused(f"{folder}: there is no such folder yet: nothing was written")
-    return folder
+    return Path(settings.audit.folder)
 
 
 def _oldest_day(settings: Settings | None) -> int:
@@ -191,7 +205,7 @@ def _checkpoints(settings: Settings | None, since: int) -> list[Checkpoint]:
     try:
         return asyncio.run(read())
     except StoreUnavailable as error:
-        raise click.ClickException(f"the checkpoints cannot be read: {error}") from None
+        raise Refused(f"the checkpoints cannot be read, so nothing was checked: {error}") from None
 
 
 def _tell(report: Report, *, as_json: bool) -> None:
@@ -202,6 +216,12 @@ def _tell(report: Report, *, as_json: bool) -> None:
         return
     for finding in report.findings:
         click.echo(f"{finding.where}: {finding.what}")
-    word = "nothing was changed" if report.is_intact else f"{len(report.findings)} findings"
-    counts = f"{report.entries} entries of {report.writers} writers, {report.checkpoints} checkpoints"
-    click.echo(f"{word}: {counts}, {report.open_ended} entries since the last checkpoint of their writer")
+    word = "nothing was changed" if report.is_intact else _counted(len(report.findings), "finding")
+    entries, writers = _counted(report.entries, "entry", "entries"), _counted(report.writers, "writer")
+    newer = _counted(report.open_ended, "entry", "entries")
+    points = _counted(report.checkpoints, "checkpoint")
+    click.echo(f"{word}: {entries} of {writers}, {points}, {newer} since the last checkpoint of their writer")
+
+
+def _counted(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

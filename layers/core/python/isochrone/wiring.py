@@ -18,6 +18,7 @@ from isochrone.answers.inquiry import revisions_of
 from isochrone.answers.library import Library
 from isochrone.answers.memory_tier import MemoryTier
 from isochrone.answers.terms import TermsBook
+from isochrone.audit.opening import check_folder
 from isochrone.edge import Edge
 from isochrone.edge_answers import AnswerRoutes
 from isochrone.front_wiring import build_front_door, check_issuers
@@ -55,6 +56,7 @@ def build_edge(
     _say_if_nobody_may_ask(settings)
     # These can fail: first, while nothing is open yet.
     check_issuers(settings.issuer)
+    check_folder(settings)
     locator, standards = locator_of(settings, environ), standards_of(settings)
     life = Life(settings, region, environ, open_stores(settings, region, environ), standards, resident=resident)
     _say_what_has_no_place(settings, life.fleet)

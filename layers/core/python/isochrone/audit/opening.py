@@ -10,13 +10,29 @@ from pathlib import Path
 from isochrone.audit.chain import writer_name
 from isochrone.audit.log import REPLIES, AuditLog, NoLog, Sink
 from isochrone.durable.spool import Spool, folder_for
-from isochrone.settings import Settings
+from isochrone.settings import Settings, SettingsError
 from isochrone.stores.protocols import CheckpointStore
 
 
 def stream_name(settings: Settings) -> str:
     """The delivery stream of each region."""
     return f"{settings.service.name}-audit"
+
+
+def check_folder(settings: Settings) -> None:
+    """An edge that cannot write its log answers nobody. Raises SettingsError."""
+    if settings.audit.to != "file":
+        return
+    from tempfile import TemporaryFile  # noqa: PLC0415
+
+    try:
+        Path(settings.audit.folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        with TemporaryFile(dir=settings.audit.folder):
+            pass
+    except OSError as error:
+        raise SettingsError(
+            f"audit.folder: nothing can be written in {settings.audit.folder}: {error.strerror or error}"
+        ) from None
 
 
 def open_log(

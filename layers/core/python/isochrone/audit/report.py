@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from isochrone.audit.entry import AuditEntry, Flag
 
 _WIDTH = 80
+# What `cache` says of an answer that was made for this request.
+_NOT_KNOWN_BEFORE = (None, "", "miss", "bypass")
 
 
 def line_of(entry: AuditEntry | Flag) -> str:
@@ -25,6 +27,7 @@ def _parts_of(entry: AuditEntry) -> list[str]:
         f"{entry.method} {entry.path}",
         entry.model or "",
         f"by {entry.backend}" if entry.backend else "",
+        f"cache {entry.cache}" if entry.cache not in _NOT_KNOWN_BEFORE else "",
         " ".join(filter(None, (entry.reason, f"rule {entry.rule}" if entry.rule else ""))),
         entry.outcome if entry.outcome not in ("", "complete") else "",
         f"{entry.latency_ms:.0f} ms",

@@ -102,8 +102,11 @@ class _Check:
         for name, writer in self._writers.items():
             self._findings += _breaks(name, writer, self._since)
         known = [point for point in checkpoints if point.time >= self._since]
-        for point in known:
-            self._compare(point)
+        by_writer: dict[str, list[Checkpoint]] = {}
+        for point in sorted(known, key=lambda point: point.seq):
+            by_writer.setdefault(point.writer, []).append(point)
+        for name, points in by_writer.items():
+            self._compare(name, points)
         if known:
             self._findings += self._unvouched({point.writer for point in checkpoints})
         return self._report(known)
@@ -148,25 +151,25 @@ class _Check:
             self._writers.setdefault(place[0], _Writer()).damaged.add(place[1])
         self._find(line.where, "is not a whole entry: it was cut or changed")
 
-    def _compare(self, point: Checkpoint) -> None:
-        writer = self._writers.get(point.writer)
+    def _compare(self, name: str, points: Sequence[Checkpoint]) -> None:
+        """One writer with all its checkpoints, in their order. Each cut, and a chain that was rewritten from some place
+        on, is one finding, however many checkpoints show it."""
+        writer, oldest, newest = self._writers.get(name), points[0].seq, points[-1].seq
         if writer is None:
-            self._find("checkpoint", f"nothing is here of writer {point.writer}, who had written entry {point.seq}")
+            self._find("checkpoint", f"nothing is here of writer {name}, who had written entry {newest}")
             return
-        entry = writer.entries.get(point.seq)
-        if entry and entry.link.hash != point.hash:
-            what = (
-                f"entry {point.seq} of writer {point.writer} is not the one that the checkpoint saw: it was rewritten"
-            )
-            self._find(entry.where, what)
-            return
-        first, last = writer.numbers[0], writer.numbers[-1]
-        if point.seq > last:
-            what = f"the end of writer {point.writer} is cut off: entry {point.seq} was there, {last} is the last"
+        numbers = writer.numbers
+        if newest > (last := numbers[-1]):
+            what = f"the end of writer {name} is cut off: entry {newest} was there, {last} is the last"
             self._find(writer.where(last), what)
-        elif point.seq < first:
-            what = f"the beginning of writer {point.writer} is cut off: entry {point.seq} was there"
-            self._find(writer.where(first), what)
+        if oldest < (first := numbers[0]):
+            self._find(writer.where(first), f"the beginning of writer {name} is cut off: entry {oldest} was there")
+        for point in points:
+            entry = writer.entries.get(point.seq)
+            if entry and entry.link.hash != point.hash:
+                what = f"entry {point.seq} of writer {name} is not the one that the checkpoint saw: it was rewritten"
+                self._find(entry.where, what)
+                return
 
     def _unvouched(self, vouched: set[str]) -> Iterator[Finding]:
         for name, writer in self._writers.items():
@@ -184,7 +187,7 @@ class _Check:
             repeated=self._repeated,
             writers=len(self._writers),
             checkpoints=len(checkpoints),
-            open_ended=sum(head.seq - seen.get(head.writer, -1) for head in heads),
+            open_ended=sum(max(0, head.seq - seen.get(head.writer, -1)) for head in heads),
             heads=heads,
         )
 

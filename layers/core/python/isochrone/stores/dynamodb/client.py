@@ -138,7 +138,7 @@ class DynamoClient:
             ) as response:
                 answer = await response.read()
         except (aiohttp.ClientError, OSError) as error:
-            raise StoreUnavailable(f"{self._service.title} {operation}: {error or type(error).__name__}") from None
+            raise StoreUnavailable(f"{self._service.title} {operation}: {_why(error)}") from None
         self._server_clock.heard(response.headers.get("Date"), sent=sent, received=self._clock())
         if response.status != 200:
             raise error_of(f"{self._service.title} {operation}", response.status, answer)
@@ -163,6 +163,13 @@ class DynamoClient:
         # Unpacking costs more CPU than the bytes it would save.
         headers["accept-encoding"] = "identity"
         return headers
+
+
+def _why(error: Exception) -> str:
+    """aiohttp's own words name its setting for TLS, of an address without TLS too."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"cannot connect to {error.host}:{error.port}: {error.strerror or error.os_error}"
+    return str(error) or type(error).__name__
 
 
 def connect(
