@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from isochrone.answers import revocations
+from isochrone import listening
 from isochrone.settings import Settings
 from isochrone.stores.dynamodb.client import DynamoClient, connect
 from isochrone.stores.dynamodb.tables import create_tables
@@ -34,7 +34,8 @@ async def pool() -> AsyncIterator[Upstream]:
 async def edge(
     ministack: str, settings: Settings, pool: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[RunningEdge]:
-    monkeypatch.setattr(revocations, "READ_SECONDS", 5.0)
+    monkeypatch.setattr(listening, "PATIENCE_SECONDS", 5.0)
+    monkeypatch.setattr(listening, "READ_SECONDS", 5.0)
     async with connect(REGIONS[0], endpoint_url=ministack, timeouts=PATIENT, environ={}) as client:
         await create_tables(client, settings, lambda line: None)
     async with running_edge(

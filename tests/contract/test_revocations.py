@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from isochrone.answers import revocations, rulebook
+from isochrone import listening
+from isochrone.answers import rulebook
 from isochrone.settings import Settings, table_name
 from isochrone.stores.dynamodb.answers import DynamoAnswerStore
 from isochrone.stores.dynamodb.client import connect
@@ -61,7 +62,8 @@ async def test_answer_in_the_memory_of_another_edge_is_not_known_there_any_more(
     pool: Upstream, shared: dict[str, Any], monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     monkeypatch.setattr("isochrone.life._REVOCATIONS_SECONDS", 0.05)
-    monkeypatch.setattr(revocations, "READ_SECONDS", 5.0)
+    monkeypatch.setattr(listening, "PATIENCE_SECONDS", 5.0)
+    monkeypatch.setattr(listening, "READ_SECONDS", 5.0)
     async with AsyncExitStack() as stack:
         here, there = await two(stack, pool, shared)
         mark = await asked_everywhere([here, there])
@@ -80,19 +82,21 @@ async def test_edge_without_chores_asks_before_it_gives_a_known_answer(
 ) -> None:
     """As in a function, which is frozen between requests: here nothing is read but by who asks."""
     monkeypatch.setattr("isochrone.life._REVOCATIONS_SECONDS", 3600.0)
-    monkeypatch.setattr(revocations, "READ_SECONDS", 5.0)
+    monkeypatch.setattr(listening, "PATIENCE_SECONDS", 5.0)
+    monkeypatch.setattr(listening, "READ_SECONDS", 5.0)
     async with AsyncExitStack() as stack:
         here, there = await two(stack, pool, shared)
         mark = await asked_everywhere([here, there])
         await here.request("DELETE", f"/v1/answers/{mark}")
-        monkeypatch.setattr(revocations.Revocations, "_is_due", lambda *_: True)
+        monkeypatch.setattr(listening.Listening, "_is_due", lambda *_: True)
         assert (await known_at(there)).status == 404
 
 
 async def test_edge_that_starts_later_knows_what_was_taken_back(
     pool: Upstream, shared: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(revocations, "READ_SECONDS", 5.0)
+    monkeypatch.setattr(listening, "PATIENCE_SECONDS", 5.0)
+    monkeypatch.setattr(listening, "READ_SECONDS", 5.0)
     async with AsyncExitStack() as stack:
         here, there = await two(stack, pool, shared)
         await asked_everywhere([here, there])
@@ -105,7 +109,8 @@ async def test_edge_that_starts_later_knows_what_was_taken_back(
 async def test_answer_that_is_taken_back_leaves_nothing_in_the_table(
     pool: Upstream, shared: dict[str, Any], settings: Settings, ministack: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(revocations, "READ_SECONDS", 5.0)
+    monkeypatch.setattr(listening, "PATIENCE_SECONDS", 5.0)
+    monkeypatch.setattr(listening, "READ_SECONDS", 5.0)
     async with AsyncExitStack() as stack:
         here, there = await two(stack, pool, shared)
         mark = await asked_everywhere([here, there])
@@ -118,7 +123,8 @@ async def test_answer_that_is_taken_back_leaves_nothing_in_the_table(
 async def test_answer_of_after_it_is_kept_in_place_of_one_whose_leases_had_counted_further(
     pool: Upstream, shared: dict[str, Any], settings: Settings, ministack: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(revocations, "READ_SECONDS", 5.0)
+    monkeypatch.setattr(listening, "PATIENCE_SECONDS", 5.0)
+    monkeypatch.setattr(listening, "READ_SECONDS", 5.0)
     monkeypatch.setattr(rulebook, "SKEW_SECONDS", 0.0)
     async with AsyncExitStack() as stack:
         here, there = await two(stack, pool, shared)
@@ -139,7 +145,8 @@ async def test_answer_of_after_it_is_kept_in_place_of_one_whose_leases_had_count
 async def test_edge_that_remembers_what_was_taken_back_finds_what_another_one_has_made_since(
     pool: Upstream, shared: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(revocations, "READ_SECONDS", 5.0)
+    monkeypatch.setattr(listening, "PATIENCE_SECONDS", 5.0)
+    monkeypatch.setattr(listening, "READ_SECONDS", 5.0)
     monkeypatch.setattr(rulebook, "SKEW_SECONDS", 0.0)
     async with AsyncExitStack() as stack:
         here, there = await two(stack, pool, shared)
@@ -147,6 +154,6 @@ async def test_edge_that_remembers_what_was_taken_back_finds_what_another_one_ha
         await here.request("DELETE", "/v1/answers?pattern=*")
         assert (await here.chat()).headers["x-isochrone-cache"] == "miss"
         await here.settled()
-        monkeypatch.setattr(revocations.Revocations, "_is_due", lambda *_: True)
+        monkeypatch.setattr(listening.Listening, "_is_due", lambda *_: True)
         assert (await known_at(there)).status == 200
         assert len(pool.requests) == 2

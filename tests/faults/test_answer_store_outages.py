@@ -15,7 +15,8 @@ from uuid import uuid4
 
 import pytest
 
-from isochrone.answers import library, revocations
+from isochrone import listening
+from isochrone.answers import library
 from isochrone.answers.codec import from_bytes
 from isochrone.stores.dynamodb.answers import DynamoAnswerStore
 from isochrone.stores.dynamodb.client import Timeouts, connect
@@ -143,7 +144,7 @@ async def test_edge_that_starts_without_the_directory_answers_and_gives_nothing_
     near: Upstream, ministack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It cannot know what was taken back."""
-    monkeypatch.setattr(revocations, "SPARED_SECONDS", 0.5)
+    monkeypatch.setattr(listening, "SPARED_SECONDS", 0.5)
     async with service(ministack, near, tmp_path, starts_without="directory") as running:
         for _ in range(2):
             answers = await running.ask_everywhere()
@@ -164,7 +165,7 @@ async def test_known_answers_are_given_from_memory_while_a_table_hangs(
         asked = len(near.requests)
         running.way.begin(table, hanging)
         for edge in running.edges:
-            revocations_of(edge)._read_at = revocations._Moment(0.0, 0.0)  # long ago
+            revocations_of(edge)._listening.heard_at = listening.Moment(0.0, 0.0)  # long ago
         answers = await running.ask_everywhere()
         assert_right(answers)
         assert {answer.headers["x-isochrone-cache"] for _, answer in answers} == {"hit"}
@@ -194,7 +195,7 @@ async def test_answer_that_was_taken_back_does_not_return_while_the_directory_is
         here = running.edges[0]
         await here.request("DELETE", "/v1/answers?pattern=*")
         running.way.begin("directory", gone)
-        revocations_of(here)._read_at = revocations._Moment(0.0, 0.0)
+        revocations_of(here)._listening.heard_at = listening.Moment(0.0, 0.0)
         only = {"x-isochrone-cache": "only"}
         answer = await here.chat(messages=[{"role": "user", "content": QUESTIONS[0]}], headers=only)
         assert answer.status == 404

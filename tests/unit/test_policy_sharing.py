@@ -11,14 +11,9 @@ import pytest
 from isochrone.admission.policies.directory import PARTITION, put, remove
 from isochrone.admission.policies.examples import Request, asking
 from isochrone.admission.policies.reading import policy_of
-from isochrone.admission.policies.shared import (
-    FRESH_SECONDS,
-    PATIENCE_SECONDS,
-    READ_SECONDS,
-    SPARED_SECONDS,
-    SharedPolicies,
-)
+from isochrone.admission.policies.shared import SharedPolicies
 from isochrone.background import Background
+from isochrone.listening import FRESH_SECONDS, PATIENCE_SECONDS, READ_SECONDS, SPARED_SECONDS
 from isochrone.settings import parse
 from isochrone.stores.memory import MemoryDirectoryStore
 from isochrone.stores.protocols import StoreUnavailable

@@ -10,15 +10,9 @@ import pytest
 
 from isochrone import settings
 from isochrone.answers.completion import Answer
-from isochrone.answers.revocations import (
-    FRESH_SECONDS,
-    PARTITION,
-    SPARED_SECONDS,
-    Revocations,
-    TooManyRevocations,
-    longest_life,
-)
+from isochrone.answers.revocations import PARTITION, Revocations, TooManyRevocations, longest_life
 from isochrone.answers.rulebook import EVERYTHING, SKEW_SECONDS
+from isochrone.listening import FRESH_SECONDS, SPARED_SECONDS
 from isochrone.stores.memory import MemoryDirectoryStore
 from isochrone.stores.protocols import StoreUnavailable
 
@@ -125,7 +119,7 @@ async def test_edge_goes_on_with_the_rules_it_knows_while_the_table_is_gone(stor
 async def test_table_that_does_not_answer_is_spared_for_a_while(
     store: CountingStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("isochrone.answers.revocations.READ_SECONDS", 0.01)
+    monkeypatch.setattr("isochrone.listening.READ_SECONDS", 0.01)
     store.seconds = 60.0
     here = edge(store, clock)
     for _ in range(5):
@@ -293,3 +287,14 @@ async def test_answer_that_is_begun_later_is_known_again(store: CountingStore, c
 def test_longest_life_is_that_of_the_most_generous_term(more: str, life: float) -> None:
     text = '[[region]]\nname = "r"\n[[backend]]\nname = "p"\nbase_url = "http://127.0.0.1:9/v1"\nmodels = { m = "m" }\n'
     assert longest_life(settings.parse(text + more)) == pytest.approx(life)
+
+
+async def test_table_that_always_takes_longer_than_a_request_waits_is_heard_all_the_same(
+    store: CountingStore, clock: Clock
+) -> None:
+    store.seconds = 0.4
+    here = edge(store, clock)
+    await here.refresh()
+    assert not here.allows("a", "f", OLD)
+    await asyncio.sleep(0.4)
+    assert here.allows("a", "f", OLD)

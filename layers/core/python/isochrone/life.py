@@ -142,7 +142,13 @@ class Life:
             stores.directory, standards, estimate=estimate, background=self.background, likeness=_likeness(settings)
         )
         self.revocations = (
-            Revocations(stores.directory, life=longest_life(settings), clock=time.time, monotonic=time.monotonic)
+            Revocations(
+                stores.directory,
+                life=longest_life(settings),
+                clock=time.time,
+                monotonic=time.monotonic,
+                background=self.background,
+            )
             if stores.directory
             else None
         )

@@ -22,7 +22,7 @@ from enum import Enum
 from typing import Any, NamedTuple, TypeVar
 
 from isochrone.background import Background
-from isochrone.stores.protocols import FleetStore, StoreUnavailable
+from isochrone.stores.protocols import DocumentStore, StoreUnavailable
 
 log = logging.getLogger("isochrone.answers")
 
@@ -104,7 +104,7 @@ class Generations:
 
     def __init__(
         self,
-        store: FleetStore,
+        store: DocumentStore,
         *,
         clock: Callable[[], float],
         pace: Pace = USUAL_PACE,

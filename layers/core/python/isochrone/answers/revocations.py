@@ -11,26 +11,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Set
+from collections.abc import Set
 from contextlib import suppress
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from isochrone.answers.completion import Answer
 from isochrone.answers.rulebook import ALL, Rule, Rulebook, Tidying, rule_of, tidied
+from isochrone.background import Background
+from isochrone.listening import FRESH_SECONDS, Clock, Listening
 from isochrone.settings import Settings
 from isochrone.stores.protocols import DirectoryStore, StoreUnavailable
 
 log = logging.getLogger("isochrone.answers")
 
 PARTITION = "revoked"
-# With the second that replication usually takes, a revocation is obeyed everywhere within ten.
-FRESH_SECONDS = 8.0
-READ_SECONDS = 0.25
-# A table that did not answer is spared for a while: then one request waits for it now and then, not all of them.
-SPARED_SECONDS = 10.0
 MOST_KEPT = 5_000
 """Rules of one tenant that wait to be made fewer; beyond it none is taken but one about everything."""
 
@@ -38,38 +35,37 @@ _AT_ONCE = 8
 _SHOWN = 5
 _JITTER = 1.1
 
-Clock = Callable[[], float]
-
 
 class TooManyRevocations(Exception):
     """The tenant has so many rules that nobody could ask them all."""
 
 
-class _Moment(NamedTuple):
-    wall: float
-    monotonic: float
-
-
 class Revocations:
-    """One edge's part in it. `clock` tells epoch seconds, `monotonic` any: what is old by either is old, for the first
-    may be set back, and the second stand still while a process is frozen.
+    """One edge's part in it. `clock` tells epoch seconds, `monotonic` any (`isochrone.listening`).
 
     `life` is for how many seconds an answer can be known at most. `failures` counts the reads that came to nothing.
     """
 
-    def __init__(self, store: DirectoryStore, *, life: float, clock: Clock, monotonic: Clock) -> None:
+    def __init__(
+        self,
+        store: DirectoryStore,
+        *,
+        life: float,
+        clock: Clock,
+        monotonic: Clock,
+        background: Background | None = None,
+    ) -> None:
         self.failures = 0
         self._rulebook = Rulebook()
         self._store = store
         self._life = life
         self._clock = clock
-        self._monotonic = monotonic
         self._own: dict[str, Rule] = {}
         self._unreadable: Set[str] = frozenset()
         self._is_alone = False
-        self._read_at: _Moment | None = None
-        self._failed_at: _Moment | None = None
-        self._reading = asyncio.Lock()
+        self._listening = Listening(
+            self._hear, self._give_up, background=background or Background(), clock=clock, monotonic=monotonic
+        )
 
     def status(self, tenant: str | None) -> dict[str, Any]:
         """How many `rules` of the tenant (None: of all) are obeyed, how often the table could not be read, and how many
@@ -79,7 +75,7 @@ class Revocations:
 
     def allows(self, tenant: str, mark: str, answer: Answer) -> bool:
         """May this known answer be given? `mark` is its id."""
-        return self._read_at is not None and not self.covers(tenant, mark, answer)
+        return self._listening.heard_at is not None and not self.covers(tenant, mark, answer)
 
     def covers(self, tenant: str, mark: str, answer: Answer) -> bool:
         """Is it known that this answer was taken back? Then a new one is not even kept."""
@@ -92,10 +88,7 @@ class Revocations:
     async def refresh(self, *, max_age: float = FRESH_SECONDS) -> None:
         """Read what was taken back anywhere, unless that was done within `max_age` seconds. With 0 a table that failed
         a moment ago is asked, too: for a chore, which nobody waits for. Never raises."""
-        if self._is_due(max_age):
-            async with self._reading:
-                if self._is_due(max_age):
-                    await self._try_to_read()
+        await self._listening.refresh(max_age=max_age)
 
     async def revoke(
         self, tenant: str, *, answer: str | None = None, pattern: str | None = None, model: str | None = None
@@ -114,29 +107,13 @@ class Revocations:
         await self._tidy(tenant)
         return rule
 
-    def _is_due(self, max_age: float) -> bool:
-        spared = SPARED_SECONDS if max_age else 0.0
-        return self._age(self._read_at) >= max_age and self._age(self._failed_at) >= spared
-
-    def _age(self, moment: _Moment | None) -> float:
-        now = self._now()
-        return inf if moment is None else max(now.wall - moment.wall, now.monotonic - moment.monotonic)
-
-    def _now(self) -> _Moment:
-        return _Moment(self._clock(), self._monotonic())
-
-    async def _try_to_read(self) -> None:
-        try:
-            async with asyncio.timeout(READ_SECONDS):
-                found = await self._store.items(PARTITION)
-        except (StoreUnavailable, TimeoutError) as error:
-            self._give_up(str(error) or f"no answer within {READ_SECONDS:g} s")
-            return
+    async def _hear(self) -> None:
+        found = await self._store.items(PARTITION)
         rules = {key: rule for key, data in found.items() if (rule := rule_of(data))}
         self._leave_out(found.keys() - rules)
         self._own = {key: rule for key, rule in self._own.items() if key not in rules}
         self._rulebook.replace({**rules, **self._own})
-        self._read_at, self._failed_at, self._is_alone = self._now(), None, False
+        self._is_alone = False
 
     def _leave_out(self, unreadable: Set[str]) -> None:
         """Said once for each set of them, and shown until they are gone: what they took back, nobody can tell."""
@@ -149,7 +126,6 @@ class Revocations:
             log.warning("what was revoked elsewhere is not known while the directory table is gone: %s", why)
         self._is_alone = True
         self.failures += 1
-        self._failed_at = self._now()
 
     async def _write(self, rule: Rule) -> None:
         await self._store.put(PARTITION, rule.key, msgspec.to_builtins(rule))

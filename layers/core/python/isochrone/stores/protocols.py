@@ -124,8 +124,8 @@ class CheckpointStore(Protocol):
         """Those noted between two moments (epoch milliseconds), by day and writer."""
 
 
-class FleetStore(Protocol):
-    """Small shared documents of one region (health snapshot, leases...), changed by compare-and-set, and counters.
+class DocumentStore(Protocol):
+    """Small shared documents of one region (health snapshot, leases...), changed by compare-and-set.
 
     `version` counts from 1 and goes on counting when a document expired and is taken over, so it can serve as a
     fencing number; 0 means "not there yet".
@@ -139,6 +139,10 @@ class FleetStore(Protocol):
 
         The new version when it was written, 0 when somebody else was faster.
         """
+
+
+class FleetStore(DocumentStore, Protocol):
+    """The documents of one region, and counters."""
 
     async def add(self, name: str, amounts: Mapping[str, float], *, expires: float) -> dict[str, float]:
         """Add to the counters `name`, all of them in one step; the sums after it, those of other callers' too.
