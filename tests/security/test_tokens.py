@@ -718,27 +718,6 @@ async def test_edge_takes_a_token_where_a_key_would_stand(issuer: LocalIssuer) -
         assert [entry["tenant"] for entry in ledger.fields["data"]] == ["acme"]
 
 
-@pytest.mark.parametrize(
-    ("facts", "said"),
-    [
-        (
-            {"url": "http://login.example.com"},
-            "issuer.url: 'test' cannot be asked at http://login.example.com: only https",
-        ),
-        ({"url": "https://10.0.0.5/realms/x"}, "is no public address"),
-        ({"url": "https://keycloak:8443/realms/x"}, "is no full name"),
-        (
-            {"url": "https://login.example.com", "jwks_url": "http://127.0.0.1/keys"},
-            "issuer.jwks_url: .* is this machine",
-        ),
-    ],
-)
-def test_issuer_that_would_never_be_asked_stops_the_start(facts: dict[str, Any], said: str) -> None:
-    issuer = Issuer(**{"name": "test", "audience": AUDIENCE, "tenant": "acme", **facts})
-    with pytest.raises(SettingsError, match=said):
-        check_issuers([issuer])
-
-
 def test_libraries_that_are_missing_are_named_with_what_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("isochrone.front_wiring.find_spec", lambda _: None)
     issuer = Issuer(name="test", url="https://login.example.com", audience=AUDIENCE, tenant="acme")

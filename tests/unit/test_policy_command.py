@@ -168,7 +168,7 @@ def test_explain_says_of_each_rule_why(folder: Path) -> None:
         ("--at", "yesterday", "Error: --at: Invalid RFC3339 encoded datetime\n"),
         ("--ip", "x", "Error: --ip: 'x' is no address\n"),
         ("--attribute", "dept", "Error: --attribute dept: give NAME=VALUE\n"),
-        ("--country", "France", "Error: --country: Expected `str` matching regex '^[A-Z]{2}$'\n"),
+        ("--country", "France", "Error: --country: expected two capital letters, such as FR\n"),
     ],
 )
 def test_an_argument_that_cannot_be_used_is_one_line(folder: Path, option: str, value: str, message: str) -> None:

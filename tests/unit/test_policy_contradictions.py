@@ -27,7 +27,7 @@ tags = ["gold"]
 sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
 """
 SHARED = '[state]\nkind = "dynamodb"\n'
-ISSUER = '[[issuer]]\nname = "a"\nurl = "https://id"\naudience = "x"\ntenant_claim = "t"\nattributes.dept = "d"\n'
+ISSUER = '[[issuer]]\nname = "a"\nurl = "https://id.io"\naudience = "x"\ntenant_claim = "t"\nattributes.dept = "d"\n'
 
 
 def policies(*bodies: str) -> str:
@@ -83,6 +83,20 @@ def refusal(text: str) -> str:
         ('principal.subject = ["*"]', "policy[0].principal.subject: nothing here is called '*'; there are none"),
         ('principal.kind = ["token"]', "policy[0].principal.kind: nothing here is called 'token'; there are key"),
         ('principal.attributes.dept = ["x"]', "policy[0].principal.attributes.dept: no [[issuer]] has it"),
+        ('condition.country = ["UK"]', "policy[0].condition.country: 'UK' is no country; codes are those of ISO 3166"),
+        ('condition.not_country = ["XX"]', "policy[0].condition.not_country: 'XX' is no country"),
+        (
+            'principal.kind = ["key"]\nprincipal.owner = ["olga"]\nprincipal.attributes.x = ["y"]',
+            "policy[0].principal.attributes: callers of kind key have none; those of kind token do",
+        ),
+        (
+            'principal.kind = ["key"]\nprincipal.subject = ["*"]',
+            "policy[0].principal.subject: callers of kind key have none; those of kind token do",
+        ),
+        (
+            'principal.kind = ["anonymous"]\nprincipal.tag = ["gold"]',
+            "policy[0].principal.tag: callers of kind anonymous have none; those of kind key, token do",
+        ),
         ('condition.ipp = ["::/0"]', "policy[0].condition.ipp: unknown key"),
         ('effekt = "allow"', "policy[0].effekt: unknown key"),
     ],
@@ -99,8 +113,23 @@ def test_the_line_of_the_mistake_is_told() -> None:
 
 
 @pytest.mark.parametrize(
+    ("network", "ip", "message"),
+    [
+        ('deny = ["10.0.0.0/8"]', '["10.1.0.0/16"]', "never matches: network.deny holds all of it"),
+        ('deny = ["10.0.0.0/9", "10.128.0.0/9"]', '["10.0.0.0/8"]', "never matches: network.deny holds all of it"),
+        ('allow = ["192.0.2.0/24"]', '["10.1.0.0/16", "::1/128"]', "never matches: none of it lies in network.allow"),
+    ],
+)
+def test_a_rule_about_addresses_from_where_nobody_may_ask_is_refused(network: str, ip: str, message: str) -> None:
+    rule = policies(f"allow condition.ip = {ip}")
+    assert refusal(f"{BASE}[network]\n{network}\n{rule}") == f"policy[0].condition.ip: {message}"
+    parse(f"{BASE}[network]\n{network}\n" + policies('allow condition.ip = ["192.0.2.0/25", "10.0.0.0/7"]'))
+
+
+@pytest.mark.parametrize(
     "body",
     [
+        'condition.country = ["XK", "AQ", "GB"]',
         'condition.time = { from = "22:00", until = "06:00" }',
         'condition.ip = ["10.0.0.0/8"]\ncondition.not_ip = ["10.1.0.0/16"]',
         'condition.ip = ["10.0.0.0/8", "::/0"]\ncondition.not_ip = ["0.0.0.0/0"]',

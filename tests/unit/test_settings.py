@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import ast
+import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,7 @@ import pytest
 from isochrone.settings import (
     Deadlines,
     OwnDeadlines,
+    Settings,
     SettingsError,
     document_of,
     home_of,
@@ -15,6 +19,7 @@ from isochrone.settings import (
     parse,
     table_name,
 )
+from isochrone.toml_errors import in_plain_words
 
 GOOD = """\
 [[region]]
@@ -67,7 +72,7 @@ def test_document_is_plain_data_and_keeps_every_section() -> None:
     [
         ("[service]\nnam = 'x'", 21, "service.nam", "unknown key"),
         ("[servce]\nname = 'x'", 20, "servce", "unknown key"),
-        ("[service]\nname = 'Not A Name'", 21, "service.name", "matching regex"),
+        ("[service]\nname = 'Not A Name'", 21, "service.name", "expected a name: small letters, digits and -"),
         ("[service]\ndns = 'nearest'", 21, "service.dns", "nearest"),
         ("[deadlines]\n\nstall = 0", 22, "deadlines.stall", "> 0"),
         ("[deadlines]\nstall = '10'", 21, "deadlines.stall", "got str"),
@@ -76,11 +81,16 @@ def test_document_is_plain_data_and_keeps_every_section() -> None:
         ("[answers]\nttl = 0", 21, "answers.ttl", ">= 1"),
         ("[auth]\nrequired = 'no'", 21, "auth.required", "got str"),
         ("[auth]\npolicies = true", 21, "auth.policies", "needs state.kind"),
-        ("[[key]]\nid = 'a'\ntenant = 't'\nsha256 = 'abc'", 23, "key[0].sha256", "matching regex"),
+        ("[[key]]\nid = 'a'\ntenant = 't'\nsha256 = 'abc'", 23, "key[0].sha256", "expected 64 digits from 0 to f"),
         ("[[key]]\nid = 'a'\ntenant = 't'", 20, "key[0].sha256", "is missing"),
         ("[[region]]\nnmae = 'x'", 21, "region[2].nmae", "unknown key"),
-        ("[[region]]\nname = 'ap'\nserves = ['Asia']", 22, "region[2].serves[0]", "matching regex"),
-        ("[[backend]]\nname = 'c'\nbase_url = 'ftp://x'\nmodels = {m='m'}", 22, "backend[2].base_url", "regex"),
+        ("[[region]]\nname = 'ap'\nserves = ['Asia']", 22, "region[2].serves[0]", "expected two capital letters"),
+        (
+            "[[backend]]\nname = 'c'\nbase_url = 'ftp://x'\nmodels = {m='m'}",
+            22,
+            "backend[2].base_url",
+            "https:// or http://",
+        ),
         ("[[backend]]\nname = 'c'\nbase_url = 'http://x/v1'\nmodels = {}", 23, "backend[2].models", "length >= 1"),
         (
             "[[backend]]\nname = 'c'\nbase_url = 'http://x/v1'\nmodels = {m='m'}\nengine = 'tgi'",
@@ -178,6 +188,16 @@ def test_continents_and_countries_can_be_served() -> None:
 def test_pool_without_a_region_cannot_be_created() -> None:
     text = GOOD.replace('region = "eu-west-1"\n', "") + "\n[pool]\ncreate = true\n"
     assert "backend[1].region: pool.create needs one of the regions us-east-1, eu-west-1" in error_of(text)
+
+
+def test_every_pattern_of_a_key_is_told_in_words() -> None:
+    source = Path(inspect.getfile(parse)).read_text(encoding="utf-8")
+    patterns = {ast.literal_eval(text) for text in re.findall(r"""pattern=(r?"[^"]*")""", source)}
+    assert len(patterns) > 5
+    for pattern in patterns:
+        said = in_plain_words(f"Expected `str` matching regex {pattern!r}", (), Settings)
+        assert said.startswith("expected ")
+        assert said != "expected another form", pattern
 
 
 @pytest.mark.parametrize("text", ["", "[service]\n"])

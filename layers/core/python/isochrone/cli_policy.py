@@ -15,7 +15,7 @@ import click
 
 from isochrone.cli_options import Refused, config_option, json_option
 from isochrone.settings import Policy, Settings, main_region
-from isochrone.toml_errors import KeyPath
+from isochrone.toml_errors import KeyPath, in_plain_words
 
 if TYPE_CHECKING:
     from isochrone.admission.policies import Decision
@@ -125,7 +125,7 @@ def _request(asked: dict[str, Any], region: str | None) -> Request:
         asking(request)
     except ValidationError as error:
         message, _, place = str(error).partition(" - at `$.")
-        raise Refused(f"--{place.rstrip('`')}: {message}") from None
+        raise Refused(f"--{place.rstrip('`')}: {in_plain_words(message, (), Request)}") from None
     except ExampleError as error:
         raise Refused(f"--ip: {error}") from None
     return request

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -16,7 +15,7 @@ import msgspec
 from isochrone.toml_errors import KeyPath
 
 if TYPE_CHECKING:
-    from isochrone.settings import Issuer, Key, Settings
+    from isochrone.settings import Settings
 
 Found = Iterator[tuple[KeyPath, str]]
 
@@ -29,9 +28,7 @@ def contradictions(settings: Settings) -> Found:
     yield from _wrong_backends(settings)
     yield from _wrong_models(settings)
     yield from _wrong_residency(settings)
-    yield from _wrong_networks(settings)
-    yield from _wrong_admission(settings)
-    yield from _wrong_content(settings)
+    yield from _wrong_front(settings)
     yield from _wrong_answers(settings)
     yield from _wrong_light(settings)
     yield from _wrong_policies(settings)
@@ -64,8 +61,10 @@ def _doubles(settings: Settings) -> Found:
         ("tenant", "name", [tenant.name for tenant in settings.tenant]),
         ("issuer", "name", [issuer.name for issuer in settings.issuer]),
         ("policy", "id", [policy.id for policy in settings.policy]),
+        ("content.rule", "name", [rule.name for rule in settings.content.rule]),
     ):
-        yield from (((table, i, word), f"{name!r} stands twice") for i, name in enumerate(names) if name in names[:i])
+        path: KeyPath = tuple(table.split("."))
+        yield from (((*path, i, word), f"{name!r} stands twice") for i, name in enumerate(names) if name in names[:i])
 
 
 def _wrong_service(settings: Settings) -> Found:
@@ -115,17 +114,14 @@ def _wrong_models(settings: Settings) -> Found:
             yield ("model", i, "standby_above_ms"), f"only backends of one kind serve {model.name!r}: none can stand by"
 
 
-def _restricted(settings: Settings) -> Iterator[tuple[str, int, Key | Issuer]]:
-    """Those who may be allowed some models and regions only, and where they stand."""
-    yield from (("key", i, key) for i, key in enumerate(settings.key))
-    yield from (("issuer", i, issuer) for i, issuer in enumerate(settings.issuer))
-
-
 def _wrong_residency(settings: Settings) -> Found:
     """A region where nothing stands is most likely misspelt, and would shut everybody out."""
     everywhere = {backend.region for backend in settings.backend if backend.region}
-    for table, i, one in _restricted(settings):
-        yield from _unknown_regions((table, i, "regions"), one.regions, everywhere, "")
+    named: list[tuple[KeyPath, tuple[str, ...]]]
+    named = [(("key", i), key.regions) for i, key in enumerate(settings.key)]
+    named += [(("issuer", i), issuer.regions) for i, issuer in enumerate(settings.issuer)]
+    for place, regions in named:
+        yield from _unknown_regions((*place, "regions"), regions, everywhere, "")
     for i, model in enumerate(settings.model):
         near = {backend.region for backend in settings.backend if backend.region and model.name in backend.models}
         yield from _unknown_regions(("model", i, "regions"), model.regions, near, f" that serves {model.name!r}")
@@ -137,58 +133,11 @@ def _unknown_regions(path: KeyPath, names: tuple[str, ...], known: set[str], whi
             yield path, f"no backend{which} stands in {name!r}; there are {', '.join(sorted(known)) or 'none'}"
 
 
-def _wrong_networks(settings: Settings) -> Found:
-    # Imported here: only a configuration that was just read needs it.
-    from ipaddress import ip_network  # noqa: PLC0415
+def _wrong_front(settings: Settings) -> Found:
+    # Imported here, as those below are: only a configuration that was just read needs it.
+    from isochrone.front_contradictions import contradictions as of_front  # noqa: PLC0415
 
-    listed: list[tuple[KeyPath, tuple[str, ...]]] = [(("geo", "trusted_proxies"), settings.geo.trusted_proxies)]
-    listed += [(("network", word), getattr(settings.network, word)) for word in ("allow", "deny")]
-    listed += [
-        (("key", i, word), getattr(key, word))
-        for i, key in enumerate(settings.key)
-        for word in ("networks", "denied_networks")
-    ]
-    for path, networks in listed:
-        for network in networks:
-            try:
-                ip_network(network)
-            except ValueError as error:
-                yield path, str(error)
-
-
-_YEAR_10000 = 253_402_300_800  # which no calendar of Python has
-
-
-def _wrong_admission(settings: Settings) -> Found:
-    known = {model for backend in settings.backend for model in backend.models}
-    for table, place, one in _restricted(settings):
-        unknown = [name for name in one.models if name not in known and not name.startswith("edge/")]
-        yield from (((table, place, "models"), f"no backend serves {name!r}") for name in unknown)
-    if settings.auth.policies and settings.state.kind == "memory":
-        yield ("auth", "policies"), 'needs state.kind = "dynamodb", which has the table that holds them'
-    for i, key in enumerate(settings.key):
-        if key.expires and key.expires.timestamp() >= _YEAR_10000:
-            yield ("key", i, "expires"), "is beyond the year 9999 in UTC; leave it out for a key that never ends"
-    for i, issuer in enumerate(settings.issuer):
-        if (issuer.tenant is None) == (issuer.tenant_claim is None):
-            yield ("issuer", i, "tenant"), "give tenant or tenant_claim, one of the two"
-        if not issuer.algorithms:
-            yield ("issuer", i, "algorithms"), "give at least one"
-    urls = [issuer.url for issuer in settings.issuer]
-    yield from ((("issuer", i, "url"), f"{url!r} stands twice") for i, url in enumerate(urls) if url in urls[:i])
-
-
-def _wrong_content(settings: Settings) -> Found:
-    content, names = settings.content, [backend.name for backend in settings.backend]
-    served = {model for backend in settings.backend for model in backend.models}
-    if content.moderation is not None and content.moderation not in names:
-        yield ("content", "moderation"), f"no backend is called {content.moderation!r}; there are {', '.join(names)}"
-    if content.after and content.moderation is None:
-        yield ("content", "after"), "needs content.moderation, which says who is asked"
-    for i, rule in enumerate(content.rule):
-        at = ("content", "rule", i)
-        yield from (((*at, "models"), f"no backend serves {name!r}") for name in rule.models if name not in served)
-        yield from _wrong_pattern((*at, "pattern"), rule.pattern)
+    return of_front(settings)
 
 
 def _wrong_answers(settings: Settings) -> Found:
@@ -234,28 +183,19 @@ def _wrong_policies(settings: Settings) -> Found:
 
 
 def _wrong_pattern(path: KeyPath, pattern: str | None) -> Found:
-    # Imported here: only a configuration that was just read needs it.
-    from isochrone.patterns import PatternError, compile_pattern  # noqa: PLC0415
+    from isochrone.front_contradictions import wrong_pattern  # noqa: PLC0415
 
-    if pattern is None:
-        return
-    try:
-        compile_pattern(pattern)
-    except PatternError as error:
-        yield path, f"no regular expression that RE2 knows: {error}"
+    return wrong_pattern(path, pattern)
 
 
 _CONTINENTS = frozenset(("AF", "AN", "AS", "EU", "NA", "OC", "SA"))
-_COUNTRIES = Path(__file__).with_name("routing") / "data" / "countries.json"
 
 
 def _unknown_places(settings: Settings) -> Found:
     """What `serves` names and no client can come from. Reads a file, so only for who asks for geolocation."""
-    named = [(i, code) for i, region in enumerate(settings.region) for code in region.serves]
-    known = _CONTINENTS.union(msgspec.json.decode(_COUNTRIES.read_bytes())) if named else _CONTINENTS
-    for i, code in named:
-        if code not in known:
-            yield (
-                ("region", i, "serves"),
-                f"{code!r} is no continent and no country; codes are those of ISO 3166, such as GB",
-            )
+    from isochrone.countries import NAMED_AS, countries  # noqa: PLC0415
+
+    for i, region in enumerate(settings.region):
+        for code in region.serves:
+            if code not in _CONTINENTS and code not in countries():
+                yield ("region", i, "serves"), f"{code!r} is no continent and no country; {NAMED_AS}"

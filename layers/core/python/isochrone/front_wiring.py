@@ -71,18 +71,8 @@ def _identity(settings: Settings, directory: DirectoryStore | None, background: 
 
 def check_issuers(issuers: Sequence[config.Issuer]) -> None:
     """What would fail with their first token is said at the start. Raises SettingsError."""
-    if not issuers:
-        return
-    if lacking := [name for name in ("jwt", "cryptography") if find_spec(name) is None]:
+    if issuers and (lacking := [name for name in ("jwt", "cryptography") if find_spec(name) is None]):
         raise SettingsError(f"issuer: {' and '.join(lacking)} not installed; pip install -r requirements-tokens.txt")
-    from isochrone.outbound.urls import NotPublic, PublicUrl
-
-    for issuer in issuers:
-        for name, url in (("url", issuer.url), ("jwks_url", issuer.jwks_url or issuer.url)):
-            try:
-                PublicUrl(url, own=issuer.url)
-            except NotPublic as error:
-                raise SettingsError(f"issuer.{name}: {issuer.name!r} cannot be asked at {url}: {error}") from None
 
 
 def _tokens(issuers: Sequence[config.Issuer], background: Background) -> Tokens:

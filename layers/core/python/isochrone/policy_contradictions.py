@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
+from isochrone.countries import unknown_country
+from isochrone.front_contradictions import tenants_of
 from isochrone.globs import covers, matches
+from isochrone.network_sets import all_within, have_common
 from isochrone.toml_errors import KeyPath
 
 if TYPE_CHECKING:
-    from isochrone.settings import Policy, PolicyCondition, PolicyTime, Settings
+    from isochrone.settings import Network, Policy, PolicyCondition, PolicyTime, Settings
 
 Found = Iterator[tuple[KeyPath, str]]
-Network = IPv4Network | IPv6Network
 _ANONYMOUS = "anonymous"
 
 
@@ -61,6 +63,7 @@ def actions_of(policy: Policy) -> tuple[str, ...]:
 def never_matches(policy: Policy) -> Found:
     """Why it has no effect at any time, whoever asks. Networks must be usable."""
     yield from _wrong_action(policy)
+    yield from _wrong_kind(policy)
     if policy.condition.time:
         yield from _empty_time(policy.condition.time)
     yield from _empty_condition(policy.condition)
@@ -79,6 +82,25 @@ def _wrong_action(policy: Policy) -> Found:
             yield ("action",), f"never matches: {name} is asked of 'generate' only"
 
 
+_HAVING = {
+    "tag": ("key", "token"),
+    "key": ("key", "token"),
+    "owner": ("key",),
+    "subject": ("token",),
+    "attributes": ("token",),
+}
+"""Which kinds of callers can have it."""
+
+
+def _wrong_kind(policy: Policy) -> Found:
+    """What callers of the named kinds never have: an allowing rule holds for none of them, a denying one for all."""
+    named = policy.principal.kind
+    for word, having in _HAVING.items():
+        if named and getattr(policy.principal, word) and not set(named) & set(having):
+            have, lack = ", ".join(having), ", ".join(named)
+            yield ("principal", word), f"callers of kind {lack} have none; those of kind {have} do"
+
+
 def _empty_time(time: PolicyTime) -> Found:
     if (time.from_ or "00:00") == (time.until or "24:00"):
         yield ("condition", "time", "until"), "never matches: the window ends when it begins"
@@ -87,7 +109,7 @@ def _empty_time(time: PolicyTime) -> Found:
 
 
 def _empty_condition(condition: PolicyCondition) -> Found:
-    if condition.ip and condition.not_ip and _all_within(condition.ip, condition.not_ip):
+    if condition.ip and condition.not_ip and all_within(condition.ip, condition.not_ip):
         yield ("condition", "not_ip"), "never matches: it holds all of ip"
     if condition.country and set(condition.country) <= set(condition.not_country):
         yield ("condition", "not_country"), "never matches: it holds all of country"
@@ -112,10 +134,17 @@ def contradictions(policies: Sequence[Policy], settings: Settings) -> Found:
     """All of the three; paths begin with the number of the policy."""
     names = _Names.of(settings)
     for i, policy in enumerate(policies):
-        mistakes = list(unusable(policy)) or [*never_matches(policy), *_unknown(policy, names)]
+        mistakes = list(unusable(policy)) or list(_useless(policy, names))
         yield from (((i, *path), why) for path, why in mistakes)
         if not mistakes and (by := shadow_of(policy, policies)):
             yield (i, "effect"), f"never matches: {by.id!r} denies all that it allows"
+
+
+def _useless(policy: Policy, names: _Names) -> Found:
+    yield from never_matches(policy)
+    yield from _shut_out(policy, names.network)
+    yield from _wrong_countries(policy.condition)
+    yield from _unknown(policy, names)
 
 
 class _Names(NamedTuple):
@@ -123,6 +152,7 @@ class _Names(NamedTuple):
 
     known: dict[str, Collection[str]]
     attributes: Collection[str]
+    network: Network
 
     @classmethod
     def of(cls, settings: Settings) -> _Names:
@@ -134,7 +164,7 @@ class _Names(NamedTuple):
             known |= _closed(settings)
         kinds = {"key", *(["token"] if settings.issuer else []), *([] if settings.auth.required else [_ANONYMOUS])}
         known["principal.kind"] = kinds
-        return cls(known, {name for issuer in settings.issuer for name in issuer.attributes})
+        return cls(known, {name for issuer in settings.issuer for name in issuer.attributes}, settings.network)
 
 
 def _models(settings: Settings) -> set[str]:
@@ -148,10 +178,9 @@ def _regions(settings: Settings) -> set[str]:
 
 def _closed(settings: Settings) -> dict[str, Collection[str]]:
     """What only the file can bring when keys stand nowhere else, as far as no token brings it."""
-    tenants = {key.tenant for key in settings.key} | {issuer.tenant for issuer in settings.issuer if issuer.tenant}
     known: dict[str, Collection[str]] = {"principal.owner": {key.owner for key in settings.key if key.owner}}
-    if not any(issuer.tenant_claim for issuer in settings.issuer):
-        known["principal.tenant"] = tenants | (set() if settings.auth.required else {_ANONYMOUS})
+    if (tenants := tenants_of(settings)) is not None:
+        known["principal.tenant"] = tenants
     if not any(issuer.tags_claim for issuer in settings.issuer):
         known["principal.tag"] = {tag for key in settings.key for tag in key.tags}
     if not settings.issuer:
@@ -169,6 +198,22 @@ def _unknown(policy: Policy, names: _Names) -> Found:
     for name in policy.principal.attributes:
         if name not in names.attributes:
             yield ("principal", "attributes", name), "no [[issuer]] has it in its attributes"
+
+
+def _shut_out(policy: Policy, network: Network) -> Found:
+    """Addresses from where nobody at all may ask."""
+    ip = policy.condition.ip
+    if all_within(ip, network.deny):
+        yield ("condition", "ip"), "never matches: network.deny holds all of it"
+    if ip and network.allow and not have_common(ip, network.allow):
+        yield ("condition", "ip"), "never matches: none of it lies in network.allow"
+
+
+def _wrong_countries(condition: PolicyCondition) -> Found:
+    for word in ("country", "not_country"):
+        for code in getattr(condition, word):
+            if why := unknown_country(code):
+                yield ("condition", word), why
 
 
 def _is_known(dotted: str, glob: str, known: Collection[str]) -> bool:
@@ -215,7 +260,7 @@ def _has_wider_network(wide: PolicyCondition, narrow: PolicyCondition) -> bool:
     return (
         _includes(wide.ip, narrow.ip, _covers_network)
         and _includes(wide.country, narrow.country, str.__eq__)
-        and (not wide.not_ip or bool(narrow.not_ip and _all_within(wide.not_ip, narrow.not_ip)))
+        and (not wide.not_ip or bool(narrow.not_ip and all_within(wide.not_ip, narrow.not_ip)))
         and (not wide.not_country or bool(narrow.not_country and set(wide.not_country) <= set(narrow.not_country)))
     )
 
@@ -234,14 +279,4 @@ def _includes(wide: Sequence[str], narrow: Sequence[str], covered: Callable[[str
 
 
 def _covers_network(wide: str, narrow: str) -> bool:
-    return _is_within(ip_network(narrow), ip_network(wide))
-
-
-def _all_within(inner: Sequence[str], outer: Sequence[str]) -> bool:
-    return _includes(outer, inner, _covers_network)
-
-
-def _is_within(inner: Network, outer: Network) -> bool:
-    if isinstance(inner, IPv4Network):
-        return isinstance(outer, IPv4Network) and inner.subnet_of(outer)
-    return isinstance(outer, IPv6Network) and inner.subnet_of(outer)
+    return all_within((narrow,), (wide,))

@@ -20,6 +20,23 @@ def path_of(trail: str, message: str) -> KeyPath:
     return tuple(path)
 
 
+_IN_WORDS = {
+    r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$": "a name: letters, digits and . _ / -, up to 128, a letter or digit first",
+    r"^[a-z][a-z0-9-]{0,30}$": "a name: small letters, digits and -, up to 31, a letter first",
+    r"^[A-Z]{2}$": "two capital letters, such as FR",
+    r"^https?://[^\s/]+(/\S*)?$": "a URL that begins with https:// or http://",
+    r"^[0-9a-f]{64}$": "64 digits from 0 to f, as SHA-256 has",
+    r"^[^\x00-\x1f\x7f]*$": "text on one line",
+    r"^([01]\d|2[0-3]):[0-5]\d$": "a time of day from 00:00 to 23:59",
+    r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$": "a time of day from 00:00 to 24:00",
+    r"^Z[A-Z0-9]+$": "the id of a hosted zone, such as Z0123456789ABC",
+    r"^arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[A-Za-z0-9-]+$": "the ARN of a KMS key: arn:aws:kms:REGION:ACCOUNT:...",
+    r"^/?[A-Za-z0-9._/-]{1,1010}$": "the name of a parameter: letters, digits and . _ / -",
+}
+"""What may stand where a pattern holds."""
+_REGEX = "Expected `str` matching regex "
+
+
 def in_plain_words(message: str, path: KeyPath, schema: type) -> str:
     """What msgspec says of the value at `path`, for an operator; `schema` is the Struct of the whole file."""
     if message.startswith("Object contains unknown field"):
@@ -28,6 +45,9 @@ def in_plain_words(message: str, path: KeyPath, schema: type) -> str:
         return "is missing"
     if message.startswith("Invalid enum value"):
         return f"{message.removeprefix('Invalid enum value ')} {_alternatives(path, schema)}"
+    if message.startswith(_REGEX):
+        fitting = (words for regex, words in _IN_WORDS.items() if message == f"{_REGEX}{regex!r}")
+        return f"expected {next(fitting, 'another form')}"
     return message.replace("`", "").replace("Expected", "expected", 1)
 
 
