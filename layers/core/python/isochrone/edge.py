@@ -245,8 +245,9 @@ class Edge:
         """200 when requests may come, 503 while starting or draining."""
         return _json({"status": "ready" if self.ready else "not ready"}, status=200 if self.ready else 503)
 
-    async def show_metrics(self, _: Request, __: Caller) -> Reply:
+    async def show_metrics(self, request: Request, _: Caller) -> Reply:
         """Counters of this process, for Prometheus."""
+        self._rooms.front.check_stranger(request)
         text = self._rooms.counters.exposition() + self._rooms.savings.exposition()
         headers = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
         return Reply(status=200, headers=headers, body=text.encode())

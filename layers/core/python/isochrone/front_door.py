@@ -20,7 +20,7 @@ from isochrone.admission.limits.limiter import Limiter
 from isochrone.admission.policies import Action, Asker, Decision
 from isochrone.admission.principal import Principal
 from isochrone.answers.inquiry import asked_last
-from isochrone.api.errors import Forbidden, PoliciesUnavailable
+from isochrone.api.errors import Forbidden, PoliciesUnavailable, Unauthorized
 from isochrone.api.exchange import Reply, Request
 from isochrone.api.requests import Ask, Operation, read
 from isochrone.api.shape import Guard
@@ -126,8 +126,20 @@ class FrontDoor:
         """Who, and where. Raises Unauthorized, Forbidden, KeysUnavailable, LimitReached."""
         address, location = self.locate(request)
         authorization, met = request.headers.get("authorization"), partial(_note, request.trail)
-        principal = await self.identity.identify(authorization, address, now=self._now(), met=met)
+        try:
+            principal = await self.identity.identify(authorization, address, now=self._now(), met=met)
+        except Unauthorized:
+            self.limiter.meet(address)
+            raise
+        if principal.kind == "anonymous":
+            self.limiter.meet(address)
         return Caller(principal, address, location)
+
+    def check_stranger(self, request: Request) -> None:
+        """For a route that asks nobody for a key. Raises Forbidden, LimitReached."""
+        address, _ = self.locate(request)
+        self.identity.check_network(address)
+        self.limiter.meet(address)
 
     def read(self, operation: Operation, request: Request) -> Ask:
         """The checked request. Raises BadRequest and its kin."""

@@ -59,7 +59,7 @@ class Identity:
         Raises Unauthorized (nothing shown, not known, expired), Forbidden (not from there), KeysUnavailable (nobody can
         tell now) and LimitReached (too many keys that are not known).
         """
-        check_address(address, self._allowed, self._denied, "This service")
+        self.check_network(address)
         principal = await self._principal(bearer_of(authorization), now)
         met(principal)
         if _is_over(principal, now):
@@ -68,6 +68,10 @@ class Identity:
             who = f"{principal.kind.capitalize()} {principal.key_id!r}"
             check_address(address, principal.networks, principal.denied_networks, who)
         return principal
+
+    def check_network(self, address: str) -> None:
+        """May anybody ask from there? Raises Forbidden."""
+        check_address(address, self._allowed, self._denied, "This service")
 
     async def refresh(self, *, now: float) -> None:
         """Hear from time to time with which keys tokens are signed, so that no request waits for it."""

@@ -44,12 +44,6 @@ class Addresses:
         bucket.asked += 1
         return 0.0
 
-    def give_back(self, address: str) -> None:
-        """The request was refused for another reason."""
-        if bucket := self._buckets.get(address):
-            bucket.tat -= self._step
-            bucket.asked -= 1
-
     def asked(self, address: str, now: float) -> int:
         """How many were admitted since a minute began, which began with the first of them."""
         bucket = self._bucket(address, now)

@@ -59,18 +59,25 @@ class Limiter:
         self._unlimited = Admitted(self, (), 0.0)
 
     async def admit(self, principal: Principal, address: str, model: str | None) -> Admitted:
-        """One request of this principal from this address to this model: it takes 1 of its requests and a place.
-        Raises LimitReached."""
+        """One request of this principal from this address to this model: it takes 1 of its requests and a place. Who is
+        anonymous was met before. Raises LimitReached."""
         caller = one_caller(address) if principal.kind == "anonymous" else None
-        if caller is not None:
-            self._check_address(caller)
         scopes = self._scopes_of(principal, caller, model)
-        try:
-            return await self._admit(scopes) if scopes else self._unlimited
-        except BaseException:
-            if caller is not None:
-                self._addresses.give_back(caller)
-            raise
+        return await self._admit(scopes) if scopes else self._unlimited
+
+    def meet(self, address: str) -> None:
+        """Somebody asks from there without a key, or with one that is not known. Raises LimitReached."""
+        caller = one_caller(address)
+        if caller is None:
+            return
+        if wait := self._addresses.take(caller, self.now()):
+            self._count("limited_address")
+            rate = self._limits.per_address
+            raise LimitReached(
+                f"Without a key an address may ask {rate.requests_per_second:g} times a second, and {rate.burst} times "
+                f"at once; yours asked more often. Try again in {wait:.3g} s.",
+                retry_after=wait,
+            )
 
     async def _admit(self, scopes: Sequence[Scope]) -> Admitted:
         taken = await self.take([Step(scope, *one) for scope in scopes for one in scope.one_request])
@@ -95,16 +102,6 @@ class Limiter:
             per_minute = ceil(self._limits.per_address.requests_per_second * 60)
             named.append((Name("address", caller), OwnLimits(requests_per_minute=per_minute)))
         return [self._scopes.of(name, limits) for name, limits in named if limits != NO_LIMITS]
-
-    def _check_address(self, caller: str) -> None:
-        if wait := self._addresses.take(caller, self.now()):
-            self._count("limited_address")
-            rate = self._limits.per_address
-            raise LimitReached(
-                f"Without a key an address may ask {rate.requests_per_second:g} times a second, and {rate.burst} times "
-                f"at once; yours asked more often. Try again in {wait:.3g} s.",
-                retry_after=wait,
-            )
 
     # -- taking --------------------------------------------------------------------------------------------------------
 
