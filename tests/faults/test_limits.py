@@ -151,7 +151,7 @@ async def test_money_that_is_used_up_is_an_insufficient_quota_and_was_told_befor
         refused = await ask(edge, max_tokens=1000)
     assert levels[1] in ("50", "80")
     assert (refused.status, refused.error["code"]) == (429, "insufficient_quota")
-    assert refused.headers["x-isochrone-budget"] == "80"
+    assert refused.headers["x-isochrone-budget"] == "100"
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/status"])

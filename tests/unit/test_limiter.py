@@ -221,13 +221,15 @@ def test_this_machine_is_not_limited() -> None:
 async def test_an_anonymous_address_that_asks_too_often_is_told_when_to_come_back() -> None:
     bench = Bench(per_address=PerAddress(requests_per_second=2, burst=3))
     for _ in range(3):
-        await bench.limiter.admit(ANONYMOUS, "192.0.2.1", MODEL)
-    refused = await refusal_of(bench, ANONYMOUS, "192.0.2.1")
-    assert refused.retry_after == pytest.approx(0.5)
-    await bench.limiter.admit(ANONYMOUS, "192.0.2.2", MODEL)
-    await bench.limiter.admit(key(), "192.0.2.1", MODEL)
+        bench.limiter.meet("192.0.2.1")
+    with pytest.raises(LimitReached) as refused:
+        bench.limiter.meet("192.0.2.1")
+    assert refused.value.retry_after == pytest.approx(0.5)
+    bench.limiter.meet("192.0.2.2")
+    for _ in range(9):
+        bench.limiter.meet("127.0.0.1")
     bench.clock.now += 0.5
-    await bench.limiter.admit(ANONYMOUS, "192.0.2.1", MODEL)
+    bench.limiter.meet("192.0.2.1")
 
 
 async def test_an_address_that_asks_little_costs_no_call_and_a_busy_one_is_counted_by_all_processes() -> None:
@@ -236,18 +238,23 @@ async def test_an_address_that_asks_little_costs_no_call_and_a_busy_one_is_count
     rate = PerAddress(requests_per_second=2, burst=100)
     benches = [Bench(clock=clock, store=store, per_address=rate) for _ in range(2)]
     for _ in range(60):
-        await benches[0].limiter.admit(ANONYMOUS, "192.0.2.1", MODEL)
+        await ask_anonymously(benches[0])
     assert store.calls == 0
     admitted = 0
     for _ in range(100):
         clock.now += 0.5
         for bench in benches:
             try:
-                await bench.limiter.admit(ANONYMOUS, "192.0.2.1", MODEL)
+                await ask_anonymously(bench)
                 admitted += 1
             except LimitReached:
                 pass
     assert admitted <= 2 * 60 + 120
+
+
+async def ask_anonymously(bench: Bench) -> None:
+    bench.limiter.meet("192.0.2.1")
+    await bench.limiter.admit(ANONYMOUS, "192.0.2.1", MODEL)
 
 
 # -- what it costs -----------------------------------------------------------------------------------------------------
@@ -519,6 +526,36 @@ async def test_a_request_that_is_too_large_tells_of_no_budget_that_is_used_up() 
             await admitted.reserve(10, dollars)
     await bench.background.finish()
     assert [notice["level"] for notice in bench.posted] == [50]
+
+
+async def test_of_levels_that_are_reached_at_once_only_the_highest_is_told() -> None:
+    bench, principal = Bench(), key(requests_per_day=4)
+    for _ in range(4):
+        (await bench.limiter.admit(principal, "", MODEL)).close()
+    await bench.background.finish()
+    assert [notice["level"] for notice in bench.posted] == [50, 100]
+
+
+async def test_once_all_of_a_budget_was_told_every_process_says_so_to_its_callers() -> None:
+    clock = Clock()
+    store = CountedStore(clock)
+    here, there = [Bench(clock=clock, store=store) for _ in range(2)]
+    principal = key(dollars_per_month=10.0)
+    admitted = await here.limiter.admit(principal, "", MODEL)
+    await admitted.reserve(10, 9.0)
+    admitted.charge(10, 9.0)
+    admitted.close()
+    told = []
+    for bench in (here, there, there):
+        another = await bench.limiter.admit(principal, "", MODEL)
+        with pytest.raises(LimitReached) as refused:
+            await another.reserve(10, 2.0)
+        told += [refused.value.also["x-isochrone-budget"], another.headers()["x-isochrone-budget"]]
+        await bench.background.finish()
+    assert told == ["100"] * 6
+    await another.reserve(10, 0.1)
+    assert another.headers()["x-isochrone-budget"] == "100"
+    assert [notice["level"] for notice in [*here.posted, *there.posted]] == [80, 100]
 
 
 async def test_the_next_day_is_told_of_anew() -> None:

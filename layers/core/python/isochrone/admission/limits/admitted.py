@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from isochrone.admission.limits.account import Account
 from isochrone.admission.limits.headers import ratelimit_headers
-from isochrone.admission.limits.notices import level_of
+from isochrone.admission.limits.notices import told_level
 from isochrone.admission.limits.quota import Quota
 from isochrone.admission.limits.scopes import Scope
 from isochrone.admission.limits.sheet import Need
@@ -122,7 +122,7 @@ def headers_of(scopes: Sequence[Scope]) -> dict[str, str]:
     tokens = [quota for scope in scopes for _, quota in scope.quotas("token")]
     headers = ratelimit_headers(requests, tokens, now)
     own = [scope.long for scope in scopes if scope.long and scope.name.kind in ("key", "token")]
-    levels = [level_of(quota) for account in own for quota in account.sheet.quotas]
+    levels = [told_level(account, quota) for account in own for quota in account.sheet.quotas]
     if level := max(levels, default=0):
         headers["x-isochrone-budget"] = str(level)
     return headers

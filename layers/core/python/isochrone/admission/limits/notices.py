@@ -26,8 +26,14 @@ Post = Callable[[dict[str, Any]], Awaitable[None]]
 
 def level_of(quota: Quota) -> int:
     """The highest level, in percent, that is reached; 0 for none."""
-    percent = 100 * quota.used_part() + 1e-6
+    percent = 100 if quota.is_spent else 100 * quota.used_part() + 1e-6
     return max((level for level in LEVELS if percent >= level), default=0)
+
+
+def told_level(account: Account, quota: Quota) -> int:
+    """The highest level that is reached or that any process has told of."""
+    told = account.sheet.told
+    return max(level_of(quota), *(level for level in LEVELS if notice_counter(quota, level) in told), 0)
 
 
 class Notices:
@@ -40,19 +46,22 @@ class Notices:
         self._done: set[tuple[str, str]] = set()
 
     def look_at(self, account: Account, scope: str, *, refused: Quota | None = None) -> None:
-        """Tell of the levels that this account has reached and nobody told of. Of `refused` a request wanted more than
-        is left: near its end that is all of it, but before that the request was a large one."""
+        """Tell of the highest level that this account has reached, if nobody told of it or of a higher one. A request
+        wanted more than is left of `refused`: near its end that is all of it, but before that the request was large."""
         for quota in account.sheet.quotas:
             if quota.kind.period.slides:
                 continue
-            reached = level_of(quota)
-            if quota is refused and reached >= _NEAR_ITS_END:
-                reached = 100
-            for level in [level for level in LEVELS if level <= reached]:
+            if quota is refused and level_of(quota) >= _NEAR_ITS_END:
+                quota.found_spent()
+            level = level_of(quota)
+            if level and not self._was_told(account, quota, level):
                 counter = notice_counter(quota, level)
-                if counter not in account.sheet.told and (account.name, counter) not in self._done:
-                    self._remember((account.name, counter))
-                    account.table.background.start(self._tell(account, counter, _notice(scope, quota, level)))
+                self._remember((account.name, counter))
+                account.table.background.start(self._tell(account, counter, _notice(scope, quota, level)))
+
+    def _was_told(self, account: Account, quota: Quota, level: int) -> bool:
+        counters = [notice_counter(quota, one) for one in LEVELS if one >= level]
+        return any(one in account.sheet.told or (account.name, one) in self._done for one in counters)
 
     def _remember(self, told: tuple[str, str]) -> None:
         if len(self._done) >= _REMEMBERED:

@@ -76,10 +76,11 @@ class Share:
     """Of one window: what its counter said last, what of that we took, may use, and have used; and what is on its way
     back, which nobody may use any more."""
 
-    __slots__ = ("granted", "leaving", "sum", "taken", "used", "window")
+    __slots__ = ("granted", "is_spent", "leaving", "sum", "taken", "used", "window")
 
     def __init__(self, window: Window) -> None:
         self.window = window
+        self.is_spent = False
         self.sum = self.taken = self.granted = self.used = self.leaving = 0.0
 
     @property
@@ -178,6 +179,15 @@ class Quota:
     def used_part(self) -> float:
         """Of the limit, in this window, as far as is known here; more than 1 when there are debts."""
         return self._this.in_use / self.limit
+
+    @property
+    def is_spent(self) -> bool:
+        """Was so little left in this window that it counts as nothing?"""
+        return self._this.is_spent
+
+    def found_spent(self) -> None:
+        """Until the window ends it stays so, whatever is given back."""
+        self._this.is_spent = True
 
     def reset_in(self, now: float) -> float:
         """Seconds until nothing of what was used counts any more."""
