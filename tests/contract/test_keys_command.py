@@ -176,7 +176,7 @@ def test_list_of_one_tenant_has_no_other(config: Path) -> None:
         (["create", "--tenant", "t", "--model", "n"], 2, "models: no backend serves 'n'"),
         (["create", "--tenant", "t", "--region", "mars"], 2, "regions: no backend stands in 'mars'"),
         (["create", "--tenant", "t", "--network", "10.0.0.1/8"], 2, "networks: 10.0.0.1/8 has host bits set"),
-        (["create", "--tenant", "no tenant"], 2, "tenant: expected str matching"),
+        (["create", "--tenant", "no tenant"], 2, "tenant: expected a name"),
         (["create", "--tenant", "t", "--expires", "2020-01-01"], 2, "expires: this moment is past"),
         (["create", "--tenant", "t", "--expires", "soon"], 2, "--expires: 'soon' is no date"),
         (["create", "--tenant", "t", "--expires", "2030-01-01", "--expires-in", "1d"], 2, "not both"),
