@@ -93,7 +93,7 @@ def test_two_rules_for_contents_have_two_names() -> None:
         key("a", 'networks = ["10.0.0.0/8"]', 'denied_networks = ["10.1.0.0/16"]'),
         key("a", 'networks = ["192.0.0.0/16"]') + '[network]\nallow = ["192.0.2.0/24"]',
         key("a") + key("b", digit="1"),
-        '[[tenant]]\\nname = "whose-key-is-made-next"',
+        '[[tenant]]\nname = "whose-key-is-made-next"',
         '[waf]\nblock_countries = ["KP", "GB", "XK"]',
         '[content]\nmoderation = "pool"\non_error = "deny"',
         '[audit]\nto = "firehose"\nobject_lock = true',

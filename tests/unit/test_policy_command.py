@@ -105,6 +105,41 @@ def test_rules_that_are_to_come_can_be_tried_before(folder: Path) -> None:
     }
 
 
+def test_names_in_examples_that_there_are_not_are_warned_of(folder: Path) -> None:
+    told = """[[example]]
+name = "typos"
+expect = "allow"
+rule = "office-hour"
+request = { tenant = "team-b", model = "n", tags = ["gold"], country = "UK", attributes = { dept = "x" } }
+"""
+    done = run(folder, "test", write(folder, "examples.toml", told))
+    assert done.stderr.splitlines() == [
+        "Warning: typos: rule: no rule is called 'office-hour'",
+        "Warning: typos: request.country: 'UK' is no country; codes are those of ISO 3166, such as GB",
+        "Warning: typos: request.model: nothing here is called 'n'; there are m",
+        "Warning: typos: request.tenant: nothing here is called 'team-b'; there are team-a",
+        "Warning: typos: request.tag: nothing here is called 'gold'; there are none",
+        "Warning: typos: request.dept: no [[issuer]] has it in its attributes",
+        "Error: 1 of 1 examples are not as expected",
+    ]
+    assert run(folder, "test", write(folder, "examples.toml", EXAMPLES.replace("{night}", "deny"))).stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("none.toml", "", "none.toml:1: policy: is missing"),
+        ("none.toml", "policy = []", "none.toml:1: policy: expected array of length >= 1"),
+        ("none.json", "[]", "none.json:1: policy: expected array of length >= 1"),
+    ],
+)
+def test_a_file_without_rules_is_refused(folder: Path, name: str, text: str, message: str) -> None:
+    examples = write(folder, "examples.toml", EXAMPLES)
+    for command in (["put", write(folder, name, text)], ["test", examples, "--also", write(folder, name, text)]):
+        done = run(folder, *command)
+        assert (done.exit_code, done.stderr) == (2, f"Error: {folder}/{message}\n")
+
+
 def test_a_rule_whose_time_is_over_is_warned_of(folder: Path) -> None:
     over = write(
         folder,

@@ -143,6 +143,11 @@ def test_body_that_is_no_json_object_is_refused(raw: bytes) -> None:
     assert refused(raw).code == "invalid_json"
 
 
+@pytest.mark.parametrize("raw", [b'{"model": "\\ud800"}', b'{"model": "m'])
+def test_half_a_surrogate_pair_is_not_called_a_body_that_was_cut(raw: bytes) -> None:
+    assert "ends too early, or one half of a surrogate pair stands alone" in refused(raw).message
+
+
 @pytest.mark.parametrize("unit", [b"[]", b"{}"])
 def test_body_of_countless_containers_is_refused_unparsed(unit: bytes) -> None:
     raw = b'{"model": "m", "x": [' + b",".join([unit] * 200_000) + b"]"

@@ -55,16 +55,20 @@ def test(settings: Settings, *, file: Path, also: Path | None, directory: bool, 
 
     Exit status: 0 when all is as expected, 1 when it is not, 2 when a file cannot be used.
     """
-    from isochrone.admission.policies.examples import ExampleError, read, tried
+    from isochrone.admission.policies.examples import ExampleError, doubts, read, tried
 
     policies = _rules(settings, also, directory)
     book, now = _book(policies, settings), time.time()
     try:
-        outcomes = [tried(book, example, now=now) for example in read(_text(file), str(file))]
+        examples = read(_text(file), str(file))
+        outcomes = [tried(book, example, now=now) for example in examples]
     except ExampleError as error:
         raise Refused(str(error)) from None
     for outcome in outcomes:
         click.echo(json.dumps(_outcome(outcome)) if as_json else _line(outcome))
+    for example in examples:
+        for doubt in doubts(example, policies, settings):
+            click.echo(f"Warning: {example.name}: {doubt}", err=True)
     for one in _ended(policies, now):
         click.echo(f"Warning: rule {one.id!r} never matches any more: its time is over", err=True)
     if wrong := sum(bool(outcome.unexpected) for outcome in outcomes):

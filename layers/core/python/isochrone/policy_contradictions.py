@@ -147,6 +147,12 @@ def _useless(policy: Policy, names: _Names) -> Found:
     yield from _unknown(policy, names)
 
 
+def unknown_names(policy: Policy, settings: Settings) -> Found:
+    """What it names and there is not, as far as that is known; paths begin inside the policy."""
+    yield from _wrong_countries(policy.condition)
+    yield from _unknown(policy, _Names.of(settings))
+
+
 class _Names(NamedTuple):
     """What there is, by the key that asks for it; what is not in it may come from elsewhere, and is not checked."""
 

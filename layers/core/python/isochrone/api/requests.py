@@ -217,12 +217,18 @@ def _decode(body: bytes) -> dict[str, Any]:
     except msgspec.ValidationError:
         raise BadRequest("The body must be a JSON object.", code="invalid_json") from None
     except msgspec.DecodeError as error:
-        detail = "it is empty" if not body.strip() else str(error)
-        raise BadRequest(f"The body is not valid JSON: {detail}.", code="invalid_json") from None
+        raise BadRequest(f"The body is not valid JSON: {_mistake(body, str(error))}.", code="invalid_json") from None
     fields = {key.name: value for key, value in pairs.items()}
     if len(fields) < len(pairs):
         raise _twice([key.name for key in pairs])
     return fields
+
+
+def _mistake(body: bytes, said: str) -> str:
+    if not body.strip():
+        return "it is empty"
+    # msgspec says the same of both.
+    return "it ends too early, or one half of a surrogate pair stands alone" if "truncated" in said else said
 
 
 def _twice(names: list[str]) -> BadRequest:

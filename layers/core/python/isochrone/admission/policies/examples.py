@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -13,8 +13,9 @@ from msgspec import Meta, Struct, field
 from isochrone.admission.address import parse_address
 from isochrone.admission.policies import Action, Decision
 from isochrone.admission.policies.book import PolicyBook
-from isochrone.admission.principal import Kind, Principal
-from isochrone.settings import Country
+from isochrone.admission.principal import ANONYMOUS, Kind, Principal
+from isochrone.policy_contradictions import unknown_names
+from isochrone.settings import Country, Policy, PolicyCondition, PolicyPrincipal, PolicyResource, Settings
 from isochrone.toml_errors import dotted, in_plain_words, line_of, path_of
 
 
@@ -123,6 +124,35 @@ def decided(book: PolicyBook, request: Request, *, now: float) -> Decision:
         tokens=request.tokens,
         now=request.at.timestamp() if request.at else now,
     )
+
+
+def doubts(example: Example, policies: Sequence[Policy], settings: Settings) -> Iterator[str]:
+    """What it names and there is not, which is most likely misspelt; such an example may say nothing."""
+    if example.rule and example.rule not in (one.id for one in policies):
+        yield f"rule: no rule is called {example.rule!r}"
+    for path, why in unknown_names(_naming(example), settings):
+        yield f"request.{path[-1]}: {why}"
+
+
+def _naming(example: Example) -> Policy:
+    """A rule about all that the example names: its names are looked up like those of a rule."""
+    request = example.request
+    principal = PolicyPrincipal(
+        tenant=() if request.tenant == ANONYMOUS.tenant else (request.tenant,),
+        key=_listed(request.key),
+        owner=_listed(request.owner),
+        subject=_listed(request.subject),
+        tag=request.tags,
+        kind=(request.kind,),
+        attributes={name: (value,) for name, value in request.attributes.items()},
+    )
+    resource = PolicyResource(_listed(request.model), (*(request.regions or ()), *(example.regions or ())))
+    condition = PolicyCondition(country=_listed(request.country))
+    return Policy(example.name, "allow", principal=principal, resource=resource, condition=condition)
+
+
+def _listed(name: str | None) -> tuple[str, ...]:
+    return (name,) if name else ()
 
 
 def tried(book: PolicyBook, example: Example, *, now: float) -> Outcome:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tomllib
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from isochrone.policy_contradictions import unusable
 from isochrone.settings import Policy
@@ -15,7 +16,7 @@ _decode = msgspec.json.Decoder(Policy).decode
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    policy: tuple[Policy, ...] = ()
+    policy: Annotated[tuple[Policy, ...], Meta(min_length=1)]
 
 
 class PolicyUnusable(ValueError):
