@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -237,8 +238,9 @@ async def test_entries_wait_while_their_folder_is_not_there_and_requests_do_not(
     tmp_path: Path, upstream: Upstream
 ) -> None:
     config, folder = configured(tmp_path, upstream), tmp_path / "audit"
-    folder.write_text("a file stands in the way")
     async with serving(config) as edge:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.write_text("a file stands in the way")
         for _ in range(3):
             await edge.chat()
         folder.unlink()
