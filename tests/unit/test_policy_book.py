@@ -38,7 +38,7 @@ def allow(condition: str) -> str:
 
 
 def test_nothing_is_allowed_without_a_rule() -> None:
-    decision = decided(rules(), Request(model="m"), now=NOON)
+    decision = decided(PolicyBook((), REGIONS), Request(model="m"), now=NOON)
     assert decision == (False, None, "no rule allows it", None)
 
 
