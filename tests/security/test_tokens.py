@@ -436,6 +436,7 @@ async def test_configured_address_of_keys_needs_no_discovery(issuer: LocalIssuer
         ({"tenant": ["acme"]}, "names no tenant"),
         ({"tenant": "../acme"}, "names no tenant"),
         ({"tenant": "acme\n"}, "names no tenant"),
+        ({"tenant": "anonymous"}, "names no tenant"),
     ],
 )
 async def test_signed_token_that_says_too_little_is_refused_and_told_why(

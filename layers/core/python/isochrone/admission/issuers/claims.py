@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from isochrone.admission.principal import Principal
+from isochrone.admission.principal import ANONYMOUS, Principal
 from isochrone.api.errors import Unauthorized
 from isochrone.settings import Issuer
 
@@ -88,7 +88,7 @@ def _subject_in(claims: Claims) -> str:
 
 def _tenant_in(claims: Claims, name: str) -> str:
     tenant = claim(claims, name)
-    if not isinstance(tenant, str) or not _NAME.fullmatch(tenant):
+    if not isinstance(tenant, str) or not _NAME.fullmatch(tenant) or tenant == ANONYMOUS.tenant:
         raise refused(f"This token names no tenant ({name!r}).")
     return tenant
 
