@@ -115,7 +115,9 @@ class Bench:
         self.trail = Trail()
 
     async def check(self, *contents: str) -> None:
-        await self.screen.check(chat(*contents), self.trail)
+        ask = chat(*contents)
+        self.screen.obey(ask, self.trail)
+        await self.screen.moderate(ask, self.trail)
 
 
 @pytest.mark.anyio

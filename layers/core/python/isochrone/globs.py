@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 
 def matches(glob: str, text: str) -> bool:
     """Is the whole `text` like `glob`? Takes time in proportion to their lengths, whatever they are."""
@@ -20,10 +18,6 @@ def matches(glob: str, text: str) -> bool:
             return False
         at = found + len(part)
     return len(text) - at >= len(last) and text.endswith(last)
-
-
-def matches_any(globs: Iterable[str], text: str) -> bool:
-    return any(matches(glob, text) for glob in globs)
 
 
 def covers(wide: str, narrow: str) -> bool:

@@ -25,11 +25,6 @@ class Screen:
         self._moderation = moderation
         self._count = count
 
-    async def check(self, ask: Ask, trail: Trail) -> None:
-        """By the rules, then by the moderation. Raises ContentRefused, NothingAlive."""
-        self.obey(ask, trail)
-        await self.moderate(ask, trail)
-
     def obey(self, ask: Ask, trail: Trail) -> None:
         """Raises ContentRefused; the trail gets the rule, `content/NAME`."""
         if name := self._rules.broken_by(ask):
